@@ -1,0 +1,152 @@
+"""Specifications of hardware, the hosts that carry a worker, and the ceilings measured on them."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+
+from hardware.querysets import HardwareQuerySet, HostQuerySet
+from profiling.spec import HardwareSpec
+
+
+class Hardware(models.Model):
+    """A device as its maker specifies it. A figure that is not known is null, never guessed.
+
+    Sizes in bytes, rates in bytes/s, ``peak_flops`` dense FLOP/s by dtype name. ``catalogue_digest`` is the digest of the catalogue row
+    that was last written here: while the row still has it, loading the catalogue may update the row; after an edit it may not.
+    """
+
+    class Kind(models.TextChoices):
+        GPU = "gpu", "GPU"
+        CPU = "cpu", "CPU"
+        TPU = "tpu", "TPU"
+        NPU = "npu", "NPU"
+        ACCELERATOR = "accelerator", "Accelerator"
+        SOC = "soc", "System on chip"
+
+    class Source(models.TextChoices):
+        CATALOGUE = "catalogue", "Catalogue"
+        ADMIN = "admin", "Added by an administrator"
+        DETECTED = "detected", "Detected on a host"
+        PRIVATE = "private", "Private"
+
+    slug = models.SlugField(max_length=100, unique=True)
+    name = models.CharField(max_length=120)
+    vendor = models.CharField(max_length=60, blank=True)
+    kind = models.CharField(max_length=16, choices=Kind.choices)
+    year = models.PositiveSmallIntegerField(null=True, blank=True)
+    memory_bytes = models.BigIntegerField(null=True, blank=True)
+    memory_bandwidth = models.FloatField(null=True, blank=True, help_text="bytes per second")
+    peak_flops = models.JSONField(default=dict, blank=True, help_text="dense FLOP/s by dtype; null where unknown")
+    cache_bytes = models.BigIntegerField(null=True, blank=True, help_text="last on-chip level")
+    interconnect_bandwidth = models.FloatField(null=True, blank=True, help_text="bytes per second, sum of both directions")
+    tdp_w = models.FloatField(null=True, blank=True)
+    note = models.TextField(blank=True)
+    confidence = models.JSONField(default=dict, blank=True, help_text="field → {status, sources}")
+    disagreements = models.JSONField(default=list, blank=True)
+    source = models.CharField(max_length=16, choices=Source.choices, default=Source.ADMIN)
+    compiled_on = models.DateField(null=True, blank=True)
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.CASCADE, related_name="private_hardware"
+    )
+    catalogue_digest = models.CharField(max_length=64, blank=True, editable=False)
+    created = models.DateTimeField(auto_now_add=True)
+    updated = models.DateTimeField(auto_now=True)
+
+    objects = HardwareQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["vendor", "name", "pk"]
+        verbose_name_plural = "hardware"
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(source="private", owner__isnull=False) | (~Q(source="private") & Q(owner__isnull=True)),
+                name="hardware_private_has_owner",
+            ),
+            models.CheckConstraint(condition=Q(memory_bytes__isnull=True) | Q(memory_bytes__gt=0), name="hardware_memory_positive"),
+            models.CheckConstraint(
+                condition=Q(memory_bandwidth__isnull=True) | Q(memory_bandwidth__gt=0), name="hardware_bandwidth_positive"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.vendor} {self.name}".strip()
+
+    def to_spec(self, ceilings: list[dict] | None = None) -> HardwareSpec:
+        """The frozen value that a run keeps; ``ceilings`` are those of the host it will run on."""
+        return HardwareSpec(
+            name=str(self),
+            slug=self.slug,
+            vendor=self.vendor,
+            kind=self.kind,
+            memory_bytes=self.memory_bytes,
+            memory_bandwidth=self.memory_bandwidth,
+            peak_flops=dict(self.peak_flops),
+            cache_bytes=self.cache_bytes,
+            interconnect_bandwidth=self.interconnect_bandwidth,
+            tdp_w=self.tdp_w,
+            confidence={name: entry["status"] for name, entry in self.confidence.items()},
+            ceilings=ceilings or [],
+        )
+
+
+class Host(models.Model):
+    """A machine with a worker on it. ``queue`` is where its measurements are rung; ``seen`` is renewed by its worker."""
+
+    slug = models.SlugField(max_length=100, unique=True)
+    name = models.CharField(max_length=200)
+    hardware = models.ForeignKey(Hardware, null=True, blank=True, on_delete=models.SET_NULL, related_name="hosts")
+    fingerprint = models.CharField(max_length=64, blank=True)
+    details = models.JSONField(default=dict, blank=True, help_text="what the worker detected: CPU, memory, caches, accelerators, versions")
+    queue = models.CharField(max_length=120)
+    has_engine = models.BooleanField(default=False)
+    engine_note = models.CharField(max_length=300, blank=True)
+    ceilings_state = models.CharField(
+        max_length=16,
+        choices=[("missing", "not measured"), ("measuring", "being measured"), ("done", "measured"), ("failed", "failed")],
+        default="missing",
+    )
+    seen = models.DateTimeField(null=True, blank=True)
+    created = models.DateTimeField(auto_now_add=True)
+
+    objects = HostQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["name", "pk"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Ceiling(models.Model):
+    """One rate reached on a host by a plain kernel: what a measured roof is drawn from."""
+
+    host = models.ForeignKey(Host, on_delete=models.CASCADE, related_name="ceilings")
+    op_class = models.CharField(max_length=20, help_text="gemm, gemv, copy, attention, overhead")
+    dtype = models.CharField(max_length=10, blank=True)
+    threads = models.PositiveSmallIntegerField(null=True, blank=True)
+    value = models.FloatField()
+    unit = models.CharField(max_length=10, help_text="FLOP/s, B/s or s")
+    median = models.FloatField(null=True, blank=True)
+    quality = models.CharField(max_length=16, default="ok", help_text="ok or contended")
+    detail = models.JSONField(default=dict, blank=True)
+    measured_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["op_class", "dtype", "threads", "pk"]
+        constraints = [
+            models.UniqueConstraint(fields=["host", "op_class", "dtype", "threads"], name="ceiling_once", nulls_distinct=False)
+        ]
+
+    def to_json(self) -> dict:
+        return {
+            "op_class": self.op_class,
+            "dtype": self.dtype,
+            "threads": self.threads,
+            "value": self.value,
+            "unit": self.unit,
+            "median": self.median,
+            "quality": self.quality,
+            "measured_at": self.measured_at.isoformat(),
+        }

@@ -1,0 +1,38 @@
+"""The Celery application: a doorbell and nothing more. Results, schedules and revocation live in the database (design §5)."""
+
+from __future__ import annotations
+
+import os
+
+from celery import Celery
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "llmcompare.settings")
+
+from django.conf import settings  # noqa: E402
+
+app = Celery("llmcompare")
+app.conf.update(
+    broker_url=settings.BROKER_URL,
+    broker_connection_retry_on_startup=True,
+    task_ignore_result=True,
+    task_acks_late=True,
+    task_reject_on_worker_lost=False,
+    worker_prefetch_multiplier=1,
+    worker_hijack_root_logger=False,
+    accept_content=["json"],
+    task_serializer="json",
+    task_publish_retry=False,
+)
+if settings.BROKER_URL.startswith("filesystem://"):
+    for name in ("queue", "control"):
+        (settings.BROKER_DIR / name).mkdir(mode=0o700, parents=True, exist_ok=True)
+    app.conf.broker_transport_options = {
+        "data_folder_in": str(settings.BROKER_DIR / "queue"),
+        "data_folder_out": str(settings.BROKER_DIR / "queue"),
+        "processed_folder": str(settings.BROKER_DIR / "queue"),
+        "control_folder": str(settings.BROKER_DIR / "control"),
+        "store_processed": False,
+    }
+else:
+    app.conf.broker_transport_options = {"visibility_timeout": 43_200, "socket_timeout": 5, "socket_connect_timeout": 3}
+app.autodiscover_tasks(["llmcompare.runs"])

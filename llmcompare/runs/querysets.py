@@ -1,0 +1,35 @@
+"""The only ways to reach runs."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+
+
+class RunQuerySet(models.QuerySet):
+    def kept(self) -> RunQuerySet:
+        """Not in the bin."""
+        return self.filter(deleted_at=None)
+
+    def visible_to(self, user) -> RunQuerySet:
+        """The user's own runs, those of their teams, and public ones; an anonymous visitor sees none."""
+        if not user.is_authenticated:
+            return self.none()
+        # Membership by subquery: a join would repeat a run for every matching member.
+        teams = user.teams.values("pk")
+        return self.kept().filter(Q(owner=user) | Q(visibility="public") | Q(visibility="team", team__in=teams))
+
+    def editable_by(self, user) -> RunQuerySet:
+        """The user's own runs, and team runs where they are an editor. Staff have no special right to private runs."""
+        if not user.is_authenticated:
+            return self.none()
+        teams = user.membership_set.filter(role="editor").values("team")
+        return self.kept().filter(Q(owner=user) | Q(visibility="team", team__in=teams))
+
+    def active(self) -> RunQuerySet:
+        return self.filter(state__in=["queued", "running"])
+
+    def expired(self) -> RunQuerySet:
+        """Running on paper, but nobody renewed the lease."""
+        return self.filter(state="running", lease_until__lt=timezone.now())

@@ -1,0 +1,19 @@
+"""Every address of the portal. Pages are their own permalinks; the same address with .csv or .json is the export."""
+
+from __future__ import annotations
+
+from django.contrib import admin
+from django.urls import include, path
+
+from llmcompare.runs.views import dashboard
+
+urlpatterns = [
+    path("", dashboard, name="dashboard"),
+    path("accounts/", include("llmcompare.accounts.urls")),
+    path("models/", include("llmcompare.catalog.urls")),
+    path("hardware/", include("hardware.urls")),
+    path("", include("llmcompare.runs.urls")),
+    path("", include("llmcompare.sharing.urls")),
+    path("api/v1/", include("llmcompare.api.urls")),
+    path("admin/", admin.site.urls),
+]

@@ -1,0 +1,174 @@
+"""What a run is made of, as frozen values: model, hardware, workload.
+
+These are the inputs of every analysis and measurement. They come from JSON (a file, the portal's database, the REST API)
+and go back to JSON unchanged, and each has a digest, so that a result can say exactly what it was made from.
+Sizes are bytes, rates are per second, times are seconds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Self
+
+#: Floating-point and integer formats, by the names used everywhere, with bytes per element.
+DTYPE_BYTES: dict[str, float] = {
+    "fp32": 4,
+    "tf32": 4,
+    "bf16": 2,
+    "fp16": 2,
+    "fp8": 1,
+    "int8": 1,
+    "fp4": 0.5,
+    "int4": 0.5,
+}
+
+#: Formats in which this version can run or estimate a whole model (weights and activations alike).
+WORKLOAD_DTYPES = ("fp32", "bf16", "fp16")
+
+MODEL_KINDS = ("decoder", "encoder", "encdec", "ssm", "audio", "vision")
+
+
+class SpecError(ValueError):
+    """An input cannot be used. ``field`` names it, ``str(error)`` says why and what to do, in one sentence."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+def canonical_json(value: Any) -> str:
+    """JSON text that is the same for equal values: keys sorted, no spaces, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def digest(value: Any) -> str:
+    """SHA-256 (hex) of the canonical JSON of ``value``."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+class _Spec:
+    """JSON in, JSON out, digest. Unknown keys are refused by name: a misspelt option must not be ignored."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        known = {f.name for f in fields(cls)}  # type: ignore[arg-type]
+        unknown = sorted(set(data) - known)
+        if unknown:
+            raise SpecError(unknown[0], f"{cls.__name__} has no field {unknown[0]!r}.")
+        return cls(**data)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)  # type: ignore[call-overload]
+
+    def digest(self) -> str:
+        return digest(self.to_json())
+
+
+@dataclass(frozen=True)
+class ModelSpec(_Spec):
+    """A language model.
+
+    ``config`` is the content of a transformers ``config.json`` (it has ``model_type``; ``architectures`` names the class
+    unless ``architecture`` does). ``weights`` is ``random`` or ``local``; with ``local``, ``weights_path`` is a folder with
+    safetensors and tokenizer. ``weights_note`` is shown wherever results are ("dequantised from Q4_1").
+    """
+
+    name: str
+    config: dict[str, Any]
+    architecture: str | None = None
+    kind: str = "decoder"
+    source: str = "config"
+    weights: str = "random"
+    weights_path: str | None = None
+    weights_note: str | None = None
+
+    def config_sha256(self) -> str:
+        """Digest of what decides the architecture: config and class, not the name."""
+        return digest({"config": self.config, "architecture": self.architecture})
+
+
+@dataclass(frozen=True)
+class HardwareSpec(_Spec):
+    """A device as its datasheet describes it: ``None`` where a figure is unknown.
+
+    ``peak_flops``: dense FLOP/s (or integer OP/s) by dtype name. ``memory_bandwidth``, ``interconnect_bandwidth``: bytes/s.
+    ``memory_bytes``, ``cache_bytes``: bytes. ``confidence``: field name → ``confirmed`` | ``unconfirmed`` | ``measured``.
+    ``ceilings``: rates measured on one host, by ``profiling.ceilings`` (list of its rows), or empty.
+    """
+
+    name: str
+    slug: str = ""
+    vendor: str = ""
+    kind: str = "gpu"
+    memory_bytes: int | None = None
+    memory_bandwidth: float | None = None
+    peak_flops: dict[str, float | None] = field(default_factory=dict)
+    cache_bytes: int | None = None
+    interconnect_bandwidth: float | None = None
+    tdp_w: float | None = None
+    confidence: dict[str, str] = field(default_factory=dict)
+    ceilings: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Workload(_Spec):
+    """What the model is asked to do.
+
+    ``input_tokens`` counts the prompt per sequence; it is derived from ``prompt`` when one is given to a measured run.
+    ``output_tokens`` are generated per sequence (0 for encoders). ``iterations`` are timed, ``warmup`` come before them.
+    ``logits``: ``last`` computes the LM head on the last prompt position (what generate() does), ``all`` on every one.
+    ``execution``: ``eager`` (each kernel reads and writes memory) or ``fused`` (element-wise chains ride along).
+    """
+
+    batch_size: int = 1
+    input_tokens: int = 128
+    output_tokens: int = 32
+    dtype: str = "bf16"
+    prompt: str | None = None
+    logits: str = "last"
+    execution: str = "eager"
+    attn_implementation: str = "sdpa"
+    iterations: int = 5
+    warmup: int = 1
+    seed: int = 0
+    threads: int | None = None
+    time_limit_s: float = 900.0
+
+    def check(self) -> None:
+        """Raise :class:`SpecError` at the first value that makes no sense, whatever the model."""
+        limits = {
+            "batch_size": (1, 65536),
+            "input_tokens": (1, 100_000_000),
+            "output_tokens": (0, 1_000_000),
+            "iterations": (1, 10_000),
+            "warmup": (0, 1000),
+        }
+        for name, (low, high) in limits.items():
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+                raise SpecError(name, f"Enter a whole number from {low} to {high}.")
+        if self.dtype not in WORKLOAD_DTYPES:
+            raise SpecError("dtype", f"Choose one of {', '.join(WORKLOAD_DTYPES)}.")
+        if self.logits not in ("last", "all"):
+            raise SpecError("logits", "Choose last or all.")
+        if self.execution not in ("eager", "fused"):
+            raise SpecError("execution", "Choose eager or fused.")
+
+
+@dataclass(frozen=True)
+class RunSpec(_Spec):
+    """One run: kind (``estimate`` or ``measure``) and its three inputs, as plain JSON objects of the classes above."""
+
+    kind: str
+    model: dict[str, Any]
+    hardware: dict[str, Any]
+    workload: dict[str, Any]
+
+    def parts(self) -> tuple[ModelSpec, HardwareSpec, Workload]:
+        """The three inputs as checked values; raises :class:`SpecError`."""
+        workload = Workload.from_json(self.workload)
+        workload.check()
+        return ModelSpec.from_json(self.model), HardwareSpec.from_json(self.hardware), workload
