@@ -40,7 +40,9 @@ class Hardware(models.Model):
     memory_bandwidth = models.FloatField(null=True, blank=True, help_text="bytes per second")
     peak_flops = models.JSONField(default=dict, blank=True, help_text="dense FLOP/s by dtype; null where unknown")
     cache_bytes = models.BigIntegerField(null=True, blank=True, help_text="last on-chip level")
-    interconnect_bandwidth = models.FloatField(null=True, blank=True, help_text="bytes per second, sum of both directions")
+    interconnect_bandwidth = models.FloatField(
+        null=True, blank=True, help_text="bytes per second, sum of both directions"
+    )
     tdp_w = models.FloatField(null=True, blank=True)
     note = models.TextField(blank=True)
     confidence = models.JSONField(default=dict, blank=True, help_text="field → {status, sources}")
@@ -64,9 +66,12 @@ class Hardware(models.Model):
                 condition=Q(source="private", owner__isnull=False) | (~Q(source="private") & Q(owner__isnull=True)),
                 name="hardware_private_has_owner",
             ),
-            models.CheckConstraint(condition=Q(memory_bytes__isnull=True) | Q(memory_bytes__gt=0), name="hardware_memory_positive"),
             models.CheckConstraint(
-                condition=Q(memory_bandwidth__isnull=True) | Q(memory_bandwidth__gt=0), name="hardware_bandwidth_positive"
+                condition=Q(memory_bytes__isnull=True) | Q(memory_bytes__gt=0), name="hardware_memory_positive"
+            ),
+            models.CheckConstraint(
+                condition=Q(memory_bandwidth__isnull=True) | Q(memory_bandwidth__gt=0),
+                name="hardware_bandwidth_positive",
             ),
         ]
 
@@ -98,13 +103,20 @@ class Host(models.Model):
     name = models.CharField(max_length=200)
     hardware = models.ForeignKey(Hardware, null=True, blank=True, on_delete=models.SET_NULL, related_name="hosts")
     fingerprint = models.CharField(max_length=64, blank=True)
-    details = models.JSONField(default=dict, blank=True, help_text="what the worker detected: CPU, memory, caches, accelerators, versions")
+    details = models.JSONField(
+        default=dict, blank=True, help_text="what the worker detected: CPU, memory, caches, accelerators, versions"
+    )
     queue = models.CharField(max_length=120)
     has_engine = models.BooleanField(default=False)
     engine_note = models.CharField(max_length=300, blank=True)
     ceilings_state = models.CharField(
         max_length=16,
-        choices=[("missing", "not measured"), ("measuring", "being measured"), ("done", "measured"), ("failed", "failed")],
+        choices=[
+            ("missing", "not measured"),
+            ("measuring", "being measured"),
+            ("done", "measured"),
+            ("failed", "failed"),
+        ],
         default="missing",
     )
     seen = models.DateTimeField(null=True, blank=True)
@@ -125,7 +137,7 @@ class Ceiling(models.Model):
     host = models.ForeignKey(Host, on_delete=models.CASCADE, related_name="ceilings")
     op_class = models.CharField(max_length=20, help_text="gemm, gemv, copy, attention, overhead")
     dtype = models.CharField(max_length=10, blank=True)
-    threads = models.PositiveSmallIntegerField(null=True, blank=True)
+    threads = models.PositiveSmallIntegerField(default=0, help_text="0: threads play no part")
     value = models.FloatField()
     unit = models.CharField(max_length=10, help_text="FLOP/s, B/s or s")
     median = models.FloatField(null=True, blank=True)
@@ -135,9 +147,7 @@ class Ceiling(models.Model):
 
     class Meta:
         ordering = ["op_class", "dtype", "threads", "pk"]
-        constraints = [
-            models.UniqueConstraint(fields=["host", "op_class", "dtype", "threads"], name="ceiling_once", nulls_distinct=False)
-        ]
+        constraints = [models.UniqueConstraint(fields=["host", "op_class", "dtype", "threads"], name="ceiling_once")]
 
     def to_json(self) -> dict:
         return {

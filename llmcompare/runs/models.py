@@ -47,8 +47,12 @@ class Run(models.Model):
     kind = models.CharField(max_length=10, choices=Kind.choices)
 
     # What was asked: links for navigation, the frozen spec for the truth.
-    model = models.ForeignKey("catalog.LanguageModel", null=True, blank=True, on_delete=models.SET_NULL, related_name="runs")
-    hardware = models.ForeignKey("hardware.Hardware", null=True, blank=True, on_delete=models.SET_NULL, related_name="runs")
+    model = models.ForeignKey(
+        "catalog.LanguageModel", null=True, blank=True, on_delete=models.SET_NULL, related_name="runs"
+    )
+    hardware = models.ForeignKey(
+        "hardware.Hardware", null=True, blank=True, on_delete=models.SET_NULL, related_name="runs"
+    )
     host = models.ForeignKey("hardware.Host", null=True, blank=True, on_delete=models.SET_NULL, related_name="runs")
     spec = models.JSONField(help_text="frozen inputs: a profiling.spec.RunSpec")
     spec_digest = models.CharField(max_length=64)
@@ -135,7 +139,9 @@ class RunMetric(models.Model):
 
     run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="metrics")
     key = models.CharField(max_length=60)
-    origin = models.CharField(max_length=10, choices=[("estimated", "estimated"), ("measured", "measured"), ("reported", "reported")])
+    origin = models.CharField(
+        max_length=10, choices=[("estimated", "estimated"), ("measured", "measured"), ("reported", "reported")]
+    )
     value = models.FloatField(null=True)
     unit = models.CharField(max_length=20)
     definition = models.CharField(max_length=60)

@@ -1,0 +1,77 @@
+"""The fixed cast of the tests: owner, teammate (same team), stranger, staff; and clients logged in as each."""
+
+from __future__ import annotations
+
+import pytest
+from django.test import Client
+
+from tests import factories
+
+
+@pytest.fixture(autouse=True)
+def _quick_passwords(settings):
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+    # The manifest of the real static files exists only after collectstatic.
+    settings.STORAGES = {
+        **settings.STORAGES,
+        "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+    }
+
+
+@pytest.fixture
+def owner(db):
+    return factories.make_user("owner")
+
+
+@pytest.fixture
+def team(owner):
+    return factories.make_team("Team", editors=[owner])
+
+
+@pytest.fixture
+def teammate(team):
+    user = factories.make_user("teammate")
+    factories.add_member(team, user, role="viewer")
+    return user
+
+
+@pytest.fixture
+def stranger(db):
+    return factories.make_user("stranger")
+
+
+@pytest.fixture
+def staff(db):
+    return factories.make_user("staff", is_staff=True, is_superuser=True)
+
+
+def client_for(user) -> Client:
+    client = Client()
+    if user is not None:
+        client.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
+    return client
+
+
+@pytest.fixture
+def owner_client(owner):
+    return client_for(owner)
+
+
+@pytest.fixture
+def teammate_client(teammate):
+    return client_for(teammate)
+
+
+@pytest.fixture
+def stranger_client(stranger):
+    return client_for(stranger)
+
+
+@pytest.fixture
+def staff_client(staff):
+    return client_for(staff)
+
+
+@pytest.fixture
+def anonymous_client(db):
+    return client_for(None)

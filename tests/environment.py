@@ -1,0 +1,12 @@
+"""Loaded before Django's settings (``-p tests.environment``): every test run has a data folder of its own."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+
+# Each pytest-xdist worker inherits the main process's folder; only the main process makes one.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    os.environ["LLMCOMPARE_DATA"] = tempfile.mkdtemp(prefix="llmcompare-tests-")
+    for name in ("DATABASE_URL", "BROKER_URL", "LLMCOMPARE_URL", "LLMCOMPARE_SECRET_KEY"):
+        os.environ.pop(name, None)
