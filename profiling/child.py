@@ -1,0 +1,230 @@
+"""The engine process: ``python -m profiling.child``. JSON-line requests on stdin, answers on a private file descriptor.
+
+Libraries print to stdout and stderr; nothing of that reaches the answers. The process ends when its stdin does, even in the
+middle of a computation, and on Linux with its parent. The protocol is in ``docs/run-document.md``.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import fcntl
+import json
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from profiling.failures import EngineError, describe
+from profiling.spec import RunSpec, SpecError
+
+#: Progress closer together than this is dropped: writing and waking the parent would disturb what is measured.
+PROGRESS_S = 0.2
+
+Answer = dict[str, Any]
+Operation = Callable[[Answer, "Reporter"], Answer]
+OPERATIONS: dict[str, Operation] = {}
+
+
+def operation(name: str) -> Callable[[Operation], Operation]:
+    def register(function: Operation) -> Operation:
+        if name in OPERATIONS:
+            raise ValueError(f"operation {name!r} is registered twice")
+        OPERATIONS[name] = function
+        return function
+
+    return register
+
+
+class Reporter:
+    """Sends the answers of one request. Calling it reports progress, so it is the engine's ``progress`` argument."""
+
+    def __init__(self, send: Callable[[Answer], None], identifier: Any) -> None:
+        self._send, self._id = send, identifier
+        self._sent_at = 0.0
+        self.stage = "start"
+
+    def __call__(self, stage: str, fraction: float, message: str) -> None:
+        now = time.monotonic()
+        if stage == self.stage and now - self._sent_at < PROGRESS_S and fraction < 1:
+            return
+        self.stage, self._sent_at = stage, now
+        self.send("progress", stage=stage, fraction=round(min(max(fraction, 0.0), 1.0), 4), message=message)
+
+    def log(self, level: str, message: str) -> None:
+        self.send("log", level=level, message=message)
+
+    def partial(self, document: Answer) -> None:
+        """What is known so far; the parent keeps it in case this process is killed."""
+        self.send("partial", document=document)
+
+    def send(self, type_: str, **content: Any) -> None:
+        self._send({"id": self._id, "type": type_, **content})
+
+
+@operation("ping")
+def ping(request: Answer, report: Reporter) -> Answer:
+    """Versions; ``warm`` says whether torch is imported."""
+    from profiling import __version__
+
+    return {
+        "pid": os.getpid(),
+        "version": __version__,
+        "python": sys.version.split()[0],
+        "warm": "torch" in sys.modules,
+    }
+
+
+@operation("estimate")
+def estimate(request: Answer, report: Reporter) -> Answer:
+    from profiling.estimate import estimate as run
+
+    return run(*_parts(request), progress=report)
+
+
+@operation("inspect")
+def inspect(request: Answer, report: Reporter) -> Answer:
+    from profiling.inspection import inspect_model
+    from profiling.spec import ModelSpec
+
+    return inspect_model(ModelSpec.from_json(request["model"]))
+
+
+@operation("measure")
+def measure(request: Answer, report: Reporter) -> Answer:
+    from profiling.measure import measure as run
+
+    return run(*_parts(request), progress=report)
+
+
+@operation("ceilings")
+def ceilings(request: Answer, report: Reporter) -> Answer:
+    from profiling.ceilings import measure_ceilings
+
+    return measure_ceilings(quick=request.get("quick", True), threads=request.get("threads"), progress=report)
+
+
+@operation("convert")
+def convert(request: Answer, report: Reporter) -> Answer:
+    from profiling.convert import convert_gguf
+
+    return convert_gguf(request["source"], request["target"], progress=report)
+
+
+def _parts(request: Answer) -> tuple[Any, Any, Any]:
+    return RunSpec.from_json(request["spec"]).parts()
+
+
+def answer(request: Answer, send: Callable[[Answer], None]) -> None:
+    """Carry out one request; whatever happens, exactly one ``result`` or ``error`` line is sent."""
+    report = Reporter(send, request.get("id"))
+    report.send("accepted")
+    try:
+        run = OPERATIONS.get(request.get("op", ""))
+        if run is None:
+            raise EngineError(
+                phase="start", kind="protocol", message=f"The engine knows no request {request.get('op')!r}."
+            )
+        document = run(request, report)
+        json.dumps(document, allow_nan=False)
+        report.send("result", document=document)
+    except EngineError as error:
+        report.log("error", traceback.format_exc())
+        report.send("error", **error.to_json())
+    except SpecError as error:
+        report.send("error", phase=report.stage, kind="spec", field=error.field, message=str(error), partial=None)
+    except BaseException as error:
+        report.log("error", traceback.format_exc())
+        kind, message = _classify(error, report.stage)
+        report.send("error", phase=report.stage, kind=kind, field=None, message=message, partial=None)
+
+
+def _classify(error: BaseException, stage: str) -> tuple[str, str]:
+    text = str(error)
+    if isinstance(error, MemoryError) or "can't allocate memory" in text or type(error).__name__ == "OutOfMemoryError":
+        return "memory", (
+            f"The machine ran out of memory during the stage “{stage}”. Use a smaller model, dtype, batch or context, "
+            "or run an estimate."
+        )
+    if isinstance(error, ImportError) and (error.name or "").split(".")[0] in ("torch", "transformers"):
+        return "missing", f"The engine needs {error.name}, which is not installed here. Install requirements.txt."
+    return "internal", f"The engine failed during the stage “{stage}”. {describe(error)}"
+
+
+class Results:
+    """The private result descriptor: one JSON line per call, from any thread, whole lines only."""
+
+    def __init__(self, descriptor: int) -> None:
+        # A copy that no child process inherits: otherwise its life would keep the parent from seeing our end.
+        self._descriptor = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 10)
+        os.close(descriptor)
+        self._lock = threading.Lock()
+
+    def __call__(self, message: Answer) -> None:
+        data = (json.dumps(message, allow_nan=False) + "\n").encode()
+        with self._lock:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(self._descriptor, view) :]
+
+
+def _requests() -> queue.SimpleQueue[Answer]:
+    """Requests as they come. The thread behind it ends the process when stdin does."""
+    descriptor = fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, 10)
+    empty = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(empty, 0)
+    os.close(empty)
+    requests: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+
+    def read() -> None:
+        with os.fdopen(descriptor, "rb") as stream:
+            for line in stream:
+                try:
+                    requests.put(json.loads(line))
+                except ValueError:
+                    requests.put({"op": "malformed line"})
+        os._exit(0)
+
+    threading.Thread(target=read, name="requests", daemon=True).start()
+    return requests
+
+
+def _die_with_parent() -> None:
+    """Linux: be killed with the parent, and be the first that the kernel kills when memory runs out."""
+    if not sys.platform.startswith("linux"):
+        return
+    pr_set_pdeathsig = 1
+    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL, 0, 0, 0)
+    expected = os.environ.get("LLMCOMPARE_PARENT_PID")
+    if expected and os.getppid() != int(expected):
+        os._exit(0)
+    try:
+        with open("/proc/self/oom_score_adj", "w") as file:
+            file.write("900")
+    except OSError:
+        pass
+
+
+def main() -> None:
+    """Serve requests until stdin ends."""
+    _die_with_parent()
+    faulthandler.enable()
+    send = Results(int(os.environ.pop("LLMCOMPARE_RESULT_FD")))
+    requests = _requests()
+    if "--warm" in sys.argv[1:]:
+        try:
+            import torch  # noqa: F401
+            import transformers  # noqa: F401
+        except ImportError:
+            pass  # the first request that needs it says so
+    while True:
+        answer(requests.get(), send)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,394 @@
+"""The parent's side of the engine process: start it, ask it, watch it, end it. Imports no torch.
+
+The parent blocks in ``select`` on the child's pipes and wakes four times a second to look at the clock, at the caller's wish to
+stop and at the child's memory: a parent that spins would take a core from what is being measured.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import json
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Self
+
+from profiling import host
+from profiling.failures import EngineError
+from profiling.spawn import child_environment, remove_stale_folders, spawn, temporary_folder_name
+
+__all__ = ["EngineChild", "EngineError", "WarmChild", "warm_child"]
+
+WAKE_S = 0.25
+ROOT = Path(__file__).resolve().parent.parent
+
+Progress = Callable[[str, float, str], None]
+Log = Callable[[str, str], None]
+
+
+class EngineChild:
+    """One engine process. A context manager; thread-safe in that requests are answered one after the other.
+
+    ``warm`` imports torch and transformers at once instead of at the first request. ``memory_limit_bytes`` ends the process when it
+    holds more than that (default: what is free on this machine when a request begins).
+    """
+
+    def __init__(self, *, warm: bool = False, memory_limit_bytes: int | None = None) -> None:
+        self.memory_limit_bytes = memory_limit_bytes
+        self.requests = 0
+        self._owner = os.getpid()
+        self._lock = threading.Lock()
+        self._buffer = b""
+        self._output: deque[str] = deque(maxlen=40)
+        self._output_rest = b""
+        remove_stale_folders()
+        self._folder = tempfile.mkdtemp(prefix=temporary_folder_name())
+        result_read, result_write = os.pipe()
+        noise_read, noise_write = os.pipe()
+        try:
+            self._process = spawn(
+                [sys.executable, "-m", "profiling.child", *(["--warm"] if warm else [])],
+                stdin=subprocess.PIPE,
+                stdout=noise_write,
+                stderr=noise_write,
+                pass_fds=(result_write,),
+                cwd=ROOT,
+                env=child_environment(folder=self._folder, result_fd=result_write),
+                start_new_session=True,
+                bufsize=0,
+            )
+        except BaseException:
+            os.close(result_read)
+            os.close(noise_read)
+            shutil.rmtree(self._folder, ignore_errors=True)
+            raise
+        finally:
+            os.close(result_write)
+            os.close(noise_write)
+        self._results, self._noise = result_read, noise_read
+        self._stdin = self._process.stdin.fileno()  # type: ignore[union-attr] - it is a pipe
+        os.set_blocking(self._stdin, False)
+        self._closed = False
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        return not self._closed and self._process.poll() is None
+
+    @property
+    def output_tail(self) -> list[str]:
+        """The last lines that libraries printed in the child: for logs, not for users."""
+        return list(self._output)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def request(
+        self,
+        op: str,
+        payload: dict[str, Any] | None = None,
+        *,
+        on_progress: Progress | None = None,
+        on_log: Log | None = None,
+        should_stop: Callable[[], bool] | None = None,
+        timeout_s: float | None = None,
+    ) -> dict[str, Any]:
+        """The document that the child answers with. Raises :class:`EngineError`; after a kill the process is gone."""
+        with self._lock:
+            self.requests += 1
+            exchange = _Exchange(self, op, payload or {}, on_progress, on_log, should_stop, timeout_s)
+            try:
+                return exchange.run()
+            except EngineError as error:
+                if not exchange.answered:
+                    self.kill()
+                raise error
+            except BaseException:
+                self.kill()
+                raise
+
+    def kill(self) -> None:
+        """End the process and its children at once."""
+        if self._owner != os.getpid():
+            return  # a copy made by fork: the process is our parent's
+        if self._process.poll() is None:
+            try:
+                os.killpg(self._process.pid, signal.SIGKILL)
+            except (ProcessLookupError, PermissionError):
+                self._process.kill()
+        self._process.wait()
+        self._release()
+
+    def close(self, grace_s: float = 2.0) -> None:
+        """Close its stdin, at which it exits; kill it when it has not after ``grace_s``. May be called twice."""
+        if self._closed or self._owner != os.getpid():
+            return
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(grace_s)
+        self.kill()
+
+    def _release(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        for descriptor in (self._results, self._noise):
+            os.close(descriptor)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _read_noise(self, on_log: Log | None) -> bool:
+        """Take what libraries printed; false at end of file."""
+        data = os.read(self._noise, 65536)
+        lines = (self._output_rest + data).split(b"\n")
+        self._output_rest = lines.pop()[-2000:]
+        for line in lines:
+            text = line.decode(errors="replace").strip()[:2000]
+            if text:
+                self._output.append(text)
+                if on_log:
+                    on_log("output", text)
+        return bool(data)
+
+
+class _Exchange:
+    """One request and its answers: the state of the loop in :meth:`run`."""
+
+    def __init__(
+        self,
+        child: EngineChild,
+        op: str,
+        payload: dict[str, Any],
+        on_progress: Progress | None,
+        on_log: Log | None,
+        should_stop: Callable[[], bool] | None,
+        timeout_s: float | None,
+    ) -> None:
+        self.child, self.id, self.op = child, child.requests, op
+        self.on_progress, self.on_log, self.should_stop = on_progress, on_log, should_stop
+        self.pending = json.dumps({**payload, "id": self.id, "op": op}).encode() + b"\n"
+        self.started = time.monotonic()
+        self.timeout_s = timeout_s
+        self.phase = "start"
+        self.answered = False
+        self.partial: dict[str, Any] | None = None
+        self.memory_limit = child.memory_limit_bytes
+
+    def run(self) -> dict[str, Any]:
+        child = self.child
+        if not child.alive:
+            raise self._ended()
+        if self.memory_limit is None:
+            free = host.available_memory()
+            self.memory_limit = None if free is None else int(free * 0.97) + host.anonymous_memory(child.pid)
+        noise = [child._noise]
+        while True:
+            try:
+                writers = [child._stdin] if self.pending else []
+                readable, writable, _ = select.select([child._results, *noise], writers, [], WAKE_S)
+                if writable:
+                    self.pending = self.pending[os.write(child._stdin, self.pending) :]
+            except (BrokenPipeError, BlockingIOError):
+                readable, self.pending = [child._results], b""
+            if noise and child._noise in readable and not child._read_noise(self.on_log):
+                noise = []
+            if child._results in readable:
+                data = os.read(child._results, 1 << 20)
+                if not data:
+                    raise self._ended()
+                document = self._take(data)
+                if document is not None:
+                    return document
+            self._watch()
+
+    def _watch(self) -> None:
+        """Raise when the caller wants to stop, time is up, or the child holds too much memory."""
+        if self.should_stop and self.should_stop():
+            raise self._error("cancelled", "The run was cancelled.")
+        if self.timeout_s is not None and time.monotonic() - self.started > self.timeout_s:
+            message = (
+                f"The time limit of {self.timeout_s:g} s was reached during the stage “{self.phase}”. Ask for fewer "
+                "iterations or tokens, a smaller batch, or raise the limit."
+            )
+            raise self._error("timeout", message)
+        if self.memory_limit is not None:
+            used = host.anonymous_memory(self.child.pid)
+            if used > self.memory_limit:
+                message = (
+                    f"The run needed more than the {self.memory_limit / 1e9:.1f} GB of memory that it may use here and was "
+                    f"stopped during the stage “{self.phase}”. Use a smaller model, dtype, batch or context, or run an estimate."
+                )
+                raise self._error("memory", message)
+
+    def _take(self, data: bytes) -> dict[str, Any] | None:
+        """Handle complete lines; the document of the final one, or ``None`` while there is none."""
+        child = self.child
+        *lines, child._buffer = (child._buffer + data).split(b"\n")
+        for line in lines:
+            try:
+                answer = json.loads(line)
+            except ValueError as error:
+                raise self._error("protocol", "The engine process sent a line that is not JSON.") from error
+            if answer.get("id") != self.id:
+                continue
+            document = self._handle(answer)
+            if document is not None:
+                return document
+        return None
+
+    def _handle(self, answer: dict[str, Any]) -> dict[str, Any] | None:
+        match answer.get("type"):
+            case "accepted":
+                self.phase = self.op
+            case "progress":
+                self.phase = answer["stage"]
+                if self.on_progress:
+                    self.on_progress(answer["stage"], answer["fraction"], answer["message"])
+            case "log":
+                if self.on_log:
+                    self.on_log(answer["level"], answer["message"])
+            case "partial":
+                self.partial = answer["document"]
+            case "result":
+                self.answered = True
+                return answer["document"]
+            case "error":
+                self.answered = True
+                error = EngineError.from_json(answer)
+                error.partial = error.partial or self.partial
+                raise error
+            case other:
+                raise self._error("protocol", f"The engine process sent an answer of unknown type {other!r}.")
+        return None
+
+    def _error(self, kind: str, message: str) -> EngineError:
+        return EngineError(phase=self.phase, kind=kind, message=message, partial=self.partial)
+
+    def _ended(self) -> EngineError:
+        """The child's results ended without an answer: say how it died."""
+        try:
+            code = self.child._process.wait(2)
+        except subprocess.TimeoutExpired:
+            return self._error("protocol", "The engine process closed its results without an answer.")
+        if code < 0:
+            name = {9: "killed (signal 9)", 15: "ended (signal 15)", 11: "broken by a memory fault (signal 11)"}.get(
+                -code, f"ended by signal {-code}"
+            )
+            why = {
+                9: "; most often the machine ran out of memory. Use a smaller model, batch or context",
+                11: "; this is a fault in a library. Try another dtype or attention implementation",
+            }.get(-code, "")
+            return self._error("killed", f"The engine process was {name} during the stage “{self.phase}”{why}.")
+        tail = f" Its last words: {self.child._output[-1]}" if self.child._output else ""
+        return self._error("killed", f"The engine process exited with code {code} without an answer.{tail}")
+
+
+class WarmChild:
+    """The process-wide engine child for short requests: torch is imported once, requests queue up behind each other.
+
+    The process is replaced when it has died, after ``max_requests``, or when it holds more than ``max_memory_bytes``.
+    """
+
+    def __init__(self, *, max_requests: int = 200, max_memory_bytes: int = 3 * 10**9) -> None:
+        self.max_requests, self.max_memory_bytes = max_requests, max_memory_bytes
+        self._lock = threading.Lock()
+        self._child: EngineChild | None = None
+
+    @property
+    def pid(self) -> int | None:
+        child = self._child
+        return child.pid if child is not None and child.alive else None
+
+    def start(self) -> None:
+        """Begin to import torch now, so that the first request need not wait. Returns at once."""
+        if self._lock.acquire(blocking=False):
+            try:
+                self._ready()
+            finally:
+                self._lock.release()
+
+    def request(
+        self,
+        op: str,
+        payload: dict[str, Any] | None = None,
+        *,
+        on_progress: Progress | None = None,
+        on_log: Log | None = None,
+        should_stop: Callable[[], bool] | None = None,
+        timeout_s: float | None = 60.0,
+    ) -> dict[str, Any]:
+        """As :meth:`EngineChild.request`; the time limit includes waiting for the requests before this one."""
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        self._acquire(deadline, should_stop)
+        try:
+            for attempt in (1, 2):
+                child = self._ready()
+                left = None if deadline is None else max(0.0, deadline - time.monotonic())
+                try:
+                    return child.request(
+                        op, payload, on_progress=on_progress, on_log=on_log, should_stop=should_stop, timeout_s=left
+                    )
+                except EngineError as error:
+                    # It died before it took the request: nothing was begun, so asking again does nothing twice.
+                    if attempt == 2 or (error.kind, error.phase) != ("killed", "start"):
+                        raise
+            raise AssertionError("unreachable")
+        finally:
+            self._lock.release()
+
+    def close(self) -> None:
+        with self._lock:
+            if self._child is not None:
+                self._child.close()
+                self._child = None
+
+    def _acquire(self, deadline: float | None, should_stop: Callable[[], bool] | None) -> None:
+        while not self._lock.acquire(timeout=WAKE_S):
+            if should_stop and should_stop():
+                raise EngineError(phase="queue", kind="cancelled", message="The request was cancelled.")
+            if deadline is not None and time.monotonic() > deadline:
+                message = "The engine is busy with other requests. Try again in a moment."
+                raise EngineError(phase="queue", kind="busy", message=message)
+
+    def _ready(self) -> EngineChild:
+        child = self._child
+        if child is not None:
+            fresh = child.requests < self.max_requests
+            if child.alive and fresh and host.anonymous_memory(child.pid) < self.max_memory_bytes:
+                return child
+            child.close()
+        self._child = EngineChild(warm=True)
+        return self._child
+
+
+_warm: WarmChild | None = None
+_warm_pid = 0
+_warm_lock = threading.Lock()
+
+
+def warm_child() -> WarmChild:
+    """The one :class:`WarmChild` of this process (a forked process gets its own)."""
+    global _warm, _warm_pid
+    with _warm_lock:
+        if _warm is None or _warm_pid != os.getpid():
+            _warm, _warm_pid = WarmChild(), os.getpid()
+            atexit.register(_warm.close)
+        return _warm

@@ -1,0 +1,70 @@
+"""How the engine says that something went wrong: one exception that crosses the process boundary as one JSON line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+#: kind → what it means. Readers branch on these, people read the message.
+KINDS = {
+    "spec": "an input cannot be used; field names it",
+    "config": "the model's configuration cannot be used",
+    "memory": "it needs more memory than there is",
+    "numeric": "the model computed NaN or infinity",
+    "unsupported": "the engine cannot do this with this model",
+    "missing": "a file, package or device is not there",
+    "killed": "the engine process was ended from outside",
+    "cancelled": "the caller asked to stop",
+    "timeout": "the time limit was reached",
+    "busy": "the engine process was occupied by other requests for too long",
+    "protocol": "the engine process said something that is not in the protocol",
+    "internal": "a fault in the engine or in a library",
+}
+
+
+class EngineError(Exception):
+    """A request to the engine failed.
+
+    ``phase`` is the stage it had reached ("load", "prefill"), ``kind`` one of :data:`KINDS`, ``field`` the input at fault or
+    ``None``; ``str(error)`` is a message for the user. ``partial`` is what had been computed by then, or ``None``.
+    """
+
+    def __init__(
+        self,
+        *,
+        phase: str,
+        kind: str,
+        message: str,
+        field: str | None = None,
+        partial: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.phase, self.kind, self.field, self.message, self.partial = phase, kind, field, message, partial
+
+    def to_json(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("phase", "kind", "field", "message", "partial")}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> EngineError:
+        return cls(
+            phase=data.get("phase") or "unknown",
+            kind=data.get("kind") or "internal",
+            message=data.get("message") or "The engine failed without saying why.",
+            field=data.get("field"),
+            partial=data.get("partial"),
+        )
+
+
+_PATH = re.compile(r"(?:[A-Za-z]:)?(?:[/\\][^/\\\s'\"<>:,;()]+){2,}")
+
+
+def without_paths(text: str) -> str:
+    """``text`` with every absolute path cut to its last part: what users see must not tell where things lie on a disk."""
+    return _PATH.sub(lambda match: re.split(r"[/\\]", match.group())[-1], text)
+
+
+def describe(error: BaseException) -> str:
+    """One readable line for an exception that nobody foresaw, without paths and not longer than 500 characters."""
+    text = without_paths(" ".join(str(error).split())) or "no further explanation"
+    return f"{type(error).__name__}: {text}"[:500]
