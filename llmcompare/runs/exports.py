@@ -1,0 +1,380 @@
+"""Runs as files: CSV and JSON of one run, of a list, of a comparison.
+
+Pages, the REST API and shared links use these same functions. Each takes the request only for ``?delimiter=`` and ``?decimal=``
+and for who is asking; which runs may be exported is decided before, by the querysets.
+
+- ``run_csv(request, run)``, ``run_json(request, run)``: one run; ``run_rows(exported)`` and ``run_object(run, viewer=)`` are the
+  plain values behind them.
+- ``runs_csv(request, queryset)``, ``runs_json(request, queryset)``: a filtered and sorted list, one line per run.
+- ``comparison_csv(request, runs, baseline=None)``, ``comparison_json(...)``: runs side by side, in the order given.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.urls import NoReverseMatch, reverse
+from django.utils.text import slugify
+
+from llmcompare.common.csv import CsvFormat, csv_response
+from llmcompare.runs.models import Run
+from llmcompare.runs.querysets import RunQuerySet
+
+#: The long format: every figure of a run is one row, whatever table it comes from.
+RUN_HEADER = ("section", "stage", "path", "metric", "value", "unit", "origin", "definition")
+
+#: Columns of a list of runs. A contract: scripts read them by name, so they are only ever added to.
+RUNS_HEADER = (
+    "id",
+    "name",
+    "title",
+    "kind",
+    "state",
+    "visibility",
+    "owner",
+    "team",
+    "model",
+    "hardware",
+    "host",
+    "batch_size",
+    "input_tokens",
+    "output_tokens",
+    "dtype",
+    "created",
+    "started",
+    "finished",
+    "duration_s",
+    "ttft_s",
+    "tpot_s",
+    "e2e_s",
+    "output_tokens_per_s",
+    "memory_bytes",
+    "fits",
+    "bound",
+    "attempt",
+    "error_phase",
+    "error",
+    "spec_digest",
+    "url",
+)
+
+#: Units of the columns of the document's tables and of its plain figures; a name that is not here has none.
+UNITS = {
+    "flops": "FLOP",
+    "elementwise_flops": "FLOP",
+    "peak_flops": "FLOP/s",
+    "flops_per_s": "FLOP/s",
+    "bandwidth": "B/s",
+    "memory_bandwidth": "B/s",
+    "interconnect_bandwidth": "B/s",
+    "bytes": "B",
+    "bytes_read": "B",
+    "bytes_written": "B",
+    "arithmetic_intensity": "FLOP/B",
+    "intensity": "FLOP/B",
+    "ridge": "FLOP/B",
+    "kv_cache_bytes_per_token": "B/token",
+    "tokens": "token",
+    "context": "token",
+    "parameters": "1",
+    "active_parameters": "1",
+    "share": "1",
+    "tdp_w": "W",
+}
+MEASURED_COLUMNS = {"inclusive_s", "exclusive_s"}
+
+
+def unit_of(name: str) -> str:
+    """Unit of a figure by its name: the house rule is that the suffix says it."""
+    if name in UNITS:
+        return UNITS[name]
+    for suffix, unit in (("_bytes", "B"), ("_ns", "ns"), ("_per_s", "1/s"), ("_s", "s"), ("_pct", "%")):
+        if name.endswith(suffix):
+            return unit
+    return ""
+
+
+# --- one run ---------------------------------------------------------------------------------------------------------
+
+
+def run_url(run: Run) -> str:
+    try:
+        return settings.PUBLIC_URL + reverse("runs:detail", args=[run.public_id])
+    except NoReverseMatch:
+        return f"{settings.PUBLIC_URL}/runs/{run.public_id}/"
+
+
+def duration_s(run: Run) -> float | None:
+    """Seconds from start to finish; None until both are known."""
+    if run.started is None or run.finished is None:
+        return None
+    return (run.finished - run.started).total_seconds()
+
+
+def summary(run: Run) -> dict[str, Any]:
+    """One line of a list: the values of :data:`RUNS_HEADER`, for somebody who is signed in and may see the run."""
+    derived = {
+        "id": run.public_id,
+        "name": str(run),
+        "owner": run.owner.username,
+        "team": run.team.name if run.team else None,
+        "model": run.model_name,
+        "hardware": run.hardware_name,
+        "host": run.host.name if run.host else None,
+        "bound": run.bound or None,
+        "duration_s": duration_s(run),
+        "url": run_url(run),
+    }
+    # Not getattr for the derived ones: following a link would cost a query per line.
+    return {name: derived[name] if name in derived else getattr(run, name) for name in RUNS_HEADER}
+
+
+def run_object(run: Run) -> dict[str, Any]:
+    """The run document unchanged, plus ``run``: who and what it is in this portal. Without a document only ``run``."""
+    identity = summary(run) | {"notes": run.notes, "spec": run.spec}
+    return {**document_of(run), "run": identity}
+
+
+def document_of(run: Run) -> dict[str, Any]:
+    """The stored run document, or an empty one while there is none."""
+    document = getattr(run, "document", None)
+    return document.data if document is not None else {}
+
+
+def run_rows(exported: Mapping[str, Any]) -> Iterator[tuple]:
+    """Rows of :data:`RUN_HEADER` from what :func:`run_object` made: identity, metrics, stages, operators, modules, memory.
+
+    An empty value is unknown. Nothing is rounded or rescaled; values stay numbers.
+    """
+    yield from _flat_rows("run", {k: v for k, v in exported.get("run", {}).items() if k != "spec"})
+    for section in ("producer", "model", "hardware", "workload", "conventions"):
+        yield from _flat_rows(section, exported.get(section) or {})
+    yield from _metric_rows(exported)
+    estimated = "estimated"
+    for stage, figures in (exported.get("stages") or {}).items():
+        yield from _flat_rows("stage", figures, stage=stage, origin=estimated)
+    yield from _table_rows("operator", exported.get("operators"), ("group", "operator"), estimated)
+    yield from _table_rows("module", exported.get("modules"), ("path",), estimated)
+    yield from _memory_rows(exported.get("memory") or {})
+    yield from _table_rows("sample", exported.get("samples"), ("phase", "iteration"), "measured")
+    yield from _flat_rows("environment", exported.get("environment") or {})
+    yield from _flat_rows("conditions", exported.get("conditions") or {}, origin="measured")
+    for warning in exported.get("warnings") or []:
+        yield ("warning", "", warning.get("code", ""), "message", warning.get("message"), "", "", "")
+
+
+def _flat_rows(section: str, figures: Mapping[str, Any], *, stage: str = "", path: str = "", origin: str = ""):
+    """One row per value of an object; objects within it go into the path."""
+    for name, value in figures.items():
+        if isinstance(value, Mapping):
+            yield from _flat_rows(section, value, stage=stage, path=_join(path, name), origin=origin)
+        else:
+            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            yield (section, stage, path, name, value, unit_of(name), origin if number else "", "")
+
+
+def _join(path: str, name: Any) -> str:
+    return f"{path}.{name}" if path else str(name)
+
+
+def _metric_rows(exported: Mapping[str, Any]) -> Iterator[tuple]:
+    for key, metric in (exported.get("metrics") or {}).items():
+        unit, origin, definition = (metric.get(name, "") for name in ("unit", "origin", "definition"))
+        yield ("metric", "", "", key, metric.get("value"), unit, origin, definition)
+        for name in ("n", "min", "q1", "q3", "max", "cv", "ci95"):
+            if name in metric:
+                of_what = "" if name in ("n", "cv") else unit
+                yield ("metric", "", key, f"{key}.{name}", metric[name], of_what, origin, definition)
+    for key, comparisons in (exported.get("errors") or {}).items():
+        for row in comparisons:
+            yield ("error", "", row.get("level", ""), key, row.get("error_pct"), "%", "estimated", "")
+
+
+def _table_rows(section: str, table: Mapping | None, labels: Sequence[str], origin: str) -> Iterator[tuple]:
+    """A columnar table of the document, one row per cell; ``labels`` are the columns that name a line."""
+    if not table:
+        return
+    columns = table["columns"]
+    naming = {columns.index(name) for name in (*labels, "stage") if name in columns}
+    stage_at = columns.index("stage") if "stage" in columns else None
+    for line in table["rows"]:
+        path = " / ".join(str(line[columns.index(name)]) for name in labels if name in columns)
+        stage = line[stage_at] if stage_at is not None else ""
+        for at, name in enumerate(columns):
+            if at not in naming:
+                number = isinstance(line[at], (int, float)) and not isinstance(line[at], bool)
+                source = ("measured" if name in MEASURED_COLUMNS else origin) if number else ""
+                yield (section, stage, path, name, line[at], unit_of(name), source, "")
+
+
+def _memory_rows(memory: Mapping[str, Any]) -> Iterator[tuple]:
+    if "kv_cache_bytes_per_token" in memory:
+        value = memory["kv_cache_bytes_per_token"]
+        yield ("memory", "", "", "kv_cache_bytes_per_token", value, "B/token", "estimated", "")
+    yield from _flat_rows("memory", memory.get("estimate") or {}, path="estimate", origin="estimated")
+    for phase in memory.get("phases") or []:
+        rest = {name: value for name, value in phase.items() if name != "phase"}
+        yield from _flat_rows("memory", rest, stage=phase.get("phase", ""), path="phases", origin="measured")
+
+
+def run_filename(run: Run, suffix: str) -> str:
+    """ASCII, no quotes, no separators: made from slugs and the public id."""
+    what = slugify(f"{run.model_name} on {run.hardware_name}")[:80].strip("-")
+    return f"{what or 'run'}-{run.public_id}.{suffix}"
+
+
+def run_csv(request: HttpRequest, run: Run) -> StreamingHttpResponse:
+    layout = CsvFormat.from_query(request.GET)
+    return csv_response(run_filename(run, "csv"), RUN_HEADER, run_rows(run_object(run)), layout)
+
+
+def run_json(request: HttpRequest, run: Run) -> HttpResponse:
+    return json_response(run_filename(run, "json"), run_object(run))
+
+
+# --- a list ----------------------------------------------------------------------------------------------------------
+
+
+def _summaries(runs: RunQuerySet) -> Iterator[dict[str, Any]]:
+    for run in runs.select_related("owner", "team", "host").iterator(chunk_size=500):
+        yield summary(run)
+
+
+def runs_csv(request: HttpRequest, runs: RunQuerySet) -> StreamingHttpResponse:
+    """Every run of the filtered list, not one page of it."""
+    rows = ([line[name] for name in RUNS_HEADER] for line in _summaries(runs))
+    return csv_response("runs.csv", RUNS_HEADER, rows, CsvFormat.from_query(request.GET))
+
+
+def runs_json(request: HttpRequest, runs: RunQuerySet) -> StreamingHttpResponse:
+    def chunks() -> Iterator[str]:
+        yield '{"schema": "llmcompare-runs", "schema_version": "1.0", "runs": ['
+        for number, line in enumerate(_summaries(runs)):
+            yield (",\n" if number else "\n") + to_json(line)
+        yield "\n]}\n"
+
+    return StreamingHttpResponse(
+        chunks(),
+        content_type="application/json",
+        headers={"Content-Disposition": 'attachment; filename="runs.json"'},
+    )
+
+
+# --- a comparison ----------------------------------------------------------------------------------------------------
+
+#: What a comparison says about each run before its figures.
+COMPARED_FACTS = (
+    "name",
+    "kind",
+    "state",
+    "model",
+    "hardware",
+    "batch_size",
+    "input_tokens",
+    "output_tokens",
+    "dtype",
+    "created",
+    "memory_bytes",
+    "fits",
+    "bound",
+)
+
+
+def comparison_object(lines: Sequence[tuple[Mapping, Sequence]], *, baseline: str | None = None) -> dict[str, Any]:
+    """Runs side by side, in the order given.
+
+    ``lines``: per run its summary (at least ``id`` and :data:`COMPARED_FACTS`) and its ``RunMetric`` rows. ``baseline``: the id
+    that differences refer to, the first run when None. A figure that a run does not have is null, and so is its difference.
+    ``delta_pct`` = 100·(value − baseline)/baseline, for figures of the same origin and unit only.
+    """
+    ids = [facts["id"] for facts, _ in lines]
+    at = ids.index(baseline) if baseline in ids else 0
+    rows = [
+        {"section": "run", "key": name, "origin": "", "unit": unit_of(name), "values": [f.get(name) for f, _ in lines]}
+        for name in COMPARED_FACTS
+    ]
+    by_run = [{(m.key, m.origin, m.unit): m.value for m in metrics} for _, metrics in lines]
+    for key, origin, unit in sorted({name for figures in by_run for name in figures}):
+        values = [figures.get((key, origin, unit)) for figures in by_run]
+        deltas = [_delta_pct(value, values[at]) for value in values]
+        rows.append(
+            {"section": "metric", "key": key, "origin": origin, "unit": unit, "values": values, "delta_pct": deltas}
+        )
+    return {
+        "schema": "llmcompare-comparison",
+        "schema_version": "1.0",
+        "runs": ids,
+        "baseline": ids[at] if ids else None,
+        "rows": rows,
+    }
+
+
+def _delta_pct(value: float | None, base: float | None) -> float | None:
+    return None if value is None or not base else 100.0 * (value - base) / base
+
+
+def comparison_lines(runs: Iterable[Run]) -> list[tuple[dict, list]]:
+    return [(summary(run), list(run.metrics.all())) for run in runs]
+
+
+def comparison_table(compared: Mapping[str, Any]) -> tuple[list[str], Iterator[list]]:
+    """Header and rows of the CSV: one column per run, then one per run with its difference to the baseline."""
+    ids = compared["runs"]
+    header = ["section", "key", "origin", "unit", *ids, *(f"{name} vs {compared['baseline']} [%]" for name in ids)]
+    unknown = [None] * len(ids)
+    rows = (
+        [row["section"], row["key"], row["origin"], row["unit"], *row["values"], *row.get("delta_pct", unknown)]
+        for row in compared["rows"]
+    )
+    return header, rows
+
+
+def comparison_csv(request: HttpRequest, runs: Iterable[Run], *, baseline: str | None = None) -> StreamingHttpResponse:
+    layout = CsvFormat.from_query(request.GET)
+    header, rows = comparison_table(comparison_object(comparison_lines(runs), baseline=baseline))
+    return csv_response("comparison.csv", header, rows, layout)
+
+
+def comparison_json(request: HttpRequest, runs: Iterable[Run], *, baseline: str | None = None) -> HttpResponse:
+    return json_response("comparison.json", comparison_object(comparison_lines(runs), baseline=baseline))
+
+
+# --- JSON ------------------------------------------------------------------------------------------------------------
+
+
+def to_json(value: Any) -> str:
+    """Strict JSON: a number that is not finite becomes null, as in the page; times are RFC 3339."""
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False, default=_plain)
+    except ValueError:
+        return json.dumps(_finite(value), ensure_ascii=False, allow_nan=False, default=_plain)
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        return [_finite(item) for item in value]
+    return value
+
+
+def json_response(filename: str, value: Any) -> HttpResponse:
+    return HttpResponse(
+        to_json(value),
+        content_type="application/json",
+        headers={"Content-Disposition": f'attachment; filename="{filename}"'},
+    )
