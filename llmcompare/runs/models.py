@@ -18,7 +18,10 @@ from llmcompare.runs.querysets import RunQuerySet
 
 def new_public_id() -> str:
     """An identifier that says nothing and cannot be guessed: 16 URL-safe characters, 96 bits."""
-    return secrets.token_urlsafe(12)
+    # A leading dash would be an option on a command line and a formula in a spreadsheet.
+    while (token := secrets.token_urlsafe(12)).startswith("-"):
+        pass
+    return token
 
 
 class Run(models.Model):
