@@ -27,8 +27,24 @@ class RunQuerySet(models.QuerySet):
         teams = user.membership_set.filter(role="editor").values("team")
         return self.kept().filter(Q(owner=user) | Q(visibility="team", team__in=teams))
 
+    def binned_by(self, user) -> RunQuerySet:
+        """What the user may take back out of the bin: their own deleted runs, and deleted team runs where they are an editor."""
+        if not user.is_authenticated:
+            return self.none()
+        teams = user.membership_set.filter(role="editor").values("team")
+        binned = self.filter(deleted_at__isnull=False)
+        return binned.filter(Q(owner=user) | Q(visibility="team", team__in=teams))
+
     def active(self) -> RunQuerySet:
         return self.filter(state__in=["queued", "running"])
+
+    def waiting(self) -> RunQuerySet:
+        """Queued and still wanted."""
+        return self.kept().filter(state="queued", cancel_requested=False)
+
+    def held(self, run) -> RunQuerySet:
+        """The run's row while the claim in ``run`` is the one in the database: every write of a worker goes through this fence."""
+        return self.filter(pk=run.pk, state="running", claim=run.claim)
 
     def expired(self) -> RunQuerySet:
         """Running on paper, but nobody renewed the lease."""

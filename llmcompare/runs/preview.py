@@ -1,0 +1,159 @@
+"""What a run will need, before it is launched: a quick estimate by the web process's warm engine child.
+
+The web process itself imports no torch. Answers are kept by the digest of the frozen inputs, so the same question is answered at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from hardware.models import Hardware, Host
+from llmcompare.catalog.models import LanguageModel
+from llmcompare.common.errors import WHOLE_FORM, FieldErrors
+from llmcompare.runs.models import Run
+from llmcompare.runs.validation import Inputs, check_inputs, host_memory, stored_bytes
+from profiling.client import EngineError, warm_child
+from profiling.spec import RunSpec
+
+logger = logging.getLogger(__name__)
+
+TIMEOUT_S = 20.0
+CACHE_SIZE = 256
+
+#: Fields of the engine that have another name on the form.
+FORM_FIELDS = {"config": "model", "weights_path": "model", "architecture": "model"}
+TIMES = {"ttft_s": "ttft", "tpot_s": "tpot", "e2e_s": "e2e_latency", "encode_s": "encode_time"}
+
+
+class _Answers:
+    """The latest documents by spec digest; the least recently used one goes first. Thread-safe."""
+
+    def __init__(self, size: int) -> None:
+        self._size, self._lock = size, threading.Lock()
+        self._documents: OrderedDict[str, dict[str, Any]] = OrderedDict()
+
+    def get(self, digest: str) -> dict[str, Any] | None:
+        with self._lock:
+            if digest in self._documents:
+                self._documents.move_to_end(digest)
+            return self._documents.get(digest)
+
+    def put(self, digest: str, answer: dict[str, Any]) -> None:
+        with self._lock:
+            self._documents[digest] = answer
+            while len(self._documents) > self._size:
+                self._documents.popitem(last=False)
+
+    def clear(self) -> None:
+        with self._lock:
+            self._documents.clear()
+
+
+answers = _Answers(CACHE_SIZE)
+
+
+def preview(
+    *,
+    model: LanguageModel,
+    hardware: Hardware | None,
+    workload: Mapping[str, Any],
+    kind: str = Run.Kind.ESTIMATE,
+    host: Host | None = None,
+) -> dict[str, Any]:
+    """Memory and time of the run that these inputs would make. Raises :class:`FieldErrors` as ``launch_run`` would.
+
+    Keys: ``weights_bytes, kv_cache_bytes, state_bytes, activation_peak_bytes, total_bytes, capacity_bytes, fits, shortfall_bytes``
+    (bytes; ``fits`` null when the capacity is unknown), ``suggestions``, ``ttft_s, tpot_s, e2e_s, encode_s`` (seconds or null),
+    ``ceilings`` (what the times stand on), ``expected_wall_s`` (measurements: all timed and warm-up iterations, without
+    loading; null when unknown), ``notes`` and ``warnings`` (sentences).
+    """
+    inputs = check_inputs(kind=kind, model=model, hardware=hardware, host=host, workload=workload)
+    try:
+        estimate = _estimate(inputs)
+    except EngineError as error:
+        raise FieldErrors({FORM_FIELDS.get(error.field or "", error.field or WHOLE_FORM): error.message}) from error
+    if kind == Run.Kind.MEASURE:
+        _refuse_too_large(inputs, estimate["total_bytes"], estimate)
+    return estimate | {"expected_wall_s": _expected_wall_s(inputs, estimate), "notes": inputs.notes}
+
+
+def check_memory(inputs: Inputs) -> None:
+    """Refuse a measurement that cannot fit into its host, with the numbers. Raises :class:`FieldErrors`.
+
+    Weights and cache are known without the engine; activations need its estimate. When the engine does not answer here (it is not
+    installed, or busy), the worker's engine refuses by itself before it loads anything.
+    """
+    stored = stored_bytes(inputs.model, inputs.workload)
+    if stored is not None:
+        _refuse_too_large(inputs, stored, None)
+    try:
+        estimate = _estimate(inputs)
+    except EngineError as error:
+        if error.field is not None:
+            raise FieldErrors({FORM_FIELDS.get(error.field, error.field): error.message}) from error
+        logger.warning("No estimate of the memory before launch: %s", error)
+    else:
+        _refuse_too_large(inputs, estimate["total_bytes"], estimate)
+
+
+def _estimate(inputs: Inputs) -> dict[str, Any]:
+    """The estimate of the inputs in short, from the cache or from the engine; raises :class:`EngineError`."""
+    # Iterations and the like do not change an estimate; leaving them out of the key makes editing them free.
+    quick = replace(inputs.workload, iterations=1, warmup=0, seed=0, time_limit_s=TIMEOUT_S, prompt=None)
+    spec: RunSpec = replace(inputs, kind=Run.Kind.ESTIMATE.value, workload=quick).freeze()
+    digest = spec.digest()
+    answer = answers.get(digest)
+    if answer is None:
+        document = warm_child().request("estimate", {"spec": spec.to_json()}, timeout_s=TIMEOUT_S)
+        answer = _in_short(document)
+        answers.put(digest, answer)
+    return answer
+
+
+def _in_short(document: Mapping[str, Any]) -> dict[str, Any]:
+    metrics = document["metrics"]
+    return {
+        **document["memory"]["estimate"],
+        **{name: metrics.get(key, {}).get("value") for name, key in TIMES.items()},
+        "ceilings": document["conventions"].get("ceilings"),
+        "warnings": [warning["message"] for warning in document["warnings"]],
+    }
+
+
+def _expected_wall_s(inputs: Inputs, estimate: Mapping[str, Any]) -> float | None:
+    """Seconds that the iterations of a measurement take; loading and start-up are not known beforehand."""
+    once = estimate["e2e_s"] if estimate["e2e_s"] is not None else estimate["encode_s"]
+    if inputs.kind != Run.Kind.MEASURE or once is None:
+        return None
+    return (inputs.workload.iterations + inputs.workload.warmup) * once
+
+
+def _refuse_too_large(inputs: Inputs, needed: int | None, parts: Mapping[str, Any] | None) -> None:
+    if inputs.host is None or needed is None:
+        return
+    capacity = host_memory(inputs.hardware, inputs.host)
+    if capacity is None or needed <= capacity:
+        return
+    what = "weights and cache"
+    if parts is not None:
+        names = {"weights_bytes": "weights", "kv_cache_bytes": "cache", "activation_peak_bytes": "activations"}
+        known = [f"{label} {_gb(parts[name])}" for name, label in names.items() if parts.get(name)]
+        what = ", ".join(known) or "weights, cache and activations"
+    workload = inputs.workload
+    raise FieldErrors(
+        {
+            "model": f"{inputs.model.name} needs {_gb(needed)} in {workload.dtype} with batch {workload.batch_size} ({what}); "
+            f"{inputs.host} has {_gb(capacity)}. Choose a smaller model, format, batch or context, or an estimate."
+        }
+    )
+
+
+def _gb(size: float) -> str:
+    """Bytes in GB (10⁹) with three significant digits, never in exponent form."""
+    gigabytes = size / 1e9
+    return f"{gigabytes:.0f} GB" if gigabytes >= 100 else f"{gigabytes:.3g} GB"

@@ -1,0 +1,182 @@
+"""What a run may be asked to do: every input is checked for meaning, and every problem is said at its field.
+
+Shared by ``launch_run`` and the preview of the new-run page, so that both refuse the same things with the same words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from django.conf import settings
+
+from hardware.models import Hardware, Host
+from llmcompare.catalog.models import LanguageModel
+from llmcompare.common.errors import FieldErrors
+from llmcompare.runs.models import Run
+from llmcompare.runs.queues import host_queue, live_hosts
+from profiling.spec import DTYPE_BYTES, WORKLOAD_DTYPES, RunSpec, SpecError, Workload
+
+#: Kinds of model that read text and generate none.
+READ_ONLY_KINDS = ("encoder",)
+
+MAX_PROMPT_CHARACTERS = 200_000
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Checked inputs of a run. ``notes`` are sentences about what was adjusted, for the run's log and the preview."""
+
+    kind: str
+    model: LanguageModel
+    hardware: Hardware
+    host: Host | None
+    workload: Workload
+    notes: list[str] = field(default_factory=list)
+
+    def freeze(self) -> RunSpec:
+        """The values that the run keeps: later edits of catalogue entries or ceilings do not reach them."""
+        ceilings = [row.to_json() for row in self.host.ceilings.all()] if self.host else []
+        return RunSpec(
+            kind=self.kind,
+            model=self.model.to_spec().to_json(),
+            hardware=self.hardware.to_spec(ceilings).to_json(),
+            workload=self.workload.to_json(),
+        )
+
+
+def check_inputs(
+    *, kind: str, model: LanguageModel, hardware: Hardware | None, host: Host | None, workload: Mapping[str, Any]
+) -> Inputs:
+    """The inputs as one checked value; raises :class:`FieldErrors` with everything that is wrong at once."""
+    parsed, errors = _parse_workload(workload)
+    if kind not in Run.Kind.values:
+        raise FieldErrors(errors | {"kind": f"Choose one of {', '.join(Run.Kind.values)}."})
+    hardware, place_errors = _place(kind, hardware, host)
+    errors |= place_errors
+
+    notes: list[str] = []
+    if model.kind in READ_ONLY_KINDS and parsed.output_tokens:
+        parsed = replace(parsed, output_tokens=0)
+        notes.append(f"{model.name} is an encoder: it reads text and generates none, so output tokens are 0.")
+    errors = _check_context(model, parsed) | errors
+    if kind == Run.Kind.ESTIMATE and hardware is not None:
+        errors = _check_rate(hardware, host, parsed) | errors
+    if kind == Run.Kind.MEASURE:
+        errors = _check_measurable(model, parsed) | errors
+    if errors or hardware is None:
+        raise FieldErrors(errors)
+    return Inputs(kind=kind, model=model, hardware=hardware, host=host, workload=parsed, notes=notes)
+
+
+def _parse_workload(values: Mapping[str, Any]) -> tuple[Workload, dict[str, str]]:
+    """The workload, and a message for each field that is wrong (such a field has its default in the returned value)."""
+    values, errors = dict(values), {}
+    while True:
+        try:
+            workload = Workload.from_json(values)
+            workload.check()
+            _check_options(workload)
+            return workload, errors
+        except SpecError as error:
+            errors[error.field] = str(error)
+            if error.field not in values:  # nothing left to take out: the message stands alone
+                raise FieldErrors(errors) from None
+            del values[error.field]
+
+
+def _check_options(workload: Workload) -> None:
+    """What ``Workload.check`` leaves open: types of the optional fields, and the limits of this installation."""
+    if workload.prompt is not None and not isinstance(workload.prompt, str):
+        raise SpecError("prompt", "The prompt must be text.")
+    if workload.prompt is not None and len(workload.prompt) > MAX_PROMPT_CHARACTERS:
+        raise SpecError("prompt", f"The prompt has {len(workload.prompt)} characters; {MAX_PROMPT_CHARACTERS} fit.")
+    if not isinstance(workload.seed, int) or isinstance(workload.seed, bool) or not 0 <= workload.seed < 2**31:
+        raise SpecError("seed", f"Enter a whole number from 0 to {2**31 - 1}.")
+    threads = workload.threads
+    if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= 1024):
+        raise SpecError("threads", "Enter a whole number from 1 to 1024, or leave it out.")
+    if workload.attn_implementation not in ("sdpa", "eager"):
+        raise SpecError("attn_implementation", "Choose sdpa or eager.")
+    limit = workload.time_limit_s
+    if isinstance(limit, bool) or not isinstance(limit, int | float) or not 1 <= limit <= settings.MAX_RUN_SECONDS:
+        raise SpecError("time_limit_s", f"Enter seconds from 1 to {settings.MAX_RUN_SECONDS}.")
+
+
+def _place(kind: str, hardware: Hardware | None, host: Host | None) -> tuple[Hardware | None, dict[str, str]]:
+    """The hardware to calculate with: the chosen one, or that of the chosen host."""
+    if kind == Run.Kind.MEASURE and host is None:
+        return hardware, {"host": "Choose the host to measure on: a machine with a worker."}
+    if host is None:
+        return hardware, {} if hardware else {"hardware": "Choose the hardware to estimate for."}
+    if host.hardware is None:
+        return None, {"host": f"{host} has not said yet what hardware it is. Try again in a moment."}
+    if hardware is not None and hardware.pk != host.hardware_id:
+        return None, {"hardware": f"{host} is a {host.hardware}, not a {hardware}. Choose one of the two."}
+    if kind == Run.Kind.MEASURE:
+        return host.hardware, _check_host(host)
+    return host.hardware, {}
+
+
+def _check_host(host: Host) -> dict[str, str]:
+    if not host.has_engine:
+        note = host.engine_note or "its worker cannot import torch and transformers."
+        return {"host": f"{host} cannot measure: {note} Estimates still work."}
+    if host not in live_hosts(host_queue(host.slug)) and host not in live_hosts(host.queue):
+        return {"host": f"{host} is offline: start its worker, or choose another host. Estimates still work."}
+    return {}
+
+
+def _check_context(model: LanguageModel, workload: Workload) -> dict[str, str]:
+    """Prompt and output must fit into what the model was made for; with a prompt the engine counts its tokens."""
+    given = 0 if workload.prompt else workload.input_tokens
+    needed = given + workload.output_tokens
+    if model.max_context is None or needed <= model.max_context:
+        return {}
+    if not workload.output_tokens:
+        text = f"{given} input tokens are more than the {model.max_context} that {model.name} can read at once."
+        return {"input_tokens": text + f" Enter at most {model.max_context}."}
+    text = f"{given} input and {workload.output_tokens} output tokens make {needed}, more than the {model.max_context} of context that {model.name} has."
+    at = "input_tokens" if given >= workload.output_tokens else "output_tokens"
+    return {at: text + f" Shorten the input or the output by {needed - model.max_context}."}
+
+
+def _check_rate(hardware: Hardware, host: Host | None, workload: Workload) -> dict[str, str]:
+    """An estimate of time needs a rate for the format. A device of which no rate is known at all still gets its memory estimate."""
+    known = {name for name, rate in hardware.peak_flops.items() if rate}
+    if host is not None:
+        known |= set(host.ceilings.filter(op_class="gemm").values_list("dtype", flat=True))
+    usable = [name for name in WORKLOAD_DTYPES if name in known]
+    if workload.dtype in known or not usable:
+        return {}
+    return {"dtype": f"No {workload.dtype} rate is known for {hardware}. Choose {' or '.join(usable)}."}
+
+
+def _check_measurable(model: LanguageModel, workload: Workload) -> dict[str, str]:
+    if model.weights == LanguageModel.Weights.PREPARING:
+        text = f"The real weights of {model.name} are still being prepared (about half a minute). Try again shortly."
+        return {"model": text + " An estimate works at once."}
+    return {}
+
+
+def host_memory(hardware: Hardware, host: Host) -> int | None:
+    """Bytes that a measured run can use on ``host``: the accelerator's memory, or the machine's when it computes on the CPU."""
+    if hardware.kind == Hardware.Kind.CPU:
+        return host.details.get("ram_bytes") or hardware.memory_bytes
+    return hardware.memory_bytes
+
+
+def stored_bytes(model: LanguageModel, workload: Workload) -> int | None:
+    """Weights and cache in the workload's format, from what the engine said of the model; ``None`` while it has not been asked.
+
+    A lower bound of what a run needs: activations come on top.
+    """
+    facts = model.facts or {}
+    weights = (facts.get("weight_bytes") or {}).get(workload.dtype)
+    if weights is None:
+        if model.parameters is None:
+            return None
+        weights = model.parameters * DTYPE_BYTES[workload.dtype]
+    per_token = (facts.get("kv_cache_bytes_per_token") or {}).get(workload.dtype) or 0
+    return int(weights + per_token * workload.batch_size * (workload.input_tokens + workload.output_tokens))
