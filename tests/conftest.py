@@ -6,6 +6,7 @@ import pytest
 from django.test import Client
 
 from tests import factories
+from tests.services import postgres_database, postgres_url, redis_url  # noqa: F401  (fixtures)
 
 
 @pytest.fixture(autouse=True)
