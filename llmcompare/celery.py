@@ -24,14 +24,16 @@ app.conf.update(
     task_publish_retry=False,
 )
 if settings.BROKER_URL.startswith("filesystem://"):
-    for name in ("queue", "control"):
+    for name in ("queue", "taken", "control"):
         (settings.BROKER_DIR / name).mkdir(mode=0o700, parents=True, exist_ok=True)
     app.conf.broker_transport_options = {
         "data_folder_in": str(settings.BROKER_DIR / "queue"),
         "data_folder_out": str(settings.BROKER_DIR / "queue"),
-        "processed_folder": str(settings.BROKER_DIR / "queue"),
+        # A message that is not kept is moved through the shared temporary folder, where two installations could meet.
+        # So they are kept in a folder of our own, and every worker empties it (runs/worker.py).
+        "store_processed": True,
+        "processed_folder": str(settings.BROKER_DIR / "taken"),
         "control_folder": str(settings.BROKER_DIR / "control"),
-        "store_processed": False,
     }
 else:
     app.conf.broker_transport_options = {"visibility_timeout": 43_200, "socket_timeout": 5, "socket_connect_timeout": 3}

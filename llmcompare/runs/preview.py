@@ -13,10 +13,11 @@ from dataclasses import replace
 from typing import Any
 
 from hardware.models import Hardware, Host
+from hardware.services import detected_memory
 from llmcompare.catalog.models import LanguageModel
 from llmcompare.common.errors import WHOLE_FORM, FieldErrors
 from llmcompare.runs.models import Run
-from llmcompare.runs.validation import Inputs, check_inputs, host_memory, stored_bytes
+from llmcompare.runs.validation import Inputs, check_inputs, stored_bytes
 from profiling.client import EngineError, warm_child
 from profiling.spec import RunSpec
 
@@ -136,7 +137,7 @@ def _expected_wall_s(inputs: Inputs, estimate: Mapping[str, Any]) -> float | Non
 def _refuse_too_large(inputs: Inputs, needed: int | None, parts: Mapping[str, Any] | None) -> None:
     if inputs.host is None or needed is None:
         return
-    capacity = host_memory(inputs.hardware, inputs.host)
+    capacity = detected_memory(inputs.host)
     if capacity is None or needed <= capacity:
         return
     what = "weights and cache"

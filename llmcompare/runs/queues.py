@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Iterable
 
 from django.utils import timezone
 from django.utils.text import slugify
 
 from hardware.models import Host
+from hardware.services import HOST_QUEUE_PREFIX
 from llmcompare.celery import app
 from llmcompare.env import env_list, env_str
 from llmcompare.runs.models import Run
@@ -31,7 +31,7 @@ def host_slug() -> str:
 
 def host_queue(slug: str) -> str:
     """The queue of the measurements on one host."""
-    return f"hw.{slug}"
+    return f"{HOST_QUEUE_PREFIX}{slug}"
 
 
 def worker_queues() -> list[str]:
@@ -53,26 +53,25 @@ def waiting_note(run: Run) -> str:
     """Why a queued run has to wait, in one sentence; empty when a worker is there to take it."""
     if run.state != Run.State.QUEUED or live_hosts(run.queue):
         return ""
-    where = "estimates" if run.queue == ESTIMATE_QUEUE else f"the host {run.host or run.queue.removeprefix('hw.')}"
+    where = (
+        "estimates"
+        if run.queue == ESTIMATE_QUEUE
+        else f"the host {run.host or run.queue.removeprefix(HOST_QUEUE_PREFIX)}"
+    )
     return f"No worker is online for {where}. The run waits and starts by itself as soon as one is."
 
 
 def ring(run: Run) -> bool:
     """Tell the workers of the run's queue that it waits. Never raises: a broker that is down must not fail a request."""
     Run.objects.filter(pk=run.pk).update(rung_at=timezone.now())
+    return send(run)
+
+
+def send(run: Run) -> bool:
+    """The message alone; false when the broker did not take it."""
     try:
         app.send_task(TASK, args=[run.pk], queue=run.queue, retry=False)
     except Exception as error:  # kombu raises whatever its transport raises; the sweep rings again
         logger.warning("The broker took no message for run %s: %s", run.public_id, error)
         return False
     return True
-
-
-def ring_all(runs: Iterable[Run]) -> int:
-    """Ring for each run until the broker fails once; returns how many bells it took."""
-    count = 0
-    for run in runs:
-        if not ring(run):
-            break
-        count += 1
-    return count

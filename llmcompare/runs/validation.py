@@ -9,13 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from django.conf import settings
-
 from hardware.models import Hardware, Host
+from hardware.services import host_spec
 from llmcompare.catalog.models import LanguageModel
 from llmcompare.common.errors import FieldErrors
 from llmcompare.runs.models import Run
-from llmcompare.runs.queues import host_queue, live_hosts
+from llmcompare.runs.queues import live_hosts
 from profiling.spec import DTYPE_BYTES, WORKLOAD_DTYPES, RunSpec, SpecError, Workload
 
 #: Kinds of model that read text and generate none.
@@ -37,11 +36,11 @@ class Inputs:
 
     def freeze(self) -> RunSpec:
         """The values that the run keeps: later edits of catalogue entries or ceilings do not reach them."""
-        ceilings = [row.to_json() for row in self.host.ceilings.all()] if self.host else []
+        hardware = host_spec(self.host) if self.host else self.hardware.to_spec()
         return RunSpec(
             kind=self.kind,
             model=self.model.to_spec().to_json(),
-            hardware=self.hardware.to_spec(ceilings).to_json(),
+            hardware=hardware.to_json(),
             workload=self.workload.to_json(),
         )
 
@@ -87,7 +86,7 @@ def _parse_workload(values: Mapping[str, Any]) -> tuple[Workload, dict[str, str]
 
 
 def _check_options(workload: Workload) -> None:
-    """What ``Workload.check`` leaves open: types of the optional fields, and the limits of this installation."""
+    """What ``Workload.check`` leaves open: the optional fields."""
     if workload.prompt is not None and not isinstance(workload.prompt, str):
         raise SpecError("prompt", "The prompt must be text.")
     if workload.prompt is not None and len(workload.prompt) > MAX_PROMPT_CHARACTERS:
@@ -100,8 +99,8 @@ def _check_options(workload: Workload) -> None:
     if workload.attn_implementation not in ("sdpa", "eager"):
         raise SpecError("attn_implementation", "Choose sdpa or eager.")
     limit = workload.time_limit_s
-    if isinstance(limit, bool) or not isinstance(limit, int | float) or not 1 <= limit <= settings.MAX_RUN_SECONDS:
-        raise SpecError("time_limit_s", f"Enter seconds from 1 to {settings.MAX_RUN_SECONDS}.")
+    if isinstance(limit, bool) or not isinstance(limit, int | float) or not 1 <= limit <= 86_400:
+        raise SpecError("time_limit_s", "Enter seconds from 1 to 86400.")
 
 
 def _place(kind: str, hardware: Hardware | None, host: Host | None) -> tuple[Hardware | None, dict[str, str]]:
@@ -123,7 +122,7 @@ def _check_host(host: Host) -> dict[str, str]:
     if not host.has_engine:
         note = host.engine_note or "its worker cannot import torch and transformers."
         return {"host": f"{host} cannot measure: {note} Estimates still work."}
-    if host not in live_hosts(host_queue(host.slug)) and host not in live_hosts(host.queue):
+    if host not in live_hosts(host.queue):
         return {"host": f"{host} is offline: start its worker, or choose another host. Estimates still work."}
     return {}
 
@@ -158,13 +157,6 @@ def _check_measurable(model: LanguageModel, workload: Workload) -> dict[str, str
         text = f"The real weights of {model.name} are still being prepared (about half a minute). Try again shortly."
         return {"model": text + " An estimate works at once."}
     return {}
-
-
-def host_memory(hardware: Hardware, host: Host) -> int | None:
-    """Bytes that a measured run can use on ``host``: the accelerator's memory, or the machine's when it computes on the CPU."""
-    if hardware.kind == Hardware.Kind.CPU:
-        return host.details.get("ram_bytes") or hardware.memory_bytes
-    return hardware.memory_bytes
 
 
 def stored_bytes(model: LanguageModel, workload: Workload) -> int | None:

@@ -1,0 +1,84 @@
+"""From a run document (docs/run-document.md) to what the database keeps beside it: metric rows and the columns of lists. Pure functions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+#: Column of ``Run`` → keys of metrics, the first that has a value counts. An encoder has no other end-to-end time than encoding.
+COLUMNS = {
+    "ttft_s": ("ttft",),
+    "tpot_s": ("tpot",),
+    "e2e_s": ("e2e_latency", "encode_time"),
+    "output_tokens_per_s": ("output_throughput",),
+}
+
+#: Keys of a metric that have columns of their own in ``RunMetric``.
+METRIC_COLUMNS = ("value", "unit", "origin", "definition")
+
+
+@dataclass(frozen=True)
+class Summary:
+    """``columns``: field of ``Run`` → value. ``metrics``: one mapping per ``RunMetric`` row, without the run."""
+
+    columns: dict[str, Any]
+    metrics: list[dict[str, Any]]
+
+
+def summarise(document: Mapping[str, Any]) -> Summary:
+    """The summary of a complete document. Raises ``KeyError``, ``TypeError`` or ``ValueError`` when it is not one."""
+    if document["schema"] != "llmcompare-run":
+        raise ValueError(f"This is not a run document: schema is {document['schema']!r}.")
+    metrics = document["metrics"]
+    columns: dict[str, Any] = {
+        column: next((value for key in keys if (value := _value(metrics, key)) is not None), None)
+        for column, keys in COLUMNS.items()
+    }
+    estimate = document["memory"]["estimate"]
+    peak = _value(metrics, "peak_memory")
+    memory = peak if peak is not None else estimate.get("total_bytes")
+    columns["memory_bytes"] = None if memory is None else round(memory)
+    columns["fits"] = estimate.get("fits")
+    workload = document["workload"]
+    columns["bound"] = _bound(document["stages"], workload["output_tokens"]) or ""
+    columns |= {name: workload[name] for name in ("batch_size", "input_tokens", "output_tokens", "dtype")}
+    return Summary(columns, [_metric(key, metric, document) for key, metric in metrics.items()])
+
+
+def storable(value: Any) -> Any:
+    """``value`` as every database can store it: no NaN or infinity (JSON has none), no NUL or lone surrogate (PostgreSQL has none)."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, str):
+        return value.replace("\x00", "\ufffd").encode("utf-8", "replace").decode()
+    if isinstance(value, Mapping):
+        return {storable(str(key)): storable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [storable(item) for item in value]
+    return value
+
+
+def _value(metrics: Mapping[str, Any], key: str) -> float | None:
+    return metrics.get(key, {}).get("value")
+
+
+def _metric(key: str, metric: Mapping[str, Any], document: Mapping[str, Any]) -> dict[str, Any]:
+    detail = {name: value for name, value in metric.items() if name not in METRIC_COLUMNS}
+    if errors := document.get("errors", {}).get(key):
+        detail["errors"] = errors
+    return {"key": key, **{name: metric[name] for name in METRIC_COLUMNS}, "detail": detail}
+
+
+def _bound(stages: Mapping[str, Any], output_tokens: int) -> str | None:
+    """What limits the stage in which the run spends most of its time. The first token comes from the prefill, each other from one decode step."""
+    if "encode" in stages:
+        return stages["encode"].get("bound")
+    prefill, decode = stages.get("prefill"), stages.get("decode")
+    if not prefill or not decode:
+        return (decode or prefill or {}).get("bound")
+    if prefill.get("latency_s") is None or decode.get("latency_s") is None:
+        return decode.get("bound")
+    longest = decode if decode["latency_s"] * (output_tokens - 1) > prefill["latency_s"] else prefill
+    return longest.get("bound")

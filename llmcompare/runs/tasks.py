@@ -1,0 +1,27 @@
+"""The Celery side of runs: one task, and the worker's start and end. Imported by workers only."""
+
+from __future__ import annotations
+
+from celery.signals import worker_ready, worker_shutting_down
+
+from llmcompare.celery import app
+from llmcompare.runs import executor
+from llmcompare.runs.queues import TASK
+from llmcompare.runs.worker import Worker
+
+worker = Worker()
+
+
+@app.task(name=TASK)
+def execute(run_id: int) -> None:
+    executor.execute(run_id=run_id, worker=worker.name, shutdown=worker.shutdown)
+
+
+@worker_ready.connect
+def _begin(**_) -> None:
+    worker.start()
+
+
+@worker_shutting_down.connect
+def _end(**_) -> None:
+    worker.stop()

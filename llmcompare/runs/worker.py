@@ -1,0 +1,152 @@
+"""What a worker process does beside executing runs: it registers its machine, sweeps, and prepares the machine in the background.
+
+None of it keeps the worker from taking runs; a measurement alone waits while the machine is being prepared (``executor.MACHINE``).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from contextlib import nullcontext
+
+from django.conf import settings
+from django.db import close_old_connections, connections
+
+from hardware import services as hardware
+from hardware.models import Host
+from llmcompare.catalog import services as catalog
+from llmcompare.catalog.models import LanguageModel
+from llmcompare.runs.executor import MACHINE
+from llmcompare.runs.queues import host_queue, host_slug, worker_queues
+from llmcompare.runs.sweep import sweep
+from profiling import weights
+from profiling.client import EngineChild, EngineError, warm_child
+from profiling.host import detect
+
+logger = logging.getLogger(__name__)
+
+TOUCH_S = 10.0
+CEILINGS_TIMEOUT_S = 180.0
+WEIGHTS_DIR = settings.DATA_DIR / "weights"
+
+
+class Worker:
+    """One worker process. ``shutdown`` is set once it has been asked to stop; everything here watches it."""
+
+    def __init__(self) -> None:
+        self.shutdown = threading.Event()
+        self.registered = threading.Event()
+        self.host: Host | None = None
+        self._touched = 0.0
+
+    @property
+    def name(self) -> str:
+        return f"{host_slug()}:{os.getpid()}"
+
+    def start(self) -> None:
+        """Begin in the background; returns at once."""
+        for target in (self._keep, self._prepare):
+            threading.Thread(target=target, name=f"worker{target.__name__}", daemon=True).start()
+
+    def stop(self) -> None:
+        self.shutdown.set()
+
+    def _keep(self) -> None:
+        """Show that this machine is alive, and sweep, until shutdown. No fault ends it: without it, lost runs stay lost."""
+        while not self.shutdown.is_set():
+            for step in (self._show_alive, sweep, _clear_processed_messages):
+                try:
+                    step()
+                except Exception:
+                    logger.exception("The worker's housekeeping failed and is tried again")
+                finally:
+                    close_old_connections()
+            self.shutdown.wait(settings.RUN_SWEEP_S)
+        connections.close_all()
+
+    def _show_alive(self) -> None:
+        if self.host is None:
+            detected = detect() | {"queues": worker_queues()}
+            self.host = hardware.register_host(detected=detected, queue=host_queue(host_slug()))
+            logger.info("This machine is %s: %s", self.host, self.host.hardware)
+            self.registered.set()
+        elif time.monotonic() - self._touched > TOUCH_S:
+            hardware.touch_host(host=self.host)
+        else:
+            return
+        self._touched = time.monotonic()
+
+    def _prepare(self) -> None:
+        """Warm the engine, measure the ceilings once, convert real weights once: one after the other, or they disturb each other."""
+        while not self.registered.wait(0.5):
+            if self.shutdown.is_set():
+                return
+        if self.host is None or not self.host.has_engine:
+            logger.warning("This worker has no engine: %s", self.host.engine_note if self.host else "")
+            return
+        for step in (self._warm_engine, self._measure_ceilings, self._prepare_weights):
+            if self.shutdown.is_set():
+                break
+            try:
+                step()
+            except Exception:
+                logger.exception("Preparing this machine: %s failed", step.__name__.strip("_"))
+            finally:
+                close_old_connections()
+        connections.close_all()
+
+    def _warm_engine(self) -> None:
+        warm_child().request("ping", should_stop=self.shutdown.is_set)
+
+    def _measure_ceilings(self) -> None:
+        """Quick ceilings, once per machine and per fingerprint (about 5 s)."""
+        host = Host.objects.get(pk=self.host.pk)
+        if host.ceilings_state == "done":
+            return
+        with MACHINE:
+            hardware.set_ceilings_state(host=host, state="measuring")
+            try:
+                with EngineChild() as engine:
+                    document = engine.request(
+                        "ceilings", {"quick": True}, should_stop=self.shutdown.is_set, timeout_s=CEILINGS_TIMEOUT_S
+                    )
+            except EngineError as error:
+                state = "missing" if error.kind == "cancelled" else "failed"
+                hardware.set_ceilings_state(host=host, state=state)
+                logger.warning("Measuring the ceilings of this machine: %s", error)
+            else:
+                hardware.store_ceilings(host=host, rows=document["rows"])
+
+    def _prepare_weights(self) -> None:
+        """Real weights of every installed package that the catalogue lists, ready to be loaded (a conversion takes 10-30 s, once)."""
+        listed = LanguageModel.objects.filter(slug__in=weights.find_packages(), source=LanguageModel.Source.PACKAGE)
+        for model in listed:
+            if self.shutdown.is_set():
+                return
+            ready = weights.ready_folder(model.slug, WEIGHTS_DIR)
+            if ready is not None and model.weights == model.Weights.LOCAL and model.weights_path == str(ready):
+                continue
+            # Nothing to convert, nothing to disturb: the machine is free at once.
+            with nullcontext() if ready is not None else MACHINE:
+                self._prepare_one(model.slug)
+
+    def _prepare_one(self, slug: str) -> None:
+        try:
+            path = weights.prepare(slug, WEIGHTS_DIR, should_stop=self.shutdown.is_set)
+        except EngineError as error:
+            logger.warning("Preparing the weights of %s: %s", slug, error)
+            if error.kind != "cancelled":
+                catalog.weights_failed(slug=slug, message=error.message)
+        else:
+            catalog.weights_ready(slug=slug, path=path)
+            logger.info("The weights of %s are ready", slug)
+
+
+def _clear_processed_messages() -> None:
+    """The filesystem broker moves a message that was taken to a folder and leaves it there."""
+    if not settings.BROKER_URL.startswith("filesystem://"):
+        return
+    for message in (settings.BROKER_DIR / "taken").glob("*.msg"):
+        message.unlink(missing_ok=True)
