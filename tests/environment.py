@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import tempfile
 
 # Each pytest-xdist worker inherits the main process's folder; only the main process makes one.
 if "PYTEST_XDIST_WORKER" not in os.environ:
-    os.environ["LLMCOMPARE_DATA"] = tempfile.mkdtemp(prefix="llmcompare-tests-")
+    folder = tempfile.mkdtemp(prefix="llmcompare-tests-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    os.environ["LLMCOMPARE_DATA"] = folder
     for name in ("DATABASE_URL", "BROKER_URL", "LLMCOMPARE_URL", "LLMCOMPARE_SECRET_KEY"):
         os.environ.pop(name, None)
