@@ -1,0 +1,165 @@
+"""Everything a run was made from and under, as label and text: model, hardware, workload, conventions, producer, environment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from llmcompare.runs.quantities import UNKNOWN, count, number, show
+
+Document = Mapping[str, Any]
+Rows = list[tuple[str, str]]
+
+#: Keys whose values are sizes, rates or times, with their unit; the rest is shown as it is.
+_UNITS = {
+    "weight_bytes": "B",
+    "memory_bytes": "B",
+    "cache_bytes": "B",
+    "ram_bytes": "B",
+    "memory_bandwidth": "B/s",
+    "interconnect_bandwidth": "B/s",
+    "tdp_w": "W",
+    "time_limit_s": "s",
+}
+_TITLES = {
+    "config_sha256": "Config digest",
+    "tdp_w": "Power limit (TDP)",
+    "os": "Operating system",
+    "ram_bytes": "Main memory",
+    "cpu": "CPU",
+    "mla": "MLA",
+    "flop": "FLOP",
+    "attn_implementation": "Attention implementation",
+    "active_parameters": "Active parameters per token",
+    "time_limit_s": "Time limit",
+    "memory_bytes": "Memory",
+    "cache_bytes": "On-chip cache",
+    "weight_bytes": "Weights",
+    "load_avg": "Load average (1, 5, 15 min)",
+    "wall_over_cpu": "Wall time over CPU time",
+    "steal_pct": "Stolen CPU time (%)",
+}
+_COUNTS = {"parameters", "active_parameters"}
+_WEIGHTS = {"none": "none (an estimate needs no weights)", "random": "random", "local": "real"}
+#: What a shared page leaves out: it may name paths, people or machines.
+_PRIVATE = {"env_vars", "fingerprint", "prompt", "source"}
+
+
+def title_of(key: str) -> str:
+    return _TITLES.get(key, key.replace("_", " ").capitalize())
+
+
+def text_of(key: str, value: Any) -> str:
+    """One value as text. ``None`` is "unknown"; lists and mappings are written out in one line."""
+    if value is None:
+        return UNKNOWN
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if key == "weights" and isinstance(value, str):
+        return _WEIGHTS.get(value, value)
+    if key in _COUNTS:
+        return f"{value:,} ({count(value)})" if isinstance(value, int) else UNKNOWN
+    if key in _UNITS:
+        return show(value, _UNITS[key])
+    if isinstance(value, Mapping):
+        return ", ".join(f"{k} {text_of('', v)}" for k, v in value.items()) or "none"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(text_of("", v) for v in value) or "none"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return str(value)
+
+
+def rows_of(section: Any, *, skip: set[str] = frozenset(), shared: bool = False) -> Rows:  # type: ignore[assignment]
+    if not isinstance(section, Mapping):
+        return []
+    hidden = skip | (_PRIVATE if shared else set())
+    return [(title_of(str(k)), text_of(str(k), v)) for k, v in section.items() if k not in hidden]
+
+
+def fact_sections(document: Document, *, shared: bool = False) -> list[dict[str, Any]]:
+    """Sections of the "Facts" part in reading order; an absent one is left out."""
+    hardware = document.get("hardware") or {}
+    peaks = [(f"Peak {dtype}", show(value, "FLOP/s")) for dtype, value in (hardware.get("peak_flops") or {}).items()]
+    skip = {"peak_flops", "confidence", "ceilings", "slug"}
+    unsure = [k for k, v in (hardware.get("confidence") or {}).items() if v == "unconfirmed"]
+    hardware_rows = rows_of(hardware, skip=skip, shared=shared) + peaks
+    if unsure:
+        hardware_rows.append(("Unconfirmed figures", ", ".join(title_of(k) for k in sorted(unsure))))
+    environment = document.get("environment")
+    sections = [
+        ("model", "Model", rows_of(document.get("model"), shared=shared)),
+        ("workload", "Workload", _workload_rows(document, shared)),
+        ("hardware", "Hardware", hardware_rows),
+        ("conventions", "Conventions", rows_of(document.get("conventions"))),
+        ("environment", "Environment", rows_of(environment, shared=shared)),
+        ("conditions", "Conditions", rows_of(document.get("conditions"))),
+        ("producer", "Made by", rows_of(document.get("producer")) + _made(document)),
+    ]
+    return [{"key": key, "title": title, "rows": rows} for key, title, rows in sections if rows]
+
+
+def _workload_rows(document: Document, shared: bool) -> Rows:
+    workload = dict(document.get("workload") or {})
+    prompt = workload.pop("prompt", None)
+    threads = workload.pop("threads", "absent")
+    rows = rows_of(workload, shared=shared)
+    if threads != "absent":
+        rows.append(("Threads", "as the machine gives" if threads is None else text_of("threads", threads)))
+    if prompt and not shared:
+        rows.append(("Prompt", "given (see the output)" if document.get("output") else "given"))
+    return rows
+
+
+def _made(document: Document) -> Rows:
+    rows: Rows = []
+    if document.get("created"):
+        rows.append(("Created", str(document["created"])))
+    if "duration_s" in document:
+        rows.append(("Took", show(document["duration_s"], "s")))
+    rows.append(("Document", f"{document.get('schema', UNKNOWN)} {document.get('schema_version', '')}".strip()))
+    return rows
+
+
+def conditions_badge(document: Document) -> dict[str, Any] | None:
+    """Was the machine quiet? ``None`` for estimates; with the reasons when it was not."""
+    conditions = document.get("conditions")
+    if not isinstance(conditions, Mapping):
+        return None
+    contended, steady = conditions.get("contended"), conditions.get("steady")
+    if contended:
+        level, words = "warning", "contended machine"
+    elif steady is False:
+        level, words = "warning", "not steady"
+    elif contended is None:
+        level, words = "secondary", "conditions unknown"
+    else:
+        level, words = "success", "quiet machine"
+    return {
+        "level": level,
+        "words": words,
+        "reasons": [str(r) for r in conditions.get("reasons") or []],
+        "wall_over_cpu": number(conditions.get("wall_over_cpu")),
+    }
+
+
+def phase_rows(document: Document) -> list[dict[str, str]]:
+    """Measured memory by phase; a column that no phase has (no GPU) stays, as "unknown"."""
+    rows = []
+    for entry in (document.get("memory") or {}).get("phases") or []:
+        rows.append(
+            {
+                "phase": str(entry.get("phase")),
+                **{
+                    key: show(entry.get(key), "B")
+                    for key in (
+                        "rss_bytes",
+                        "rss_peak_bytes",
+                        "rss_delta_bytes",
+                        "device_allocated_peak_bytes",
+                        "device_reserved_peak_bytes",
+                    )
+                },
+            }
+        )
+    return rows

@@ -1,0 +1,191 @@
+"""The numbers at the top of a run page: value, unit, where it comes from, what it means, and the estimate beside a measurement."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from llmcompare.runs.quantities import UNKNOWN, number, percent, show, signed_percent
+from profiling.units import DEFINITIONS
+
+Document = Mapping[str, Any]
+
+#: Order of the tiles; a metric that is not listed comes after these.
+ORDER = (
+    "ttft",
+    "tpot",
+    "e2e_latency",
+    "encode_time",
+    "output_throughput",
+    "prefill_throughput",
+    "decode_throughput",
+    "encode_throughput",
+    "peak_memory",
+    "mfu_prefill",
+    "mbu_decode",
+    "prefill_time",
+    "decode_time_per_step",
+    "load_time",
+)
+#: The first ones are drawn large.
+MAIN = {"ttft", "tpot", "e2e_latency", "output_throughput", "encode_time", "encode_throughput", "peak_memory"}
+SHORT = {"ttft": "TTFT", "tpot": "TPOT", "e2e_latency": "E2E", "mfu_prefill": "MFU", "mbu_decode": "MBU"}
+BOUND_WORDS = {
+    "compute": "compute-bound",
+    "memory": "memory-bound",
+    "overhead": "overhead-bound",
+    "network": "network-bound",
+}
+
+
+def metric_tiles(document: Document) -> list[dict[str, Any]]:
+    """One tile per metric of the document, main ones first. An absent metric has no tile, an unknown one says so."""
+    metrics = document.get("metrics") or {}
+    keys = [k for k in ORDER if k in metrics] + [k for k in metrics if k not in ORDER]
+    return [_tile(key, metrics[key] or {}, document) for key in keys]
+
+
+def _tile(key: str, metric: Mapping[str, Any], document: Document) -> dict[str, Any]:
+    unit = str(metric.get("unit", ""))
+    definition = DEFINITIONS.get(str(metric.get("definition")))
+    origin = str(metric.get("origin", ""))
+    tile: dict[str, Any] = {
+        "key": key,
+        "title": definition.name if definition else key.replace("_", " ").capitalize(),
+        "short": SHORT.get(key, ""),
+        "main": key in MAIN,
+        "value": show(metric.get("value"), unit),
+        "raw": metric.get("value"),
+        "unknown": number(metric.get("value")) is None,
+        "unit": unit,
+        "origin": origin,
+        "origin_note": _origin_note(origin, document),
+        "definition_id": metric.get("definition"),
+        "definition": definition.formula if definition else "This version has no definition of this metric.",
+        "better": definition.better if definition else "",
+        "spread": _spread(metric, unit),
+        "estimates": _estimates(key, unit, document),
+    }
+    if key == "peak_memory":
+        tile["memory"] = memory_fit(document, number(metric.get("value")))
+    return tile
+
+
+def _origin_note(origin: str, document: Document) -> str:
+    if origin != "estimated":
+        return ""
+    return ceilings_note(document)
+
+
+def ceilings_note(document: Document) -> str:
+    """Which level of ceilings the estimate stands on, in the document's own words."""
+    return str((document.get("conventions") or {}).get("ceilings") or "ceilings not stated")
+
+
+def ceilings_level(document: Document) -> str:
+    """``datasheet`` or ``measured`` as one word for badges; "" when the document does not say."""
+    note = str((document.get("conventions") or {}).get("ceilings") or "").lower()
+    return next((level for level in ("datasheet", "measured") if note.startswith(level)), "")
+
+
+def _spread(metric: Mapping[str, Any], unit: str) -> list[tuple[str, str]]:
+    """How sure a measured value is: samples, interval, range."""
+    rows: list[tuple[str, str]] = []
+    if "n" in metric:
+        rows.append(("n", f"{metric['n']:,}" if isinstance(metric["n"], int) else UNKNOWN))
+    if "ci95" in metric:
+        interval = metric["ci95"]
+        if interval:
+            rows.append(("95 % interval", f"{show(interval[0], unit)} – {show(interval[1], unit)}"))
+        else:
+            rows.append(("95 % interval", "too few samples"))
+    if number(metric.get("min")) is not None and number(metric.get("max")) is not None:
+        rows.append(("range", f"{show(metric['min'], unit)} – {show(metric['max'], unit)}"))
+    if number(metric.get("cv")) is not None:
+        rows.append(("variation", percent(metric["cv"])))
+    return rows
+
+
+def _estimates(key: str, unit: str, document: Document) -> list[dict[str, Any]]:
+    """The estimates of the same workload beside a measured value, each with its error."""
+    rows = []
+    for entry in (document.get("errors") or {}).get(key) or []:
+        error = number(entry.get("error_pct"))
+        rows.append(
+            {
+                "level": entry.get("level"),
+                "value": show(entry.get("estimated"), unit),
+                "error": signed_percent(error),
+                "grade": "unknown"
+                if error is None
+                else "good"
+                if abs(error) <= 15
+                else "fair"
+                if abs(error) <= 40
+                else "poor",
+            }
+        )
+    return rows
+
+
+def memory_fit(document: Document, used: float | None = None) -> dict[str, Any]:
+    """Need against capacity: words, and the fraction for the bar (``None`` when one of them is unknown)."""
+    estimate = (document.get("memory") or {}).get("estimate") or {}
+    need = used if used is not None else number(estimate.get("total_bytes"))
+    capacity = number(estimate.get("capacity_bytes"))
+    if capacity is None:
+        capacity = number((document.get("hardware") or {}).get("memory_bytes"))
+    fits = estimate.get("fits")
+    words = {True: "fits", False: "does not fit"}.get(fits, "fit unknown")
+    shortfall = number(estimate.get("shortfall_bytes"))
+    if fits is False and shortfall:
+        words = f"does not fit: {show(shortfall, 'B')} short"
+    return {
+        "fits": fits,
+        "words": words,
+        "capacity": show(capacity, "B"),
+        "percent": min(round(100 * need / capacity, 1), 100.0) if need is not None and capacity else None,
+        "share": percent(need / capacity) if need is not None and capacity else UNKNOWN,
+        "icon": {True: "✓", False: "✕"}.get(fits, "?"),
+    }
+
+
+def stage_tiles(document: Document, stages: list[str]) -> list[dict[str, Any]]:
+    """What limits each stage: the bound, how its time divides among the bounds, and its counts."""
+    tiles = []
+    for name in stages:
+        stage = (document.get("stages") or {}).get(name) or {}
+        parts = {b: t for b, t in (stage.get("time_by_bound") or {}).items() if (number(t) or 0) > 0}
+        total = sum(parts.values())
+        split, at = [], 0.0
+        for bound, seconds in sorted(parts.items(), key=lambda item: -item[1]):
+            width = 100 * seconds / total
+            split.append(
+                {
+                    "bound": bound if bound in BOUND_WORDS else "other",
+                    "title": bound,
+                    "share": percent(seconds / total),
+                    "time": show(seconds, "s"),
+                    "x": f"{at:.2f}",
+                    "width": f"{width:.2f}",
+                }
+            )
+            at += width
+        bound = str(stage.get("bound") or "")
+        tiles.append(
+            {
+                "stage": name,
+                "bound": bound if bound in BOUND_WORDS else "other",
+                "words": BOUND_WORDS.get(bound, UNKNOWN),
+                "split": split,
+                "latency": show(stage.get("latency_s"), "s"),
+                "flops": show(stage.get("flops"), "FLOP"),
+                "elementwise": show(stage.get("elementwise_flops"), "FLOP"),
+                "bytes": show(stage.get("bytes"), "B"),
+                "intensity": show(stage.get("arithmetic_intensity"), "FLOP/B"),
+                "tokens": stage.get("tokens"),
+                "context": stage.get("context"),
+                "batch": stage.get("batch_size"),
+            }
+        )
+    return tiles
