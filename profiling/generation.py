@@ -1,0 +1,165 @@
+"""The timed loops: prefill and greedy decode with a real cache, encode; raw stamps only, no statistics."""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from profiling.failures import EngineError
+from profiling.loading import Inputs
+
+#: Under which names models of transformers return what the next step needs.
+CACHE_NAMES = ("past_key_values", "cache_params", "state")
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """A moment: nanoseconds of the performance counter and of this process's processor time (all threads)."""
+
+    wall_ns: int
+    cpu_ns: int
+
+
+class Stamps:
+    """Marks taken during a pass. On CUDA they are events on the stream, turned into times only at the end."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._marks: list[Stamp] = []
+        self._events: list[Any] = []
+        self._synchronise()
+
+    def mark(self) -> None:
+        if self._device.type == "cuda":
+            event = torch.cuda.Event(enable_timing=True)
+            event.record()
+            self._events.append(event)
+        elif self._device.type == "mps":
+            self._synchronise()
+        self._marks.append(Stamp(time.perf_counter_ns(), time.process_time_ns()))
+
+    def finish(self) -> list[Stamp]:
+        """The marks so far. On CUDA, wall times are those at which the device reached them."""
+        self._synchronise()
+        if not self._events:
+            return self._marks
+        begin = self._marks[0].wall_ns
+        elapsed = [0.0, *(self._events[0].elapsed_time(event) for event in self._events[1:])]
+        return [Stamp(begin + round(ms * 1e6), mark.cpu_ns) for ms, mark in zip(elapsed, self._marks, strict=True)]
+
+    def _synchronise(self) -> None:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        elif self._device.type == "mps":
+            torch.mps.synchronize()
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One pass: stamps at the start and after each token (so tokens + 1 of them), and ids [batch, tokens] of what came out."""
+
+    stamps: list[Stamp]
+    ids: torch.Tensor
+
+    @property
+    def tokens(self) -> int:
+        return int(self.ids.shape[1])
+
+
+class Runner:
+    """Runs a loaded model on prepared inputs. One object per measurement; holds no state between passes."""
+
+    def __init__(self, loaded: Any, inputs: Inputs, *, kind: str, logits: str, device: torch.device) -> None:
+        self._model, self._inputs, self._kind, self.device = loaded, inputs, kind, device
+        accepted = inspect.signature(loaded.forward).parameters
+        self._options: dict[str, Any] = {}
+        if kind != "encoder" and "use_cache" in accepted:
+            self._options["use_cache"] = True
+        self.keeps_last_logits = logits == "last" and "logits_to_keep" in accepted
+        if self.keeps_last_logits:
+            self._options["logits_to_keep"] = 1
+
+    @torch.inference_mode()
+    def encode(self, between: Callable[[str], None] | None = None) -> Generation:
+        """One forward pass of an encoder."""
+        stamps = Stamps(self.device)
+        stamps.mark()
+        self._model(input_ids=self._inputs.ids, attention_mask=torch.ones_like(self._inputs.ids))
+        stamps.mark()
+        marks = stamps.finish()
+        if between:
+            between("encode")
+        return Generation(marks, self._inputs.ids[:, :0])
+
+    @torch.inference_mode()
+    def generate(self, limit: int, between: Callable[[str], None] | None = None) -> Generation:
+        """Greedy tokens, at most ``limit`` a sequence, until every sequence has met a stop token.
+
+        The interval after mark i is the work for token i: forward pass and choice of the token. ``between`` is called with the
+        stage after the prefill and after each decode step (for instrumented passes; its time falls into the next step).
+        """
+        stamps = Stamps(self.device)
+        stamps.mark()
+        output = self._prefill()
+        token = output.logits[:, -1].argmax(-1, keepdim=True)
+        stamps.mark()
+        if between:
+            between("prefill")
+        tokens = [token]
+        ended = self._ends(token, None)
+        while len(tokens) < limit and not (ended is not None and bool(ended.all())):
+            output = self._step(output, token)
+            token = output.logits[:, -1].argmax(-1, keepdim=True)
+            stamps.mark()
+            tokens.append(token)
+            if between:
+                between("decode")
+            ended = self._ends(token, ended)
+        return Generation(stamps.finish(), torch.cat(tokens, dim=1))
+
+    @torch.inference_mode()
+    def first_logits(self) -> tuple[Generation, bool]:
+        """One prefill (or encode) alone, and whether everything it computed is a finite number."""
+        stamps = Stamps(self.device)
+        stamps.mark()
+        if self._kind == "encoder":
+            output = self._model(input_ids=self._inputs.ids, attention_mask=torch.ones_like(self._inputs.ids))
+            values = output[0]
+        else:
+            values = self._prefill().logits
+        stamps.mark()
+        return Generation(stamps.finish(), self._inputs.ids[:, :0]), bool(torch.isfinite(values).all())
+
+    def _ends(self, token: torch.Tensor, ended: torch.Tensor | None) -> torch.Tensor | None:
+        if not self._inputs.stop:
+            return None
+        stop = torch.tensor(sorted(self._inputs.stop), device=token.device)
+        now = torch.isin(token[:, 0], stop)
+        return now if ended is None else ended | now
+
+    def _prefill(self) -> Any:
+        if self._kind != "encdec":
+            return self._model(input_ids=self._inputs.ids, **self._options)
+        begin = self._model.config.decoder_start_token_id
+        start = torch.full_like(self._inputs.ids[:, :1], 0 if begin is None else begin)
+        return self._model(input_ids=self._inputs.ids, decoder_input_ids=start, **self._options)
+
+    def _step(self, before: Any, token: torch.Tensor) -> Any:
+        name = next((name for name in CACHE_NAMES if getattr(before, name, None) is not None), None)
+        if name is None:
+            message = "This model returns no cache, so single decode steps cannot be timed. Ask for 1 output token, or estimate."
+            raise EngineError(phase="decode", kind="unsupported", field="model", message=message)
+        arguments = {name: getattr(before, name), **self._options}
+        if self._kind != "encdec":
+            return self._model(input_ids=token, **arguments)
+        from transformers.modeling_outputs import BaseModelOutput
+
+        encoded = before.encoder_last_hidden_state
+        output = self._model(encoder_outputs=BaseModelOutput(encoded), decoder_input_ids=token, **arguments)
+        output.encoder_last_hidden_state = encoded
+        return output

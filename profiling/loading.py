@@ -1,0 +1,270 @@
+"""Real models in memory: random weights built in their dtype, or local safetensors; tokenizer; the check that it fits.
+
+No code of a repository is ever run, nothing is fetched, and no pickle is opened.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import signal
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from profiling import host
+from profiling.build import TORCH_DTYPES, Built, _resolve, cached_build
+from profiling.failures import EngineError, describe
+from profiling.safety import check_config
+from profiling.spec import HardwareSpec, ModelSpec, SpecError, Workload
+
+MEASURED_KINDS = ("decoder", "ssm", "encoder", "encdec")
+TOKENIZER_LIMIT_S = 60.0
+#: Above this magnitude a random parameter is memory that no initialiser touched.
+INSANE_WEIGHT = 1e4
+
+
+@dataclass(frozen=True)
+class Need:
+    """Bytes that a run will need at least, and what is free."""
+
+    weights: int
+    cache: int
+    logits: int
+    available: int | None
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.cache + self.logits
+
+
+def choose_device(hardware: HardwareSpec) -> torch.device:
+    """Where to run: the processor for CPU hardware, else the accelerator that torch sees. Raises when there is none."""
+    if hardware.kind == "cpu":
+        return torch.device("cpu")
+    if torch.cuda.is_available():
+        return torch.device("cuda", 0)
+    if torch.backends.mps.is_available():
+        return torch.device("mps")
+    if hardware.kind == "soc":
+        return torch.device("cpu")
+    message = f"torch sees no accelerator on this host, so nothing can be measured on {hardware.name} here."
+    raise EngineError(phase="start", kind="missing", field="hardware", message=message)
+
+
+def check_fits(model: ModelSpec, workload: Workload, device: torch.device) -> tuple[Built, Need]:
+    """Build the structure without weights and compare what the run will need with what is free, before anything is loaded.
+
+    Counts weights, key/value cache and the logits of one step; activations come on top, so a run that passes can still run out
+    (the memory watch ends it then). Raises :class:`EngineError` of kind ``memory`` with the numbers.
+    """
+    from profiling.inspection import inspect_model
+
+    built = cached_build(model, workload.dtype, workload.attn_implementation)
+    per_token = (inspect_model(model).get("kv_cache_bytes_per_token") or {}).get(workload.dtype) or 0
+    tokens = workload.input_tokens + max(0, workload.output_tokens - 1)
+    size = TORCH_DTYPES[workload.dtype].itemsize
+    positions = workload.input_tokens if workload.logits == "all" else 1
+    vocabulary = getattr(built.config.get_text_config(), "vocab_size", 0) if model.kind != "encoder" else 0
+    need = Need(
+        weights=built.weight_bytes,
+        cache=workload.batch_size * tokens * per_token,
+        logits=workload.batch_size * positions * (vocabulary or 0) * size,
+        available=_free(device),
+    )
+    if need.available is not None and need.total > need.available:
+        raise EngineError(
+            phase="load",
+            kind="memory",
+            field="model",
+            message=(
+                f"{model.name} needs at least {_gb(need.total)} in {workload.dtype} (weights {_gb(need.weights)}, cache "
+                f"{_gb(need.cache)}, logits {_gb(need.logits)}), but {_gb(need.available)} are free here. "
+                "Choose a smaller model, dtype, batch or context; an estimate needs no memory."
+            ),
+        )
+    return built, need
+
+
+def check_context(model: ModelSpec, built: Built, workload: Workload) -> None:
+    """Refuse what does not fit into the model's context, at the field that says so."""
+    limit = built.max_context
+    if limit is None:
+        return
+    if model.kind == "encdec":
+        longest, field = max(workload.input_tokens, workload.output_tokens), "input_tokens"
+    else:
+        longest, field = workload.input_tokens + max(0, workload.output_tokens - 1), "input_tokens"
+    if longest > limit:
+        raise SpecError(
+            field,
+            f"{workload.input_tokens} input and {workload.output_tokens} output tokens are more than the context of "
+            f"{limit} tokens that {model.name} has. Enter fewer.",
+        )
+
+
+def _free(device: torch.device) -> int | None:
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return host.available_memory()
+
+
+def _gb(value: int) -> str:
+    return f"{value / 1e9:.2f} GB" if value < 10e9 else f"{value / 1e9:.1f} GB"
+
+
+def load(model: ModelSpec, workload: Workload, device: torch.device) -> Any:
+    """The model in evaluation mode on ``device``; raises :class:`EngineError` (phase ``load``) or :class:`SpecError`."""
+    if model.weights == "local":
+        loaded = _load_local(model, workload)
+        _own_memory(loaded)
+    else:
+        loaded = _build_random(model, workload)
+    return loaded.to(device).eval().requires_grad_(False)
+
+
+def _own_memory(loaded: Any) -> None:
+    """Copy each parameter out of the mapped file. Mapped pages would be read from disk during the first calls, and count nowhere."""
+    for parameter in loaded.parameters():
+        parameter.data = parameter.data.clone()
+
+
+def _load_local(model: ModelSpec, workload: Workload) -> Any:
+    folder = Path(model.weights_path or "")
+    if not model.weights_path or not folder.is_dir():
+        message = f"The folder with the weights of {model.name} is not on this host. Prepare the weights again."
+        raise EngineError(phase="load", kind="missing", field="model", message=message)
+    if not any(folder.glob("*.safetensors")):
+        message = f"The weights of {model.name} are not safetensors; no other format is loaded."
+        raise EngineError(phase="load", kind="unsupported", field="model", message=message)
+    config, model_class = _resolved(model)
+    options = {
+        "config": config,
+        "dtype": TORCH_DTYPES[workload.dtype],
+        "use_safetensors": True,
+        "local_files_only": True,
+        "trust_remote_code": False,
+        "output_loading_info": True,
+        "attn_implementation": workload.attn_implementation,
+    }
+    try:
+        loaded, info = model_class.from_pretrained(folder, **options)
+    except (OSError, RuntimeError, KeyError) as error:
+        message = f"The weights of {model.name} could not be loaded. {describe(error)}"
+        raise EngineError(phase="load", kind="missing", field="model", message=message) from error
+    absent = sorted(info.get("missing_keys") or []) + sorted(str(key) for key in info.get("mismatched_keys") or [])
+    if absent:
+        message = f"The weights of {model.name} do not fit its configuration: {', '.join(absent[:5])}."
+        raise EngineError(phase="load", kind="config", field="model", message=message)
+    return loaded
+
+
+def _build_random(model: ModelSpec, workload: Workload) -> Any:
+    """Built directly in the target dtype, so no second copy exists; initialised by the model's own rule, once and seeded."""
+    from transformers.initialization import no_init_weights
+
+    config, model_class = _resolved(model)
+    torch.manual_seed(workload.seed)
+    options = {"dtype": TORCH_DTYPES[workload.dtype], "attn_implementation": workload.attn_implementation}
+    with no_init_weights():
+        loaded = model_class._from_config(config, **options)
+    loaded.init_weights()
+    with torch.no_grad():
+        for parameter in loaded.parameters():
+            if not float(parameter.abs().max()) < INSANE_WEIGHT:  # also true for NaN
+                parameter.normal_(0.0, 0.02)
+    return loaded
+
+
+def _resolved(model: ModelSpec) -> tuple[Any, Any]:
+    config, model_class = _resolve(model, check_config(model.config, architecture=model.architecture))
+    return copy.deepcopy(config), model_class
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Token ids [batch, tokens], where they come from, and the tokens that end a sequence (empty: none ends it)."""
+
+    ids: torch.Tensor
+    prompt: str | None
+    tokenizer: Any
+    stop: frozenset[int]
+    chat_template: bool
+
+
+def prepare_inputs(model: ModelSpec, loaded: Any, workload: Workload, device: torch.device) -> Inputs:
+    """The prompt as tokens (through the chat template of an instruct model), or seeded random ids when there is no prompt.
+
+    With random ids every sequence is generated to its full length; with a prompt it ends at the end-of-sequence token.
+    """
+    if workload.prompt is None:
+        vocabulary = loaded.config.get_text_config().vocab_size
+        generator = torch.Generator().manual_seed(workload.seed)
+        shape = (workload.batch_size, workload.input_tokens)
+        ids = torch.randint(0, vocabulary, shape, generator=generator)
+        return Inputs(ids.to(device), None, None, frozenset(), False)
+    tokenizer = _tokenizer(model)
+    with _at_most(TOKENIZER_LIMIT_S, "tokenize"):
+        templated = bool(getattr(tokenizer, "chat_template", None)) and model.kind == "decoder"
+        if templated:
+            messages = [{"role": "user", "content": workload.prompt}]
+            encoded = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)
+        else:
+            encoded = tokenizer(workload.prompt)
+    tokens = list(encoded["input_ids"])
+    if not tokens:
+        raise SpecError("prompt", "The prompt has no tokens. Write some text.")
+    ids = torch.tensor([tokens] * workload.batch_size)
+    return Inputs(ids.to(device), workload.prompt, tokenizer, _stop_tokens(loaded, tokenizer), templated)
+
+
+def _tokenizer(model: ModelSpec) -> Any:
+    import transformers
+
+    if model.weights != "local" or not model.weights_path:
+        raise SpecError(
+            "prompt",
+            f"{model.name} runs with random weights and has no tokenizer, so it cannot read a prompt. "
+            "Clear the prompt and give a number of input tokens, or choose a model with real weights.",
+        )
+    try:
+        with _at_most(TOKENIZER_LIMIT_S, "tokenize"):
+            return transformers.AutoTokenizer.from_pretrained(
+                model.weights_path, local_files_only=True, trust_remote_code=False
+            )
+    except (OSError, ValueError, KeyError) as error:
+        message = f"The tokenizer of {model.name} could not be loaded. {describe(error)}"
+        raise EngineError(phase="tokenize", kind="missing", field="model", message=message) from error
+
+
+def _stop_tokens(loaded: Any, tokenizer: Any) -> frozenset[int]:
+    generation = getattr(loaded, "generation_config", None)
+    for source in (generation, loaded.config, tokenizer):
+        value = getattr(source, "eos_token_id", None)
+        if value is not None:
+            return frozenset(value if isinstance(value, (list, tuple)) else [value])
+    return frozenset()
+
+
+@contextlib.contextmanager
+def _at_most(seconds: float, phase: str) -> Iterator[None]:
+    """End Python code (a chat template is a program) after ``seconds``. Only the main thread can be interrupted so."""
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
+        yield
+        return
+
+    def expired(number: int, frame: Any) -> None:
+        message = f"The tokenizer or chat template took more than {seconds:g} s and was stopped. Try a shorter prompt."
+        raise EngineError(phase=phase, kind="timeout", field="prompt", message=message)
+
+    before = signal.signal(signal.SIGALRM, expired)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

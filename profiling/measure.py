@@ -1,0 +1,241 @@
+"""Measure one model on this machine: latency un-instrumented, then time by module, then memory, each in passes of its own.
+
+Order: structure and fit check, load, cold call, warm-up, timed iterations (the only published latencies), passes with hooks on every
+module, one pass with the memory sampler, and the estimate of the same workload. Runs inside an engine process.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import torch
+
+from profiling import conditions, host, measured
+from profiling.failures import EngineError
+from profiling.generation import Generation, Runner
+from profiling.hooks import ModuleTime, ModuleTimer, central_mean
+from profiling.loading import MEASURED_KINDS, check_context, check_fits, choose_device, load, prepare_inputs
+from profiling.merge import attach_estimates
+from profiling.sampling import MemoryRecord
+from profiling.spec import HardwareSpec, ModelSpec, SpecError, Workload
+
+#: Passes with hooks: enough for a middle half, few beside the iterations that are published.
+HOOKED_PASSES = 3
+#: Passes through the model (decode steps) of which module times are kept; more would only fill memory.
+HOOKED_STEPS = 256
+#: No further iteration is begun once this part of the time limit is used: what was measured must still be written down.
+TIME_SHARE = 0.7
+
+
+@dataclass
+class Session:
+    """What a measurement collects on its way."""
+
+    model: ModelSpec
+    hardware: HardwareSpec
+    workload: Workload
+    report: Any
+    began: float = field(default_factory=time.monotonic)
+    created: str = field(default_factory=lambda: datetime.now(UTC).isoformat())
+    warnings: list[dict[str, str]] = field(default_factory=list)
+    cold: Generation | None = None
+    warmups: list[Generation] = field(default_factory=list)
+    timed: list[Generation] = field(default_factory=list)
+    hooked: dict[str, list[dict[str, ModuleTime]]] = field(default_factory=dict)
+    requested_output: int = 0
+    conditions: dict[str, Any] = field(default_factory=dict)
+    load_s: float = 0.0
+
+    def warn(self, code: str, message: str) -> None:
+        self.warnings.append({"code": code, "message": message})
+
+    def time_is_short(self) -> bool:
+        return time.monotonic() - self.began > TIME_SHARE * self.workload.time_limit_s
+
+
+def measure(model: ModelSpec, hardware: HardwareSpec, workload: Workload, progress: Any = None) -> dict[str, Any]:
+    """The run document (kind ``measure``) of ``workload`` on this machine; ``hardware`` is its specification with its ceilings.
+
+    Raises :class:`SpecError` for inputs that cannot be measured and :class:`EngineError` for everything that fails on the way;
+    its ``partial`` holds what had been measured.
+    """
+    session = Session(model, hardware, workload, progress or (lambda stage, fraction, message: None))
+    _check(session)
+    device = choose_device(hardware)
+    threads = _set_threads(workload, device)
+    try:
+        return _measure(session, device, threads)
+    except EngineError as error:
+        error.partial = error.partial or _partial(session, device, threads)
+        raise
+
+
+def _check(session: Session) -> None:
+    model, workload = session.model, session.workload
+    workload.check()
+    if model.kind not in MEASURED_KINDS:
+        message = f"Models of kind {model.kind} take no text, so they cannot be measured here. Run an estimate."
+        raise SpecError("model", message)
+    if model.kind != "encoder" and workload.output_tokens < 1:
+        raise SpecError("output_tokens", "Ask for at least 1 output token: this model generates text.")
+    if model.kind == "encoder" and workload.output_tokens:
+        session.workload = replace(workload, output_tokens=0)
+        session.warn("encoder_output", "An encoder generates nothing: the output tokens were set to 0.")
+
+
+def _set_threads(workload: Workload, device: torch.device) -> int:
+    """Threads of torch in this process: as asked, else one per physical core that this process may use."""
+    if workload.threads is not None and (isinstance(workload.threads, bool) or workload.threads < 1):
+        raise SpecError("threads", "Enter a whole number of threads from 1, or leave it empty.")
+    threads = workload.threads or host.cores()[0]
+    torch.set_num_threads(threads)
+    return threads
+
+
+def _measure(session: Session, device: torch.device, threads: int) -> dict[str, Any]:
+    model, report = session.model, session.report
+    report("prepare", 0.01, "Checking that the model fits")
+    built, _ = check_fits(model, session.workload, device)
+    if session.workload.prompt is None:
+        check_context(model, built, session.workload)
+
+    memory = MemoryRecord(device)
+    report("load", 0.05, f"Loading {model.name} in {session.workload.dtype}")
+    with memory.phase("load"):
+        before = time.perf_counter()
+        loaded = load(model, session.workload, device)
+        session.load_s = time.perf_counter() - before
+    inputs = prepare_inputs(model, loaded, session.workload, device)
+    session.workload = replace(session.workload, input_tokens=int(inputs.ids.shape[1]))
+    check_context(model, built, session.workload)
+    runner = Runner(loaded, inputs, kind=model.kind, logits=session.workload.logits, device=device)
+    if session.workload.logits == "last" and model.kind in ("decoder", "ssm") and not runner.keeps_last_logits:
+        session.warn("logits", "This model computes logits at every position; the workload asked for the last only.")
+        session.workload = replace(session.workload, logits="all")
+
+    _warm_up(session, runner, memory)
+    _iterate(session, runner, device, threads)
+    _time_modules(session, runner, loaded, device)
+    _record_memory(session, runner, memory)
+
+    session.requested_output = session.workload.output_tokens
+    if model.kind != "encoder":
+        session.workload = replace(session.workload, output_tokens=session.timed[-1].tokens)
+    report("document", 0.92, "Writing the document")
+    document = measured.document(session, built=built, inputs=inputs, memory=memory, device=device, threads=threads)
+    del loaded, runner
+    gc.collect()
+    report("estimate", 0.95, "Estimating the same workload")
+    attach_estimates(document, session, built)
+    document["duration_s"] = time.monotonic() - session.began
+    report("done", 1.0, "Measured")
+    return document
+
+
+def _pass(session: Session, runner: Runner, between: Any = None) -> Generation:
+    if session.model.kind == "encoder":
+        return runner.encode(between)
+    return runner.generate(session.workload.output_tokens, between)
+
+
+def _warm_up(session: Session, runner: Runner, memory: MemoryRecord) -> None:
+    """The first call ever, kept apart; then the warm-up passes. Ends the run here if the model computes NaN."""
+    workload = session.workload
+    session.report("warmup", 0.15, "First call")
+    with memory.phase("warmup", sample=False):
+        session.cold, finite = runner.first_logits()
+        if not finite:
+            message = (
+                f"{session.model.name} computes NaN or infinity in {workload.dtype}, so its speed would mean nothing. "
+                "Try another dtype (bf16 or fp32)."
+            )
+            raise EngineError(phase="prefill", kind="numeric", field="dtype", message=message)
+        for index in range(workload.warmup):
+            session.report("warmup", 0.15 + 0.1 * index / workload.warmup, f"Warm-up {index + 1} of {workload.warmup}")
+            session.warmups.append(_pass(session, runner))
+            if session.time_is_short():
+                break
+
+
+def _iterate(session: Session, runner: Runner, device: torch.device, threads: int) -> None:
+    """The timed iterations, without any instrumentation."""
+    workload = session.workload
+    gc.collect()
+    begin = conditions.Snapshot.now()
+    for index in range(workload.iterations):
+        session.report(
+            "iterations", 0.25 + 0.45 * index / workload.iterations, f"Iteration {index + 1} of {workload.iterations}"
+        )
+        session.timed.append(_pass(session, runner))
+        if session.time_is_short() and index + 1 < workload.iterations:
+            session.warn(
+                "time_limit",
+                f"The time limit of {workload.time_limit_s:g} s allowed {index + 1} of {workload.iterations} iterations.",
+            )
+            break
+    end = conditions.Snapshot.now()
+    steady = measured.steady(session.timed)
+    on_cpu = device.type == "cpu"
+    session.conditions = conditions.between(begin, end, threads=threads, on_cpu=on_cpu, steady=steady)
+    if session.conditions["contended"]:
+        session.warn("contended", "Other work disturbed this measurement: " + " ".join(session.conditions["reasons"]))
+
+
+def _time_modules(session: Session, runner: Runner, loaded: Any, device: torch.device) -> None:
+    """Passes with hooks on every module. Their times are published as shares of a pass, never as its latency."""
+    passes = min(HOOKED_PASSES, session.workload.iterations)
+    with ModuleTimer(loaded, device) as timer:
+
+        def collect(stage: str) -> None:
+            times = timer.collect()
+            kept = session.hooked.setdefault(stage, [])
+            if len(kept) < HOOKED_STEPS:
+                kept.append(times)
+
+        for index in range(passes):
+            if index and session.time_is_short():
+                session.warn("time_limit", f"Module times come from {index} of {passes} passes: time was short.")
+                break
+            session.report("modules", 0.7 + 0.12 * index / passes, f"Time by module, pass {index + 1} of {passes}")
+            _pass(session, runner, collect)
+
+
+def _record_memory(session: Session, runner: Runner, memory: MemoryRecord) -> None:
+    """One more pass with the memory sampler, prefill and decode apart."""
+    session.report("memory", 0.84, "Memory by phase")
+    stage = "encode" if session.model.kind == "encoder" else "prefill"
+    current = memory.phase(stage)
+    current.__enter__()
+    switched = False
+
+    def switch(finished: str) -> None:
+        nonlocal current, switched
+        if finished == "prefill" and not switched and session.workload.output_tokens > 1:
+            current.__exit__(None, None, None)
+            current = memory.phase("decode")
+            current.__enter__()
+            switched = True
+
+    try:
+        _pass(session, runner, switch)
+    finally:
+        current.__exit__(None, None, None)
+
+
+def module_times(session: Session) -> dict[str, dict[str, ModuleTime]]:
+    """stage → path → mean time over the middle half of the instrumented passes."""
+    return {stage: central_mean(passes) for stage, passes in session.hooked.items()}
+
+
+def _partial(session: Session, device: torch.device, threads: int) -> dict[str, Any] | None:
+    if session.cold is None:
+        return None
+    return {
+        "samples": measured.samples_table(session),
+        "environment": measured.environment(device, threads),
+        "warnings": session.warnings,
+    }

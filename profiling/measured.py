@@ -1,0 +1,247 @@
+"""From raw stamps to the measured part of a run document: samples, metrics by named formula, environment, output."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from profiling import __version__, host
+from profiling.generation import Generation
+from profiling.hooks import central_mean
+from profiling.loading import Inputs
+from profiling.sampling import MemoryRecord
+from profiling.statistics import is_steady, summarise
+from profiling.units import metric
+
+if TYPE_CHECKING:
+    from profiling.build import Built
+    from profiling.measure import Session
+
+SHOWN_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_PROC_BIND", "OMP_WAIT_POLICY", "CUDA_VISIBLE_DEVICES")
+
+
+def gaps(generation: Generation) -> list[float]:
+    """Seconds of each interval between stamps: the first is prefill (or encode), then one for each decode step."""
+    walls = [stamp.wall_ns for stamp in generation.stamps]
+    return [(end - begin) / 1e9 for begin, end in zip(walls, walls[1:], strict=False)]
+
+
+def steady(timed: Sequence[Generation]) -> bool | None:
+    """Whether the whole time of the iterations shows no trend."""
+    return is_steady([sum(gaps(generation)) for generation in timed])
+
+
+def samples_table(session: Session) -> dict[str, Any]:
+    """One row per interval, in nanoseconds since the cold call; ``tokens`` counts the whole batch: read in, or produced."""
+    rows: list[list[Any]] = []
+    batch, length = session.workload.batch_size, session.workload.input_tokens
+    if session.cold is None:
+        return {"columns": _COLUMNS, "rows": rows}
+    origin = session.cold.stamps[0].wall_ns
+    first = "encode" if session.model.kind == "encoder" else "prefill"
+    groups = [(-1, True, session.cold)]
+    groups += [(index, True, item) for index, item in enumerate(session.warmups)]
+    groups += [(index, False, item) for index, item in enumerate(session.timed)]
+    for iteration, warmup, generation in groups:
+        for step, (begin, end) in enumerate(zip(generation.stamps, generation.stamps[1:], strict=False)):
+            phase = "cold" if iteration < 0 else first if step == 0 else "decode"
+            tokens = batch * (length if step == 0 else 1)
+            times = [begin.wall_ns - origin, end.wall_ns - begin.wall_ns, end.cpu_ns - begin.cpu_ns]
+            rows.append([iteration, phase, warmup, *times, tokens])
+    return {"columns": _COLUMNS, "rows": rows}
+
+
+_COLUMNS = ["iteration", "phase", "warmup", "start_ns", "wall_ns", "cpu_ns", "tokens"]
+
+
+def metrics(session: Session, memory: MemoryRecord) -> dict[str, Any]:
+    """The measured metrics. Latencies use the tokens that were really produced; a metric without a value is left out."""
+    series = _encode_series(session) if session.model.kind == "encoder" else _generate_series(session)
+    result = {key: _measured(key, values) for key, values in series.items() if values}
+    above, absolute = memory.peak()
+    result["peak_memory"] = metric(
+        "peak_memory",
+        above,
+        "measured",
+        n=1,
+        absolute=absolute,
+        note="above what the process held before the model was loaded",
+    )
+    result["load_time"] = metric("load_time", session.load_s, "measured", n=1)
+    return result
+
+
+def _measured(key: str, values: Sequence[float]) -> dict[str, Any]:
+    summary = summarise(values)
+    return metric(key, summary["median"], "measured", **summary)
+
+
+def _encode_series(session: Session) -> dict[str, list[float]]:
+    times = [gaps(generation)[0] for generation in session.timed]
+    tokens = session.workload.batch_size * session.workload.input_tokens
+    return {"encode_time": times, "encode_throughput": [tokens / seconds for seconds in times]}
+
+
+def _generate_series(session: Session) -> dict[str, list[float]]:
+    """One value an iteration, except ``itl`` (pooled gaps) and ``decode_time_per_step`` (the steps in the middle third)."""
+    batch, length = session.workload.batch_size, session.workload.input_tokens
+    names = ("ttft", "prefill_time", "e2e_latency", "prefill_throughput", "output_throughput")
+    series: dict[str, list[float]] = {name: [] for name in names}
+    series |= {"tpot": [], "itl": [], "decode_time_per_step": [], "decode_throughput": []}
+    for generation in session.timed:
+        prefill, *steps = gaps(generation)
+        whole = prefill + sum(steps)
+        series["ttft"].append(prefill)
+        series["prefill_time"].append(prefill)
+        series["e2e_latency"].append(whole)
+        series["prefill_throughput"].append(batch * length / prefill)
+        series["output_throughput"].append(batch * (len(steps) + 1) / whole)
+        if steps:
+            series["tpot"].append(sum(steps) / len(steps))
+            series["decode_throughput"].append(batch * len(steps) / sum(steps))
+            series["itl"] += steps
+            third = len(steps) // 3
+            series["decode_time_per_step"] += steps[third : len(steps) - third]
+    return series
+
+
+def instrumentation(session: Session) -> dict[str, Any]:
+    """Per stage: what the hooks cost and what part of an un-instrumented pass the modules' own times add up to.
+
+    ``overhead``: instrumented ÷ un-instrumented − 1. ``coverage``: sum of all modules' exclusive times ÷ un-instrumented time (what
+    is missing is work outside the model, such as the choice of the token). Nothing is rescaled.
+    """
+    plain: dict[str, list[float]] = {}
+    for generation in session.timed:
+        first, *steps = gaps(generation)
+        plain.setdefault("encode" if session.model.kind == "encoder" else "prefill", []).append(first)
+        plain.setdefault("decode", []).extend(steps)
+    result = {}
+    for stage, passes in session.hooked.items():
+        times = central_mean(passes)
+        reference = summarise(plain[stage])["median"]
+        result[stage] = {
+            "method": "forward hooks on every module",
+            "passes": len(passes),
+            "overhead": times[""].inclusive_s / reference - 1,
+            "coverage": sum(time.exclusive_s for time in times.values()) / reference,
+        }
+    return result
+
+
+def output(session: Session, inputs: Inputs) -> dict[str, Any]:
+    """Prompt, texts, token counts and how each sequence ended, of the last timed iteration."""
+    last = session.timed[-1]
+    batch = session.workload.batch_size
+    rows = last.ids.tolist() if last.ids.shape[1] else [[] for _ in range(batch)]
+    finish, counts, texts = [], [], []
+    for row in rows:
+        stop = next((index for index, token in enumerate(row) if token in inputs.stop), None)
+        kept = row if stop is None else row[: stop + 1]
+        counts.append(len(kept))
+        finish.append("length" if stop is None else "eos")
+        if inputs.tokenizer is not None and session.model.kind != "encoder":
+            texts.append(inputs.tokenizer.decode(kept, skip_special_tokens=True))
+    return {
+        "prompt": inputs.prompt,
+        "chat_template": inputs.chat_template,
+        "texts": texts,
+        "input_tokens": [int(inputs.ids.shape[1])] * batch,
+        "output_tokens": counts,
+        "requested_output_tokens": session.requested_output,
+        "ignore_eos": not inputs.stop,
+        "finish": [] if session.model.kind == "encoder" else finish,
+    }
+
+
+def environment(device: torch.device, threads: int) -> dict[str, Any]:
+    """What the numbers depend on beside model and workload."""
+    found = host.detect()
+    names = (
+        "os",
+        "kernel",
+        "python",
+        "packages",
+        "cpu",
+        "cores_physical",
+        "cores_logical",
+        "ram_bytes",
+        "accelerators",
+    )
+    return {name: found[name] for name in names} | {
+        "virtualised": found["virtualised"],
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "threads": {"intra": threads, "inter": torch.get_num_interop_threads()},
+        "affinity": sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
+        "env_vars": {name: os.environ[name] for name in SHOWN_VARIABLES if name in os.environ},
+        "fingerprint": found["fingerprint"],
+    }
+
+
+def producer() -> dict[str, Any]:
+    versions = host.package_versions()
+    return {
+        "name": "llmcompare",
+        "version": __version__,
+        "python": platform.python_version(),
+        "torch": versions["torch"],
+        "transformers": versions["transformers"],
+    }
+
+
+def model_facts(session: Session, built: Built) -> dict[str, Any]:
+    """The document's ``model`` as far as the built structure tells."""
+    model = session.model
+    return {
+        "name": model.name,
+        "source": model.source,
+        "architecture": built.architecture,
+        "model_type": model.config.get("model_type"),
+        "kind": model.kind,
+        "config_sha256": model.config_sha256(),
+        "parameters": built.parameters,
+        "weight_bytes": built.weight_bytes,
+        "weights": model.weights,
+        "weights_note": model.weights_note,
+        "max_context": built.max_context,
+        "layers": built.layers,
+    }
+
+
+def document(
+    session: Session, *, built: Built, inputs: Inputs, memory: MemoryRecord, device: torch.device, threads: int
+) -> dict[str, Any]:
+    """The measured document, still without tables, roofline and estimates."""
+    attention = getattr(built.config, "_attn_implementation", None)
+    if attention and attention != session.workload.attn_implementation:
+        message = f"This model does not offer {session.workload.attn_implementation} attention; {attention} was used."
+        session.warn("attention", message)
+    if session.model.weights == "random":
+        session.warn("random_weights", "The weights are random: times and memory are real, the output means nothing.")
+    produced = output(session, inputs)
+    return {
+        "schema": "llmcompare-run",
+        "schema_version": "1.0",
+        "kind": "measure",
+        "created": session.created,
+        "duration_s": 0.0,
+        "producer": producer(),
+        "model": model_facts(session, built),
+        "hardware": session.hardware.to_json() | {"digest": session.hardware.digest()},
+        "workload": session.workload.to_json(),
+        "conventions": {},
+        "metrics": metrics(session, memory),
+        "stages": {},
+        "instrumentation": instrumentation(session),
+        "memory": {"phases": memory.phases(), "timeline": memory.timeline_table()},
+        "samples": samples_table(session),
+        "output": produced,
+        "environment": environment(device, threads),
+        "conditions": session.conditions,
+        "unknown_operators": [],
+        "warnings": session.warnings,
+    }

@@ -1,0 +1,146 @@
+"""Memory by phase: resident memory of this process with its peak, and the device allocator's peaks."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+SAMPLE_S = 0.01
+TIMELINE_LIMIT = 2000
+
+
+def resident_bytes() -> int:
+    """Resident memory of this process now."""
+    return int(psutil.Process().memory_info().rss)
+
+
+def reset_peak() -> bool:
+    """Set the kernel's high-water mark of resident memory to the present value; false where that is not allowed or not offered."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return False
+    return True
+
+
+def peak_bytes() -> int | None:
+    """The kernel's high-water mark of resident memory, or ``None`` where it keeps none that can be reset."""
+    try:
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError):
+        pass
+    return None
+
+
+class MemoryRecord:
+    """Memory of the phases of one run. The baseline of ``rss_delta_bytes`` is the process before the model was loaded.
+
+    Phases with ``sample=True`` also get a timeline from a thread. It wakes 100 times a second, so phases whose latency is
+    published are recorded without it and repeated with it.
+    """
+
+    def __init__(self, device: Any = None) -> None:
+        self._cuda = device if device is not None and device.type == "cuda" else None
+        self._phases: dict[str, dict[str, Any]] = {}
+        self.timeline: list[list[Any]] = []
+        self._origin = time.perf_counter_ns()
+        self._baseline = resident_bytes()
+        self._phases["start"] = self._row("start", self._baseline, self._baseline)
+
+    @contextlib.contextmanager
+    def phase(self, name: str, *, sample: bool = True) -> Iterator[None]:
+        """Record the phase in the block. A phase entered again keeps the higher peak and the later end."""
+        can_reset = reset_peak()
+        if self._cuda is not None:
+            import torch
+
+            torch.cuda.reset_peak_memory_stats(self._cuda)
+        stop = threading.Event()
+        sampled = [resident_bytes()]
+        thread = threading.Thread(target=self._sample, args=(name, stop, sampled), daemon=True)
+        if sample:
+            thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            if sample:
+                thread.join()
+            end = resident_bytes()
+            high = peak_bytes() if can_reset else None
+            self._merge(self._row(name, end, max(*sampled, end, high or 0)))
+
+    def _sample(self, phase: str, stop: threading.Event, sampled: list[int]) -> None:
+        while not stop.wait(SAMPLE_S):
+            value = resident_bytes()
+            sampled.append(value)
+            self.timeline.append([time.perf_counter_ns() - self._origin, phase, "rss", value])
+            if self._cuda is not None:
+                import torch
+
+                allocated = torch.cuda.memory_allocated(self._cuda)
+                self.timeline.append([time.perf_counter_ns() - self._origin, phase, "device_allocated", allocated])
+
+    def _row(self, name: str, now: int, peak: int) -> dict[str, Any]:
+        row = {
+            "phase": name,
+            "rss_bytes": now,
+            "rss_peak_bytes": peak,
+            "rss_delta_bytes": peak - self._baseline,
+            "device_allocated_peak_bytes": None,
+            "device_reserved_peak_bytes": None,
+        }
+        if self._cuda is not None:
+            import torch
+
+            row["device_allocated_peak_bytes"] = torch.cuda.max_memory_allocated(self._cuda)
+            row["device_reserved_peak_bytes"] = torch.cuda.max_memory_reserved(self._cuda)
+        return row
+
+    def _merge(self, row: dict[str, Any]) -> None:
+        before = self._phases.get(row["phase"])
+        if before is not None:
+            for key in (
+                "rss_peak_bytes",
+                "rss_delta_bytes",
+                "device_allocated_peak_bytes",
+                "device_reserved_peak_bytes",
+            ):
+                if before[key] is not None:
+                    row[key] = max(row[key], before[key])
+        self._phases[row["phase"]] = row
+
+    def phases(self) -> list[dict[str, Any]]:
+        """One row per phase, in the order in which they began."""
+        return list(self._phases.values())
+
+    def timeline_table(self) -> dict[str, Any]:
+        """At most 2000 rows: of a longer one, the highest value of each stretch, so that no peak is lost."""
+        rows = self.timeline
+        if len(rows) > TIMELINE_LIMIT:
+            kinds = sorted({row[2] for row in rows})
+            size = -(-len(rows) // TIMELINE_LIMIT) * len(kinds)
+            stretches = [rows[start : start + size] for start in range(0, len(rows), size)]
+            rows = [
+                max((row for row in stretch if row[2] == kind), key=lambda row: row[3])
+                for stretch in stretches
+                for kind in kinds
+                if any(row[2] == kind for row in stretch)
+            ]
+        return {"columns": ["t_ns", "phase", "kind", "bytes"], "rows": rows}
+
+    def peak(self) -> tuple[int, int]:
+        """(highest memory above the baseline, highest absolute) in the run: the device's where there is one, else the process's."""
+        rows = [row for row in self._phases.values() if row["phase"] in ("prefill", "decode", "encode", "warmup")]
+        if self._cuda is not None:
+            allocated = max(row["device_allocated_peak_bytes"] for row in rows)
+            return allocated, max(row["device_reserved_peak_bytes"] for row in rows)
+        return max(row["rss_delta_bytes"] for row in rows), max(row["rss_peak_bytes"] for row in rows)
