@@ -17,8 +17,9 @@ from llmcompare.runs.models import Run
 from llmcompare.runs.queues import live_hosts
 from profiling.spec import DTYPE_BYTES, WORKLOAD_DTYPES, RunSpec, SpecError, Workload
 
-#: Kinds of model that read text and generate none.
+#: Kinds of model that read text and generate none; and those that take text at all, so that this host can measure them.
 READ_ONLY_KINDS = ("encoder",)
+MEASURED_KINDS = ("decoder", "ssm", "encoder", "encdec")
 
 MAX_PROMPT_CHARACTERS = 200_000
 
@@ -129,16 +130,22 @@ def _check_host(host: Host) -> dict[str, str]:
 
 def _check_context(model: LanguageModel, workload: Workload) -> dict[str, str]:
     """Prompt and output must fit into what the model was made for; with a prompt the engine counts its tokens."""
-    given = 0 if workload.prompt else workload.input_tokens
-    needed = given + workload.output_tokens
-    if model.max_context is None or needed <= model.max_context:
+    given, wanted, limit = workload.input_tokens, workload.output_tokens, model.max_context
+    if workload.prompt:
+        given = 0
+    # An encoder-decoder keeps what it reads and what it writes apart, each as long as the context.
+    needed = max(given, wanted) if model.kind == "encdec" else given + wanted
+    if limit is None or needed <= limit:
         return {}
-    if not workload.output_tokens:
-        text = f"{given} input tokens are more than the {model.max_context} that {model.name} can read at once."
-        return {"input_tokens": text + f" Enter at most {model.max_context}."}
-    text = f"{given} input and {workload.output_tokens} output tokens make {needed}, more than the {model.max_context} of context that {model.name} has."
-    at = "input_tokens" if given >= workload.output_tokens else "output_tokens"
-    return {at: text + f" Shorten the input or the output by {needed - model.max_context}."}
+    at = "input_tokens" if given >= wanted else "output_tokens"
+    if needed in (given, wanted):
+        return {
+            at: f"{model.name} can handle {limit} tokens, fewer than the {needed} asked for. Enter at most {limit}."
+        }
+    return {
+        at: f"{given} input and {wanted} output tokens make {needed}, more than the {limit} of context that {model.name} has. "
+        f"Shorten the input or the output by {needed - limit}."
+    }
 
 
 def _check_rate(hardware: Hardware, host: Host | None, workload: Workload) -> dict[str, str]:
@@ -153,10 +160,21 @@ def _check_rate(hardware: Hardware, host: Host | None, workload: Workload) -> di
 
 
 def _check_measurable(model: LanguageModel, workload: Workload) -> dict[str, str]:
+    if model.kind not in MEASURED_KINDS:
+        text = f"{model.name} ({model.get_kind_display()}) takes no text, so it cannot be measured here."
+        return {"model": f"{text} An estimate works."}
     if model.weights == LanguageModel.Weights.PREPARING:
         text = f"The real weights of {model.name} are still being prepared (about half a minute). Try again shortly."
-        return {"model": text + " An estimate works at once."}
-    return {}
+        return {"model": f"{text} An estimate works at once."}
+    errors = {}
+    if workload.prompt and model.weights != LanguageModel.Weights.LOCAL:
+        errors["prompt"] = (
+            f"{model.name} runs with random weights and has no tokenizer, so it cannot read a prompt. "
+            "Clear it and give a number of input tokens, or choose a model with real weights."
+        )
+    if model.kind not in READ_ONLY_KINDS and not workload.output_tokens:
+        errors["output_tokens"] = "Ask for at least 1 output token: this model generates text."
+    return errors
 
 
 def stored_bytes(model: LanguageModel, workload: Workload) -> int | None:

@@ -201,6 +201,31 @@ def test_weights_that_are_being_prepared_cannot_be_measured_yet(launch):
     assert launch(model=model)
 
 
+def test_a_prompt_needs_a_tokenizer(launch):
+    errors = errors_of(launch, kind="measure", host=host_with_hardware(), workload={"prompt": "Hello"})
+    assert "no tokenizer" in errors["prompt"]
+    model = make_model(weights="local", weights_path="/somewhere")
+    run = launch(kind="measure", host=host_with_hardware(), model=model, workload={"prompt": "Hello"})
+    assert run.spec["workload"]["prompt"] == "Hello"
+    assert run.spec["model"]["weights"] == "local"
+
+
+def test_a_measurement_of_a_generating_model_generates(launch):
+    host = host_with_hardware()
+    assert set(errors_of(launch, kind="measure", host=host, workload={"output_tokens": 0})) == {"output_tokens"}
+    assert launch(workload={"output_tokens": 0})
+
+
+def test_models_that_take_no_text_cannot_be_measured(launch):
+    model = make_model(kind="audio")
+    assert set(errors_of(launch, kind="measure", host=host_with_hardware(), model=model)) == {"model"}
+
+
+def test_an_encoder_decoder_reads_and_writes_apart(launch):
+    model = make_model(kind="encdec", max_context=256)
+    assert launch(model=model, workload={"input_tokens": 256, "output_tokens": 256})
+
+
 def test_what_one_may_not_see_cannot_be_used(launch, stranger):
     model = make_model(source="upload", owner=stranger)
     hardware = make_hardware(source="private", owner=stranger)
