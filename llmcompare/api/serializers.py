@@ -1,0 +1,289 @@
+"""Shapes that the API takes and gives. Meaning is checked by the services; here only form, by name, in the open."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.urls import reverse
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+
+from llmcompare.runs.exports import RUNS_HEADER, summary
+from llmcompare.runs.models import Run
+
+WORKLOAD_FIELDS = (
+    "batch_size",
+    "input_tokens",
+    "output_tokens",
+    "dtype",
+    "prompt",
+    "logits",
+    "execution",
+    "attn_implementation",
+    "iterations",
+    "warmup",
+    "seed",
+    "threads",
+    "time_limit_s",
+)
+MAX_KEY = 64
+
+
+class Strict(serializers.Serializer):
+    """Refuses fields that it does not know: a misspelt option must not be ignored."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        unknown = sorted(set(data) - set(self.fields)) if isinstance(data, dict) else []
+        if unknown:
+            raise serializers.ValidationError({name[:100]: ["There is no such field."] for name in unknown[:20]})
+        return super().to_internal_value(data)
+
+
+class ErrorSerializer(serializers.Serializer):
+    code = serializers.CharField(help_text="a word for programs: invalid, not_found, quota, throttled, …")
+    message = serializers.CharField(help_text="a sentence for people")
+    errors = serializers.DictField(child=serializers.CharField(), help_text="field → what is wrong with it")
+
+
+# --- tokens ----------------------------------------------------------------------------------------------------------
+
+
+class LoginSerializer(Strict):
+    username = serializers.CharField(max_length=150)
+    password = serializers.CharField(max_length=1000, trim_whitespace=False, style={"input_type": "password"})
+    days = serializers.IntegerField(min_value=1, max_value=365, default=30, help_text="how long the token works")
+
+
+class TokenSerializer(serializers.Serializer):
+    token = serializers.CharField(help_text="send it as `Authorization: Token …`; it is shown only here")
+    expires = serializers.DateTimeField()
+    username = serializers.CharField()
+
+
+# --- catalogues ------------------------------------------------------------------------------------------------------
+
+
+class ModelSerializer(serializers.Serializer):
+    slug = serializers.CharField(help_text="names the model in every other call")
+    name = serializers.CharField()
+    hf_id = serializers.CharField(allow_blank=True)
+    kind = serializers.CharField(help_text="decoder, encoder, encdec, ssm, audio or vision")
+    model_type = serializers.CharField()
+    architecture = serializers.CharField()
+    parameters = serializers.IntegerField(allow_null=True)
+    max_context = serializers.IntegerField(allow_null=True, help_text="tokens; null: unlimited or unknown")
+    weights = serializers.CharField(help_text="what a measurement runs: local (real), random, preparing or failed")
+    weights_note = serializers.CharField(allow_blank=True)
+    licence = serializers.CharField(allow_blank=True)
+    source = serializers.CharField()
+    private = serializers.SerializerMethodField(help_text="your own upload, seen by nobody else")
+
+    def get_private(self, model) -> bool:
+        return model.owner_id is not None
+
+
+class ModelDetailSerializer(ModelSerializer):
+    config = serializers.JSONField(help_text="the model's config.json")
+    config_sha256 = serializers.CharField()
+    facts = serializers.JSONField(allow_null=True, help_text="what the engine found; null until it was asked")
+
+
+class ModelUploadSerializer(Strict):
+    name = serializers.CharField(max_length=150)
+    config = serializers.DictField(help_text="content of a transformers config.json")
+
+
+class HardwareSerializer(serializers.Serializer):
+    slug = serializers.CharField(help_text="names the hardware in every other call")
+    name = serializers.CharField(source="__str__")
+    vendor = serializers.CharField(allow_blank=True)
+    kind = serializers.CharField()
+    year = serializers.IntegerField(allow_null=True)
+    memory_bytes = serializers.IntegerField(allow_null=True)
+    memory_bandwidth = serializers.FloatField(allow_null=True, help_text="bytes per second")
+    peak_flops = serializers.DictField(
+        child=serializers.FloatField(allow_null=True), help_text="dense FLOP/s by dtype; null where unknown"
+    )
+    cache_bytes = serializers.IntegerField(allow_null=True)
+    interconnect_bandwidth = serializers.FloatField(allow_null=True, help_text="bytes per second, both directions")
+    tdp_w = serializers.FloatField(allow_null=True)
+    source = serializers.CharField()
+    compiled_on = serializers.DateField(allow_null=True)
+
+
+class HardwareDetailSerializer(HardwareSerializer):
+    note = serializers.CharField(allow_blank=True)
+    confidence = serializers.JSONField(help_text="field → status (confirmed, unconfirmed, measured) and sources")
+
+
+class HostSerializer(serializers.Serializer):
+    slug = serializers.CharField(help_text="names the host when a measurement is launched")
+    name = serializers.CharField()
+    hardware = serializers.CharField(source="hardware.slug", allow_null=True, default=None)
+    has_engine = serializers.BooleanField(help_text="false: it can run no measurement")
+    engine_note = serializers.CharField(allow_blank=True)
+    ceilings_state = serializers.CharField()
+    online = serializers.BooleanField()
+    seen = serializers.DateTimeField(allow_null=True)
+
+
+# --- runs ------------------------------------------------------------------------------------------------------------
+
+
+class LaunchSerializer(Strict):
+    """A run to launch. Everything but kind, model and the place to run has a default."""
+
+    kind = serializers.CharField(max_length=20, help_text="estimate (any hardware) or measure (on a host)")
+    model = serializers.CharField(max_length=200, help_text="slug of a model")
+    hardware = serializers.CharField(max_length=200, required=False, help_text="slug; for estimates")
+    host = serializers.CharField(max_length=200, required=False, help_text="slug; for measurements")
+    batch_size = serializers.IntegerField(required=False)
+    input_tokens = serializers.IntegerField(required=False)
+    output_tokens = serializers.IntegerField(required=False)
+    dtype = serializers.CharField(required=False, max_length=20, help_text="fp32, bf16 or fp16")
+    prompt = serializers.CharField(required=False, allow_null=True, trim_whitespace=False)
+    logits = serializers.CharField(required=False, max_length=20, help_text="last or all")
+    execution = serializers.CharField(required=False, max_length=20, help_text="eager or fused")
+    attn_implementation = serializers.CharField(required=False, max_length=20, help_text="sdpa or eager")
+    iterations = serializers.IntegerField(required=False)
+    warmup = serializers.IntegerField(required=False)
+    seed = serializers.IntegerField(required=False)
+    threads = serializers.IntegerField(required=False, allow_null=True)
+    time_limit_s = serializers.FloatField(required=False)
+    visibility = serializers.CharField(required=False, max_length=20, help_text="private (default), team or public")
+    team = serializers.CharField(required=False, max_length=100, help_text="slug; with visibility team")
+    title = serializers.CharField(required=False, allow_blank=True, max_length=150)
+    notes = serializers.CharField(required=False, allow_blank=True, max_length=20_000)
+    idempotency_key = serializers.CharField(
+        required=False, max_length=MAX_KEY, help_text="sending the same key again returns the first run"
+    )
+
+
+class MetricSerializer(serializers.Serializer):
+    key = serializers.CharField(help_text="ttft, tpot, e2e_latency, …")
+    origin = serializers.CharField(help_text="estimated or measured")
+    value = serializers.FloatField(allow_null=True)
+    unit = serializers.CharField()
+    definition = serializers.CharField()
+
+
+class RunSerializer(serializers.Serializer):
+    """One line of a list of runs: the columns of the CSV export."""
+
+    id = serializers.CharField()
+    name = serializers.CharField()
+    title = serializers.CharField(allow_blank=True)
+    kind = serializers.CharField(help_text="estimate or measure")
+    state = serializers.CharField(help_text="queued, running, done, failed or cancelled")
+    visibility = serializers.CharField(help_text="private, team or public")
+    owner = serializers.CharField()
+    team = serializers.CharField(allow_null=True)
+    model = serializers.CharField()
+    hardware = serializers.CharField()
+    host = serializers.CharField(allow_null=True)
+    batch_size = serializers.IntegerField()
+    input_tokens = serializers.IntegerField()
+    output_tokens = serializers.IntegerField()
+    dtype = serializers.CharField()
+    created = serializers.DateTimeField()
+    started = serializers.DateTimeField(allow_null=True)
+    finished = serializers.DateTimeField(allow_null=True)
+    duration_s = serializers.FloatField(allow_null=True)
+    ttft_s = serializers.FloatField(allow_null=True)
+    tpot_s = serializers.FloatField(allow_null=True)
+    e2e_s = serializers.FloatField(allow_null=True)
+    output_tokens_per_s = serializers.FloatField(allow_null=True)
+    memory_bytes = serializers.IntegerField(allow_null=True)
+    fits = serializers.BooleanField(allow_null=True)
+    bound = serializers.CharField(allow_null=True)
+    attempt = serializers.IntegerField()
+    error_phase = serializers.CharField(allow_blank=True)
+    error = serializers.CharField(allow_blank=True)
+    spec_digest = serializers.CharField()
+    url = serializers.CharField(help_text="the run's page")
+
+    def to_representation(self, run: Run) -> dict[str, Any]:
+        return super().to_representation(summary(run))
+
+
+class RunDetailSerializer(RunSerializer):
+    """One run, with its progress and its metrics; ``document`` has everything."""
+
+    stage = serializers.CharField(allow_blank=True)
+    progress = serializers.FloatField(help_text="0 to 1")
+    message = serializers.CharField(allow_blank=True)
+    cancel_requested = serializers.BooleanField()
+    notes = serializers.CharField(allow_blank=True)
+    spec = serializers.JSONField(help_text="the frozen inputs")
+    metrics = MetricSerializer(many=True)
+    document = serializers.CharField(allow_null=True, help_text="address of the run document; null until there is one")
+
+    OWN = ("stage", "progress", "message", "cancel_requested", "notes", "spec")
+
+    def to_representation(self, run: Run) -> dict[str, Any]:
+        stored = getattr(run, "document", None) is not None
+        address = settings.PUBLIC_URL + reverse("api:run-document", args=[run.public_id])
+        values = summary(run) | {name: getattr(run, name) for name in self.OWN}
+        values |= {"metrics": run.metrics.all(), "document": address if stored else None}
+        return serializers.Serializer.to_representation(self, values)
+
+
+assert tuple(RunSerializer().fields) == RUNS_HEADER, "the API and the CSV export show the same columns"  # noqa: S101
+
+
+# --- inference -------------------------------------------------------------------------------------------------------
+
+
+class InferenceSerializer(Strict):
+    model = serializers.CharField(max_length=200, help_text="slug of a model")
+    prompt = serializers.CharField(max_length=200_000, trim_whitespace=False)
+    max_output_tokens = serializers.IntegerField(default=64, min_value=1, max_value=4096)
+    host = serializers.CharField(required=False, max_length=200, help_text="slug; any free host when left out")
+    dtype = serializers.CharField(
+        required=False, max_length=20, help_text="fp32, bf16 or fp16; by default fp32 on a CPU, bf16 elsewhere"
+    )
+    wait = serializers.FloatField(default=30, min_value=0, max_value=60, help_text="seconds to wait for the text")
+    idempotency_key = serializers.CharField(required=False, max_length=MAX_KEY)
+
+
+class InferenceResultSerializer(serializers.Serializer):
+    run = serializers.CharField(help_text="id of the run")
+    url = serializers.CharField()
+    state = serializers.CharField()
+    text = serializers.CharField(allow_null=True, help_text="what the model generated; null until it is done")
+    weights = serializers.CharField(
+        allow_null=True, help_text="local (real weights) or random: random ones write nonsense"
+    )
+    metrics = MetricSerializer(many=True)
+
+
+# --- comparison ------------------------------------------------------------------------------------------------------
+
+
+@extend_schema_field(OpenApiTypes.ANY)
+class AnyField(serializers.Field):
+    """Text, number, truth value or null."""
+
+    def to_representation(self, value: Any) -> Any:
+        return value
+
+
+class ComparisonRowSerializer(serializers.Serializer):
+    section = serializers.CharField(help_text="run or metric")
+    key = serializers.CharField()
+    origin = serializers.CharField(allow_blank=True)
+    unit = serializers.CharField(allow_blank=True)
+    values = serializers.ListField(child=AnyField(), help_text="one per run; null: unknown")
+    delta_pct = serializers.ListField(
+        child=serializers.FloatField(allow_null=True), required=False, help_text="difference to the baseline in percent"
+    )
+
+
+class ComparisonSerializer(serializers.Serializer):
+    schema = serializers.CharField()
+    schema_version = serializers.CharField()
+    runs = serializers.ListField(child=serializers.CharField(), help_text="ids, in the order asked")
+    baseline = serializers.CharField()
+    rows = ComparisonRowSerializer(many=True)

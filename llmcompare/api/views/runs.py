@@ -1,0 +1,289 @@
+"""Launch, read, cancel, export and delete runs; compare them."""
+
+from __future__ import annotations
+
+from django.db.models import QuerySet
+from django.http import HttpResponseBase
+from django.shortcuts import get_object_or_404
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiExample, OpenApiParameter
+from rest_framework import status
+from rest_framework.decorators import api_view
+from rest_framework.exceptions import PermissionDenied
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from hardware.models import Hardware, Host
+from llmcompare.accounts.models import Team
+from llmcompare.api.errors import Refused
+from llmcompare.api.filters import RunFilter
+from llmcompare.api.schema import filter_parameters, operation, page_of
+from llmcompare.api.serializers import (
+    MAX_KEY,
+    WORKLOAD_FIELDS,
+    ComparisonSerializer,
+    LaunchSerializer,
+    RunDetailSerializer,
+    RunSerializer,
+)
+from llmcompare.api.views.catalogue import PAGE, paged
+from llmcompare.catalog.models import LanguageModel
+from llmcompare.common.errors import FieldErrors
+from llmcompare.runs import exports
+from llmcompare.runs.models import Run
+from llmcompare.runs.services import cancel_run, delete_run, launch_run
+
+COMPARED = (2, 20)
+CSV_OPTIONS = [
+    OpenApiParameter(
+        "delimiter", str, description="comma (default), semicolon or tab", enum=["comma", "semicolon", "tab"]
+    ),
+    OpenApiParameter("decimal", str, description="point (default) or comma", enum=["point", "comma"]),
+]
+LAUNCH_EXAMPLES = [
+    OpenApiExample(
+        "estimate",
+        value={"kind": "estimate", "model": "llama-3-70b", "hardware": "nvidia-h100-sxm", "input_tokens": 1024},
+        request_only=True,
+    ),
+    OpenApiExample(
+        "measure",
+        value={
+            "kind": "measure",
+            "model": "smollm2-135m-instruct",
+            "host": "my-host",
+            "prompt": "What is the capital of France?",
+            "output_tokens": 64,
+            "dtype": "fp32",
+        },
+        request_only=True,
+    ),
+]
+
+
+def visible_run(request: Request, public_id: str) -> Run:
+    """The run, or 404. Everything that reads one run goes through here."""
+    runs = Run.objects.visible_to(request.user).select_related("owner", "team", "host", "document")
+    return get_object_or_404(runs.prefetch_related("metrics"), public_id=public_id)
+
+
+def editable_run(request: Request, public_id: str) -> Run:
+    """The same for changes: 404 for what one may not see, 403 for what one may only see."""
+    run = visible_run(request, public_id)
+    if not Run.objects.editable_by(request.user).filter(pk=run.pk).exists():
+        raise PermissionDenied("You may look at this run but not change it.")
+    return run
+
+
+def visible_named(model: type, request: Request, field: str, slug: str | None, where: str) -> object | None:
+    """The object that a request names by slug, or a message at its field."""
+    if slug is None:
+        return None
+    known: QuerySet = model.objects.visible_to(request.user) if hasattr(model.objects, "visible_to") else model.objects
+    found = known.filter(slug=slug).first()
+    if found is None:
+        raise FieldErrors({field: f"There is no {field} “{slug[:100]}”; {where} lists them."})
+    return found
+
+
+def idempotency_key(request: Request, given: str | None) -> str | None:
+    """From the body or from the ``Idempotency-Key`` header; two that differ are an error."""
+    header = request.headers.get("Idempotency-Key") or None
+    if header is not None and len(header) > MAX_KEY:
+        raise FieldErrors({"idempotency_key": f"The Idempotency-Key header may have at most {MAX_KEY} characters."})
+    if given and header and given != header:
+        raise FieldErrors({"idempotency_key": "The field and the Idempotency-Key header differ. Send one of them."})
+    return given or header
+
+
+def launched_before(request: Request, key: str | None) -> bool:
+    return key is not None and Run.objects.filter(owner=request.user, idempotency_key=key).exists()
+
+
+@operation(
+    "get_runs",
+    methods=["GET"],
+    summary="List runs, newest first",
+    description="The same filters as the page /runs/. `export=csv` answers with every line of the filtered list as CSV, not one page of it.",
+    tags=["runs"],
+    parameters=[
+        *PAGE,
+        *filter_parameters(RunFilter),
+        OpenApiParameter("export", str, enum=["csv", "json"]),
+        *CSV_OPTIONS,
+    ],
+    responses={200: page_of(RunSerializer)},
+    errors=(400, 404),
+)
+@operation(
+    "run_analysis",
+    methods=["POST"],
+    summary="Launch an estimate or a measurement",
+    description="201 with the new run; 200 with the first run when the idempotency key was used before (field or `Idempotency-Key` header).",
+    tags=["runs"],
+    parameters=[OpenApiParameter("Idempotency-Key", str, OpenApiParameter.HEADER, description="up to 64 characters")],
+    request=LaunchSerializer,
+    responses={201: RunDetailSerializer, 200: RunDetailSerializer},
+    examples=LAUNCH_EXAMPLES,
+    errors=(400,),
+)
+@api_view(["GET", "POST"])
+def runs(request: Request) -> HttpResponseBase:
+    return _launch(request) if request.method == "POST" else _list(request)
+
+
+def _list(request: Request) -> HttpResponseBase:
+    shown = Run.objects.visible_to(request.user).select_related("owner", "team", "host")
+    chosen = RunFilter(request.query_params, queryset=shown, request=request)
+    if not chosen.is_valid():
+        raise FieldErrors({name: " ".join(messages) for name, messages in chosen.errors.items()})
+    wanted = request.query_params.get("export")
+    if wanted == "csv":
+        return exports.runs_csv(request, chosen.qs)
+    if wanted == "json":
+        return exports.runs_json(request, chosen.qs)
+    if wanted:
+        raise FieldErrors({"export": "Choose csv or json."})
+    return paged(chosen.qs, RunSerializer, request)
+
+
+def _launch(request: Request) -> Response:
+    form = LaunchSerializer(data=request.data)
+    form.is_valid(raise_exception=True)
+    given = dict(form.validated_data)
+    key = idempotency_key(request, given.pop("idempotency_key", None))
+    repeated = launched_before(request, key)
+    workload = {name: given.pop(name) for name in WORKLOAD_FIELDS if name in given}
+    model = visible_named(LanguageModel, request, "model", given.pop("model"), "GET /api/v1/models/")
+    hardware = visible_named(Hardware, request, "hardware", given.pop("hardware", None), "GET /api/v1/hardware/")
+    host = visible_named(Host, request, "host", given.pop("host", None), "GET /api/v1/hosts/")
+    team = None
+    if slug := given.pop("team", None):
+        team = Team.objects.filter(members=request.user, slug=slug).first()
+        if team is None:
+            raise FieldErrors({"team": "Choose a team that you are a member of."})
+    run = launch_run(
+        owner=request.user,
+        model=model,
+        hardware=hardware,
+        host=host,
+        workload=workload,
+        team=team,
+        idempotency_key=key,
+        **given,
+    )
+    answer = RunDetailSerializer(visible_run(request, run.public_id)).data
+    made = Response(answer, status=status.HTTP_200_OK if repeated else status.HTTP_201_CREATED)
+    made["Location"] = request.build_absolute_uri(f"/api/v1/runs/{run.public_id}/")
+    return made
+
+
+@operation(
+    "get_run",
+    methods=["GET"],
+    summary="One run: state, progress, metrics",
+    tags=["runs"],
+    responses={200: RunDetailSerializer},
+    errors=(404,),
+)
+@operation(
+    "delete_run",
+    methods=["DELETE"],
+    summary="Put a run into the bin; a running one is cancelled",
+    tags=["runs"],
+    responses={204: None},
+    errors=(403, 404),
+)
+@api_view(["GET", "DELETE"])
+def run(request: Request, public_id: str) -> Response:
+    if request.method == "DELETE":
+        delete_run(run=editable_run(request, public_id))
+        return Response(status=status.HTTP_204_NO_CONTENT)
+    return Response(RunDetailSerializer(visible_run(request, public_id)).data)
+
+
+@operation(
+    "get_run_document",
+    summary="The run document: everything the engine found",
+    tags=["runs"],
+    responses={200: OpenApiTypes.OBJECT},
+    errors=(404, 409),
+)
+@api_view(["GET"])
+def document(request: Request, public_id: str) -> Response:
+    found = visible_run(request, public_id)
+    stored = exports.document_of(found)
+    if not stored:
+        raise Refused(409, "no_document", f"The run has no document: it is {found.state}.")
+    return Response(stored)
+
+
+@operation(
+    "cancel_run",
+    summary="Stop a run: at once while it waits, within about a second while it runs",
+    tags=["runs"],
+    request=None,
+    responses={200: RunDetailSerializer},
+    errors=(403, 404),
+)
+@api_view(["POST"])
+def cancel(request: Request, public_id: str) -> Response:
+    cancel_run(run=editable_run(request, public_id))
+    return Response(RunDetailSerializer(visible_run(request, public_id)).data)
+
+
+@operation(
+    "export_run_csv",
+    summary="The run as CSV, one figure per line",
+    tags=["runs"],
+    parameters=CSV_OPTIONS,
+    responses={(200, "text/csv"): OpenApiTypes.STR},
+    errors=(400, 404),
+)
+@api_view(["GET"])
+def export_csv(request: Request, public_id: str) -> HttpResponseBase:
+    return exports.run_csv(request, visible_run(request, public_id))
+
+
+@operation(
+    "export_run_json",
+    summary="The run document plus the run's identity, as a download",
+    tags=["runs"],
+    responses={200: OpenApiTypes.OBJECT},
+    errors=(404,),
+)
+@api_view(["GET"])
+def export_json(request: Request, public_id: str) -> HttpResponseBase:
+    return exports.run_json(request, visible_run(request, public_id))
+
+
+@operation(
+    "compare_runs",
+    summary="Runs side by side, in the order given",
+    tags=["runs"],
+    parameters=[
+        OpenApiParameter("runs", str, required=True, description="ids of 2 to 20 runs, separated by commas"),
+        OpenApiParameter("baseline", str, description="id that differences refer to; the first by default"),
+        OpenApiParameter("export", str, enum=["csv"]),
+        *CSV_OPTIONS,
+    ],
+    responses={200: ComparisonSerializer},
+    errors=(400, 404),
+)
+@api_view(["GET"])
+def compare(request: Request) -> HttpResponseBase:
+    ids = list(dict.fromkeys(part for part in request.query_params.get("runs", "").split(",") if part))
+    if not COMPARED[0] <= len(ids) <= COMPARED[1]:
+        raise FieldErrors({"runs": f"Name {COMPARED[0]} to {COMPARED[1]} different runs, separated by commas."})
+    shown = Run.objects.visible_to(request.user).select_related("owner", "team", "host").prefetch_related("metrics")
+    found = {r.public_id: r for r in shown.filter(public_id__in=ids)}
+    missing = [public_id for public_id in ids if public_id not in found]
+    if missing:
+        raise Refused(404, "not_found", f"You can see no run {', '.join(missing)[:200]}.")
+    baseline = request.query_params.get("baseline") or None
+    if baseline is not None and baseline not in found:
+        raise FieldErrors({"baseline": "The baseline must be one of the compared runs."})
+    chosen = [found[public_id] for public_id in ids]
+    if request.query_params.get("export") == "csv":
+        return exports.comparison_csv(request, chosen, baseline=baseline)
+    return Response(exports.comparison_object(exports.comparison_lines(chosen), baseline=baseline))

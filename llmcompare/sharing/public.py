@@ -1,0 +1,181 @@
+"""What a visitor without an account may see of a run: an allow-list, so that a new field stays hidden until it is named here.
+
+Never part of it: who made the run, the names of hosts and workers, paths of files, environment variables, notes, logs.
+Prompts and generated text only when the maker of the link ticked them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from llmcompare.runs.exports import COMPARED_FACTS, document_of, duration_s
+from llmcompare.runs.models import Run
+
+RUN_FIELDS = (
+    "title",
+    "kind",
+    "state",
+    "batch_size",
+    "input_tokens",
+    "output_tokens",
+    "dtype",
+    "created",
+    "finished",
+    "ttft_s",
+    "tpot_s",
+    "e2e_s",
+    "output_tokens_per_s",
+    "memory_bytes",
+    "fits",
+    "bound",
+    "spec_digest",
+)
+
+#: Key of the document → the fields of that object which are shown; None: all of it, for figures that the engine makes itself.
+DOCUMENT_FIELDS: dict[str, frozenset[str] | None] = {
+    "schema": None,
+    "schema_version": None,
+    "kind": None,
+    "created": None,
+    "duration_s": None,
+    "producer": frozenset({"name", "version", "python", "torch", "transformers"}),
+    "model": frozenset(
+        {
+            "name",
+            "source",
+            "architecture",
+            "model_type",
+            "kind",
+            "config_sha256",
+            "parameters",
+            "active_parameters",
+            "weight_bytes",
+            "weights",
+            "weights_note",
+            "max_context",
+            "layers",
+        }
+    ),
+    "hardware": frozenset(
+        {
+            "name",
+            "slug",
+            "vendor",
+            "kind",
+            "memory_bytes",
+            "memory_bandwidth",
+            "peak_flops",
+            "cache_bytes",
+            "interconnect_bandwidth",
+            "tdp_w",
+            "confidence",
+            "ceilings",
+            "digest",
+        }
+    ),
+    "workload": frozenset(
+        {
+            "batch_size",
+            "input_tokens",
+            "output_tokens",
+            "dtype",
+            "logits",
+            "execution",
+            "attn_implementation",
+            "iterations",
+            "warmup",
+            "seed",
+            "threads",
+            "time_limit_s",
+        }
+    ),
+    "conventions": None,
+    "metrics": None,
+    "stages": None,
+    "operators": None,
+    "modules": None,
+    "graph": None,
+    "memory": None,
+    "roofline": None,
+    "estimates": None,
+    "errors": None,
+    "samples": None,
+    "output": frozenset({"input_tokens", "output_tokens", "finish"}),
+    "environment": frozenset(
+        {
+            "os",
+            "kernel",
+            "python",
+            "packages",
+            "cpu",
+            "cores_physical",
+            "cores_logical",
+            "ram_bytes",
+            "accelerators",
+            "threads",
+        }
+    ),
+    "conditions": None,
+    "unknown_operators": None,
+    "warnings": None,
+}
+TEXT_FIELDS = {"workload": {"prompt"}, "output": {"prompt", "texts"}}
+
+# An absolute path on Linux, macOS or Windows. Units (FLOP/s) and definition ids (ttft/1) have no slash at a word's start.
+_PATH = re.compile(r"(?<![\w/:.])(?:~|[A-Za-z]:)?[/\\](?:[^\s/\\'\",;()<>]+[/\\])+[^\s/\\'\",;()<>]*")
+
+
+def without_paths(value: Any) -> Any:
+    """The same value with every absolute file path in its texts replaced by ``[path]``."""
+    if isinstance(value, str):
+        return _PATH.sub("[path]", value)
+    if isinstance(value, Mapping):
+        return {name: without_paths(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [without_paths(item) for item in value]
+    return value
+
+
+def shared_document(run: Run, *, include_text: bool) -> dict[str, Any]:
+    """The run document, cut to the allow-list and without file paths; empty while there is none."""
+    shown = {}
+    for key, value in document_of(run).items():
+        if key not in DOCUMENT_FIELDS:
+            continue
+        allowed = DOCUMENT_FIELDS[key]
+        texts = TEXT_FIELDS.get(key, frozenset()) if include_text else frozenset()
+        if allowed is not None and isinstance(value, Mapping):
+            # The prompt and the answer are the user's own words: a path in them was meant to be shown.
+            cut = {name: without_paths(item) for name, item in value.items() if name in allowed}
+            shown[key] = cut | {name: item for name, item in value.items() if name in texts}
+        else:
+            shown[key] = without_paths(value)
+    return shown
+
+
+def shared_facts(run: Run) -> dict[str, Any]:
+    """The run's own columns that a visitor may see; model and hardware by the names that were frozen with it."""
+    facts = {name: getattr(run, name) for name in RUN_FIELDS}
+    return facts | {
+        "id": run.public_id,
+        "name": run.title or f"{run.model_name} on {run.hardware_name}",
+        "model": run.model_name,
+        "hardware": run.hardware_name,
+        "duration_s": duration_s(run),
+        "error": without_paths(run.error),
+        "bound": run.bound or None,
+    }
+
+
+def shared_object(run: Run, *, include_text: bool) -> dict[str, Any]:
+    """What ``exports.run_object`` is for a signed-in user, for a visitor."""
+    return {**shared_document(run, include_text=include_text), "run": shared_facts(run)}
+
+
+def shared_lines(runs: list[Run]) -> list[tuple[dict, list]]:
+    """What ``exports.comparison_lines`` is for a signed-in user, for a visitor."""
+    return [
+        ({name: shared_facts(run)[name] for name in ("id", *COMPARED_FACTS)}, list(run.metrics.all())) for run in runs
+    ]

@@ -1,0 +1,69 @@
+"""The OpenAPI document is valid, complete and says what the API does."""
+
+import json
+
+import pytest
+from django.core.management import call_command
+from django.urls import get_resolver
+
+OPERATIONS = {
+    "log_in",
+    "log_out",
+    "get_available_models",
+    "get_model",
+    "upload_model",
+    "get_hardware_configurations",
+    "get_hardware",
+    "get_hosts",
+    "run_analysis",
+    "get_runs",
+    "get_run",
+    "get_run_document",
+    "cancel_run",
+    "delete_run",
+    "export_run_csv",
+    "export_run_json",
+    "run_inference",
+    "compare_runs",
+}
+
+
+@pytest.fixture(scope="module")
+def schema(tmp_path_factory):
+    target = tmp_path_factory.mktemp("schema") / "schema.json"
+    call_command("spectacular", "--validate", "--fail-on-warn", "--format", "openapi-json", "--file", str(target))
+    return json.loads(target.read_text())
+
+
+def operations(schema):
+    return [op for methods in schema["paths"].values() for name, op in methods.items() if name != "parameters"]
+
+
+def test_every_operation_has_its_name_and_a_summary(schema):
+    assert {op["operationId"] for op in operations(schema)} == OPERATIONS
+    assert all(op["summary"] for op in operations(schema))
+
+
+def test_every_error_has_the_same_shape(schema):
+    for op in operations(schema):
+        for status, response in op["responses"].items():
+            if int(status) >= 400:
+                reference = response["content"]["application/json"]["schema"]["$ref"]
+                assert reference.endswith("/Error"), (op["operationId"], status)
+
+
+def test_every_address_of_the_api_is_documented(schema):
+    resolver = next(p for p in get_resolver().url_patterns if getattr(p, "app_name", "") == "api")
+    names = {p.name for p in resolver.url_patterns} - {"schema", "docs"}
+    assert len(schema["paths"]) == len(names)
+
+
+def test_the_list_of_runs_documents_its_filters(schema):
+    names = {p["name"] for p in schema["paths"]["/api/v1/runs/"]["get"]["parameters"]}
+    assert {"state", "kind", "page", "page_size", "export"} <= names
+
+
+def test_the_document_is_served(client, db):
+    answer = client.get("/api/v1/schema/")
+    assert answer.status_code == 200
+    assert answer.json()["openapi"].startswith("3.")
