@@ -1,0 +1,23 @@
+"""gunicorn's settings for ``manage.py up``. Address and number of processes come from the command line."""
+
+from __future__ import annotations
+
+import signal
+
+from llmcompare.guard import die_with_parent
+
+wsgi_app = "llmcompare.wsgi:application"
+worker_class = "gthread"
+threads = 8
+timeout = 60
+graceful_timeout = 4
+keepalive = 5
+loglevel = "warning"
+accesslog = None  # addresses carry share tokens
+control_socket_disable = True
+worker_tmp_dir = None
+
+
+def post_fork(server, worker) -> None:
+    """A worker ends with its master, also when that is killed; elsewhere than on Linux it notices within a second by itself."""
+    die_with_parent(signal.SIGTERM)
