@@ -1,0 +1,350 @@
+"""Models as structures without weights: the real transformers class on torch's ``meta`` device.
+
+Nothing here knows an architecture. A model is built from a deep copy of its configuration (transformers' constructors
+change what they are given), described module by module, and then folded: of blocks that repeat identically, a prefix
+stays that shows every kind of block, and a count says how often each stands for another. Tracing the folded model costs
+the same for 4 layers and for 400.
+"""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import transformers
+from torch import nn
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.models.auto import modeling_auto
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+from profiling.safety import check_config
+from profiling.spec import ModelSpec, SpecError
+
+TORCH_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+#: Constructing a model sets torch's default dtype, which is global to the process.
+_BUILD_LOCK = threading.Lock()
+
+_LAYER_NUMBER = ("layer_idx", "layer_id", "layer_number", "layer_index", "block_idx")
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleInfo:
+    """One node of the complete module tree. Parameters and bytes include the children, each tensor once.
+
+    ``fold``: path of the first identical sibling (of the same place in it, for what lies inside a block).
+    """
+
+    path: str
+    parent: str | None
+    name: str
+    class_name: str
+    depth: int
+    parameters: int
+    weight_bytes: int
+    leaf: bool
+    fold: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """A list of blocks: ``stands_for[i]`` is how many blocks of the complete list the kept block ``i`` represents.
+
+    ``kinds[j]`` is the kept block that represents block ``j`` in a trace, ``first[j]`` the first identical to it.
+    """
+
+    path: str
+    kinds: tuple[int, ...]
+    first: tuple[int, ...]
+    stands_for: tuple[int, ...]
+
+    @property
+    def kept(self) -> int:
+        return len(self.stands_for)
+
+
+@dataclass(eq=False)
+class Built:
+    """A model ready to be traced (hold ``lock`` while running it), and what is known of the complete one."""
+
+    module: nn.Module
+    config: Any
+    kind: str
+    architecture: str
+    dtype: torch.dtype
+    modules: tuple[ModuleInfo, ...]
+    parameters: int
+    weight_bytes: int
+    parameter_names: dict[str, int]
+    folds: tuple[Fold, ...]
+    layers: int | None
+    max_context: int | None
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def times(self, path: str) -> int:
+        """How many modules of the complete model the traced module at ``path`` stands for."""
+        for fold in self.folds:
+            index = block_index(fold, path)
+            if index is not None:
+                return fold.stands_for[index]
+        return 1
+
+
+def block_index(fold: Fold, path: str) -> int | None:
+    """Number of the block of ``fold`` in which ``path`` lies, or None."""
+    prefix = fold.path + "."
+    if not path.startswith(prefix):
+        return None
+    return int(path[len(prefix) :].split(".", 1)[0])
+
+
+def build(model: ModelSpec, dtype: str, attn_implementation: str = "sdpa", *, fold: bool = True) -> Built:
+    """Build ``model`` on the meta device in ``dtype``; raises :class:`SpecError` when its class or configuration is unusable.
+
+    ``fold=False`` keeps every block, for checking the folded model against.
+    """
+    config_dict = check_config(model.config, architecture=model.architecture)
+    config, cls = _resolve(model, config_dict)
+    module = _construct(cls, config, TORCH_DTYPES[dtype], attn_implementation)
+    modules, folds = _describe(module, config)
+    parameters, weight_bytes = _count(module)
+    names = {name: tensor.numel() for name, tensor in module.named_parameters()}
+    layers = max((len(f.kinds) for f in folds), default=None)
+    if fold:
+        for item in folds:
+            blocks = module.get_submodule(item.path)
+            del blocks[item.kept :]
+    else:
+        folds = tuple(_unfolded(item) for item in folds)
+    return Built(
+        module=module,
+        config=module.config,
+        kind=model.kind,
+        architecture=cls.__name__,
+        dtype=TORCH_DTYPES[dtype],
+        modules=modules,
+        parameters=parameters,
+        weight_bytes=weight_bytes,
+        parameter_names=names,
+        folds=folds,
+        layers=layers,
+        max_context=_max_context(module),
+    )
+
+
+def _unfolded(fold: Fold) -> Fold:
+    n = len(fold.kinds)
+    return Fold(fold.path, tuple(range(n)), fold.first, (1,) * n)
+
+
+def _resolve(model: ModelSpec, config_dict: dict[str, Any]) -> tuple[Any, type]:
+    """The configuration object and the model class, by name, among those that transformers itself has."""
+    model_type = config_dict["model_type"]
+    name = (
+        model.architecture or (config_dict.get("architectures") or [None])[0] or _default_class(model_type, model.kind)
+    )
+    cls = getattr(transformers, name, None) if name else None
+    if not (isinstance(cls, type) and issubclass(cls, transformers.PreTrainedModel)):
+        raise SpecError("architecture", f"transformers {transformers.__version__} has no model class {name!r}.")
+    try:
+        config = CONFIG_MAPPING[model_type].from_dict(copy.deepcopy(config_dict))
+    except Exception as error:
+        raise SpecError("config", f"This configuration is not valid for {model_type}: {_first_line(error)}") from error
+    return config, cls
+
+
+_AUTO_MAPPINGS = {
+    "decoder": "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES",
+    "ssm": "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES",
+    "encoder": "MODEL_MAPPING_NAMES",
+    "encdec": "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES",
+    "audio": "MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES",
+    "vision": "MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES",
+}
+
+
+def _default_class(model_type: str, kind: str) -> str | None:
+    names = getattr(modeling_auto, _AUTO_MAPPINGS[kind]).get(model_type)
+    return names[0] if isinstance(names, (tuple, list)) else names
+
+
+def _construct(cls: type, config: Any, dtype: torch.dtype, attn_implementation: str) -> nn.Module:
+    """Build on meta with the wanted attention; a class that refuses it gets ``eager``, as transformers itself does."""
+    attempts = [attn_implementation, "eager"] if attn_implementation != "eager" else ["eager"]
+    error: Exception | None = None
+    for attempt in attempts:
+        try:
+            with _BUILD_LOCK, torch.device("meta"):
+                module = cls._from_config(copy.deepcopy(config), dtype=dtype, attn_implementation=attempt)
+            return module.eval().requires_grad_(False)
+        except Exception as failure:
+            error = failure
+    raise SpecError(
+        "config", f"{cls.__name__} cannot be built from this configuration: {_first_line(error)}"
+    ) from error
+
+
+def _first_line(error: BaseException | None) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0][:300]
+
+
+def _count(module: nn.Module) -> tuple[int, int]:
+    """Parameters and their bytes, tied ones once."""
+    tensors = list(module.parameters())
+    return sum(t.numel() for t in tensors), sum(t.numel() * t.element_size() for t in tensors)
+
+
+# --- the module tree and what repeats in it ----------------------------------------------------------------------------
+
+
+def _describe(module: nn.Module, config: Any) -> tuple[tuple[ModuleInfo, ...], tuple[Fold, ...]]:
+    named = list(module.named_modules())
+    folds = _find_folds(named, config)
+    owned: dict[str, dict[int, tuple[int, int]]] = {path: {} for path, _ in named}
+    for path, item in named:
+        own = {id(p): (p.numel(), p.numel() * p.element_size()) for p in item._parameters.values() if p is not None}
+        place: str | None = path
+        while place is not None:
+            owned[place].update(own)
+            place = _parent(place)
+    infos = []
+    for path, item in named:
+        sizes = owned[path].values()
+        infos.append(
+            ModuleInfo(
+                path=path,
+                parent=_parent(path),
+                name=path.rsplit(".", 1)[-1],
+                class_name=type(item).__name__,
+                depth=path.count(".") + 1 if path else 0,
+                parameters=sum(n for n, _ in sizes),
+                weight_bytes=sum(b for _, b in sizes),
+                leaf=next(item.children(), None) is None,
+                fold=_first_identical(path, folds),
+            )
+        )
+    return tuple(infos), folds
+
+
+def _parent(path: str) -> str | None:
+    if not path:
+        return None
+    return path.rsplit(".", 1)[0] if "." in path else ""
+
+
+def _first_identical(path: str, folds: tuple[Fold, ...]) -> str:
+    for fold in folds:
+        index = block_index(fold, path)
+        if index is not None:
+            head = f"{fold.path}.{index}"
+            return f"{fold.path}.{fold.first[index]}{path[len(head) :]}"
+    return path
+
+
+def _find_folds(named: list[tuple[str, nn.Module]], config: Any) -> tuple[Fold, ...]:
+    """Every outermost list of transformer blocks, with its blocks sorted into kinds."""
+    per_layer = [v for v in vars(config).values() if isinstance(v, (list, tuple))]
+    folds: list[Fold] = []
+    for path, item in named:
+        if not isinstance(item, nn.ModuleList) or not len(item):
+            continue
+        if any(block_index(f, path) is not None for f in folds):
+            continue
+        if not all(isinstance(block, GradientCheckpointingLayer) for block in item):
+            continue
+        lists = [v for v in per_layer if len(v) == len(item)]
+        signatures = [(_signature(block), tuple(repr(v[i]) for v in lists)) for i, block in enumerate(item)]
+        folds.append(_fold(path, signatures))
+    return tuple(folds)
+
+
+def _fold(path: str, signatures: list[Any]) -> Fold:
+    """Keep a prefix that shows every kind, and one block more, so that the step from block to block is seen too."""
+    first = tuple(signatures.index(s) for s in signatures)
+    kept = min(len(signatures), max(first) + 2)
+    last_kept = {f: i for i, f in enumerate(first[:kept])}
+    kinds = tuple(i if i < kept else last_kept[f] for i, f in enumerate(first))
+    return Fold(path, kinds, first, tuple(kinds.count(i) for i in range(kept)))
+
+
+def _signature(module: nn.Module) -> Any:
+    """Equal for modules that do the same work: class, shapes and dtypes of tensors, plain attributes, children."""
+    tensors = tuple(
+        (name, tuple(t.shape), str(t.dtype))
+        for group in (module._parameters, module._buffers)
+        for name, t in group.items()
+        if t is not None
+    )
+    scalars = tuple(
+        (name, value)
+        for name, value in sorted(vars(module).items())
+        if isinstance(value, (int, float, str, bool, tuple, type(None)))
+        and not name.startswith("_")
+        and name not in _LAYER_NUMBER
+    )
+    children = tuple((name, _signature(child)) for name, child in module.named_children())
+    return (type(module).__qualname__, tensors, repr(scalars), children)
+
+
+# --- facts -------------------------------------------------------------------------------------------------------------
+
+
+def _max_context(module: nn.Module) -> int | None:
+    """Most positions that the model was made for, or None where nothing limits them (relative positions, state spaces)."""
+    config = module.config
+    for name in (
+        "max_target_positions",
+        "max_position_embeddings",
+        "n_positions",
+        "max_sequence_length",
+        "max_seq_len",
+    ):
+        value = getattr(config, name, None)
+        if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+            break
+    else:
+        return None
+    for path, item in module.named_modules():
+        if isinstance(item, nn.Embedding) and "position" in path.rsplit(".", 1)[-1] and item.padding_idx is not None:
+            # RoBERTa's family numbers positions from padding_idx + 1.
+            if item.num_embeddings == value:
+                value -= item.padding_idx + 1
+            break
+    return value
+
+
+class Lru:
+    """A small dictionary that forgets what was not used for longest. Safe to use from several threads."""
+
+    def __init__(self, size: int) -> None:
+        self._size, self._items, self._lock = size, OrderedDict(), threading.Lock()
+
+    def get(self, key: Any) -> Any:
+        with self._lock:
+            if key in self._items:
+                self._items.move_to_end(key)
+                return self._items[key]
+            return None
+
+    def put(self, key: Any, value: Any) -> Any:
+        """Store ``value``, unless another thread was first; returns what is stored."""
+        with self._lock:
+            value = self._items.setdefault(key, value)
+            self._items.move_to_end(key)
+            while len(self._items) > self._size:
+                self._items.popitem(last=False)
+            return value
+
+
+_BUILT = Lru(12)
+
+
+def cached_build(model: ModelSpec, dtype: str, attn_implementation: str) -> Built:
+    """:func:`build`, remembered by configuration, class, kind, dtype and attention."""
+    key = (model.config_sha256(), model.kind, dtype, attn_implementation)
+    return _BUILT.get(key) or _BUILT.put(key, build(model, dtype, attn_implementation))

@@ -1,0 +1,97 @@
+"""Decoding token after token: the load of each step as a function of the context, and the time of all steps.
+
+Between the points where something changes (a window fills up), FLOPs and bytes of each operator are straight lines in the
+context. Two traces give the line, a third in the middle proves it; where it does not hold, the span is halved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from profiling.execution import Work, works
+from profiling.passes import Trace
+from profiling.roofline import Ceilings, sum_over_contexts, timing
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Contexts ``first`` … ``last`` (both included) over which every operator's load is linear."""
+
+    first: int
+    last: int
+    start: Sequence[Work]
+    end: Sequence[Work]
+
+
+@dataclass(frozen=True)
+class DecodeCurve:
+    """All decode steps of a workload, as segments that follow each other."""
+
+    segments: tuple[Segment, ...]
+
+    def seconds(self, limits: Ceilings) -> float | None:
+        """Sum of the times of all steps, or None when a ceiling is unknown."""
+        return sum(_segment_seconds(s, limits) for s in self.segments) if limits.known else None
+
+
+def _segment_seconds(segment: Segment, limits: Ceilings) -> float:
+    span = segment.last - segment.first
+    if span == 0:
+        return sum(w.times * timing(w.load(), limits).time_s for w in segment.start)
+    return sum(
+        a.times * sum_over_contexts(a.load(), b.load(), span, range(span + 1), limits)
+        for a, b in zip(segment.start, segment.end, strict=True)
+    )
+
+
+def decode_curve(trace_at: Callable[[int], Trace], first: int, last: int, execution: str) -> DecodeCurve:
+    """The curve for contexts ``first`` to ``last``; ``trace_at(context)`` traces the step with that context."""
+
+    def at(context: int) -> list[Work]:
+        return works(trace_at(context), execution)
+
+    return DecodeCurve(tuple(_segments(at, first, at(first), last, at(last))))
+
+
+def _segments(at, first: int, start: list[Work], last: int, end: list[Work]) -> list[Segment]:
+    if last == first:
+        return [Segment(first, first, start, start)]
+    if last == first + 1:
+        if _same_operators(start, end):
+            return [Segment(first, last, start, end)]
+        return [Segment(first, first, start, start), Segment(last, last, end, end)]
+    middle = (first + last) // 2
+    halfway = at(middle)
+    if _is_line(first, start, middle, halfway, last, end):
+        return [Segment(first, last, start, end)]
+    left = _segments(at, first, start, middle, halfway)
+    right = _segments(at, middle + 1, at(middle + 1), last, end)
+    return _joined(left, right)
+
+
+def _joined(left: list[Segment], right: list[Segment]) -> list[Segment]:
+    return left + right
+
+
+def _same_operators(a: Sequence[Work], b: Sequence[Work]) -> bool:
+    return len(a) == len(b) and all(
+        x.call.name == y.call.name and x.call.path == y.call.path and x.times == y.times
+        for x, y in zip(a, b, strict=True)
+    )
+
+
+def _is_line(x0: int, a: Sequence[Work], x1: int, b: Sequence[Work], x2: int, c: Sequence[Work]) -> bool:
+    """Do three points lie on one line, operator by operator, in FLOPs and bytes? Expected values may be rounded by one."""
+    if not (_same_operators(a, b) and _same_operators(b, c)):
+        return False
+
+    def straight(p: int, q: int, r: int) -> bool:
+        return abs((q - p) * (x2 - x0) - (r - p) * (x1 - x0)) <= (x2 - x0)
+
+    return all(
+        straight(p.flops, q.flops, r.flops)
+        and straight(p.elementwise_flops, q.elementwise_flops, r.elementwise_flops)
+        and straight(p.bytes_moved, q.bytes_moved, r.bytes_moved)
+        for p, q, r in zip(a, b, c, strict=True)
+    )

@@ -1,0 +1,331 @@
+"""The estimate: a run document of kind ``estimate`` from model, hardware and workload. Needs neither weights nor device."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import torch
+import transformers
+
+import profiling
+from profiling.build import Built, cached_build
+from profiling.conventions import conventions
+from profiling.decode import DecodeCurve, decode_curve
+from profiling.execution import works
+from profiling.graph import graph
+from profiling.inspection import active_parameters
+from profiling.memory import gigabytes, memory_estimate
+from profiling.passes import CacheShape, Pass, Trace, cached_cache_shape, cached_trace
+from profiling.roofline import Ceilings, ceilings
+from profiling.spec import HardwareSpec, ModelSpec, SpecError, Workload
+from profiling.tables import (
+    MODULE_COLUMNS,
+    OPERATOR_COLUMNS,
+    Evaluated,
+    evaluate,
+    module_rows,
+    operator_rows,
+    ratio,
+    roofline_points,
+    stage_summary,
+)
+from profiling.units import metric
+
+Progress = Callable[[str, float, str], None]
+
+
+@dataclass(frozen=True)
+class Traced:
+    """Everything about a model and a workload's shapes that does not depend on hardware."""
+
+    built: Built
+    stages: dict[str, Trace]
+    curve: DecodeCurve | None
+    cache: CacheShape | None
+    final_cache_bytes: int
+
+
+def estimate(
+    model: ModelSpec,
+    hardware: HardwareSpec,
+    workload: Workload,
+    progress: Progress | None = None,
+    level: str | None = None,
+) -> dict[str, Any]:
+    """Estimate ``model`` doing ``workload`` on ``hardware``; returns a run document (docs/run-document.md).
+
+    ``level``: ``datasheet`` or ``measured`` ceilings; by default measured ones where the hardware has them.
+    Raises :class:`SpecError` for a model or workload that cannot be estimated. Inputs are not changed; several threads
+    may call it at once.
+    """
+    started = time.perf_counter()
+    tell = progress or (lambda stage, fraction, message: None)
+    workload.check()
+    tell("build", 0.05, f"Building {model.name} without weights")
+    traced = trace_workload(model, workload, tell)
+    tell("evaluate", 0.85, f"Computing times on {hardware.name}")
+    document = evaluate_workload(model, hardware, workload, traced, level)
+    document["duration_s"] = time.perf_counter() - started
+    tell("done", 1.0, "Estimate ready")
+    return document
+
+
+# --- tracing: model × shapes --------------------------------------------------------------------------------------------
+
+
+def trace_workload(model: ModelSpec, workload: Workload, tell: Progress) -> Traced:
+    """Trace every pass of the workload. Remembers traces, so the same shapes on other hardware cost nothing."""
+    dtype, attn = workload.dtype, workload.attn_implementation
+    built = cached_build(model, dtype, attn)
+    _check_context(built, workload)
+
+    def run(spec: Pass) -> Trace:
+        return cached_trace(model, dtype, attn, spec)
+
+    batch, tokens, output = workload.batch_size, workload.input_tokens, workload.output_tokens
+    if built.kind in ("encoder", "vision"):
+        tell("trace", 0.3, "Tracing the encoder")
+        return Traced(built, {"encode": run(Pass("encode", batch, tokens))}, None, None, 0)
+    encoder_decoder = built.kind == "encdec"
+    prompt = 1 if encoder_decoder else tokens
+    source = tokens if encoder_decoder else 0
+    tell("trace", 0.2, "Tracing prefill")
+    stages = {"prefill": run(Pass("prefill", batch, prompt, 0, source, workload.logits))}
+    curve = None
+    steps = max(0, output - 1)
+    final = stages["prefill"].cache_bytes
+    if steps:
+        tell("trace", 0.4, "Tracing decode")
+
+        def at(context: int) -> Trace:
+            return run(Pass("decode", batch, 1, context, source))
+
+        middle = prompt + steps // 2
+        stages["decode"] = at(middle)
+        curve = decode_curve(at, prompt, prompt + steps - 1, workload.execution)
+        final = at(prompt + steps - 1).cache_bytes
+    return Traced(built, stages, curve, cached_cache_shape(model, dtype, attn), final)
+
+
+def _check_context(built: Built, workload: Workload) -> None:
+    limit = built.max_context
+    if limit is None or built.kind == "vision":
+        return
+    if workload.input_tokens > limit:
+        raise SpecError(
+            "input_tokens",
+            f"{workload.input_tokens:,} input tokens are more than this model takes: at most {limit:,}.",
+        )
+    if built.kind in ("encoder",):
+        return
+    total = workload.output_tokens if built.kind == "encdec" else workload.input_tokens + workload.output_tokens
+    if total > limit:
+        room = limit if built.kind == "encdec" else limit - workload.input_tokens
+        raise SpecError(
+            "output_tokens",
+            f"Input and output together exceed the model's {limit:,} positions: at most {room:,} output tokens are possible here.",
+        )
+
+
+# --- evaluation: counts × hardware --------------------------------------------------------------------------------------
+
+
+def evaluate_workload(
+    model: ModelSpec, hardware: HardwareSpec, workload: Workload, traced: Traced, level: str | None
+) -> dict[str, Any]:
+    """The run document (without ``duration_s``) of traced passes on a device."""
+    built = traced.built
+    limits, warnings = ceilings(hardware, workload.dtype, level, workload.threads)
+    items = {stage: evaluate(trace, works(trace, workload.execution), limits) for stage, trace in traced.stages.items()}
+    memory = _memory(hardware, workload, traced)
+    unknown = sorted({name for trace in traced.stages.values() for name in trace.recording.unknown})
+    return {
+        "schema": "llmcompare-run",
+        "schema_version": "1.0",
+        "kind": "estimate",
+        "created": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        "duration_s": None,
+        "producer": producer(),
+        "model": model_facts(model, traced),
+        "hardware": {**hardware.to_json(), "digest": hardware.digest()},
+        "workload": workload.to_json(),
+        "conventions": conventions(
+            logits=workload.logits,
+            execution=workload.execution,
+            level=limits.level,
+            peak_dtype=limits.peak_dtype,
+            attention=built.config._attn_implementation or "eager",
+        ),
+        "metrics": _metrics(workload, traced, items, limits, memory),
+        "stages": {stage: stage_summary(item) for stage, item in items.items()},
+        "operators": {"columns": OPERATOR_COLUMNS, "rows": operator_rows(built, items)},
+        "modules": {"columns": MODULE_COLUMNS, "rows": module_rows(built, items)},
+        "graph": {stage: graph(built, item) for stage, item in items.items()},
+        "memory": memory,
+        "roofline": {"roofs": [_roof(hardware, limits)], "points": roofline_points(built, items)},
+        "unknown_operators": unknown,
+        "warnings": warnings + _warnings(workload, built, memory["estimate"], unknown),
+    }
+
+
+def producer() -> dict[str, str]:
+    return {
+        "name": "llmcompare",
+        "version": profiling.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }
+
+
+def model_facts(model: ModelSpec, traced: Traced) -> dict[str, Any]:
+    """The ``model`` object: identity and size."""
+    built = traced.built
+    return {
+        "name": model.name,
+        "source": model.source,
+        "architecture": built.architecture,
+        "model_type": built.config.model_type,
+        "kind": model.kind,
+        "config_sha256": model.config_sha256(),
+        "parameters": built.parameters,
+        "active_parameters": active_parameters(built, next(iter(traced.stages.values()))),
+        "weight_bytes": built.weight_bytes,
+        "weights": "none",
+        "weights_note": model.weights_note,
+        "max_context": built.max_context,
+        "layers": built.layers,
+    }
+
+
+def _roof(hardware: HardwareSpec, limits: Ceilings) -> dict[str, Any]:
+    return {
+        "name": hardware.name,
+        "level": limits.level,
+        "dtype": limits.peak_dtype,
+        "peak_flops": limits.peak_flops,
+        "bandwidth": limits.bandwidth,
+        "ridge": limits.ridge,
+    }
+
+
+def _memory(hardware: HardwareSpec, workload: Workload, traced: Traced) -> dict[str, Any]:
+    cache = traced.cache
+    state = cache.state_bytes * workload.batch_size if cache else 0
+    return {
+        "kv_cache_bytes_per_token": cache.bytes_per_token if cache and cache.bytes_per_token else None,
+        "estimate": memory_estimate(
+            dtype=workload.dtype,
+            batch_size=workload.batch_size,
+            weights_bytes=traced.built.weight_bytes,
+            kv_cache_bytes=max(0, traced.final_cache_bytes - state),
+            state_bytes=state,
+            activation_peak_bytes=max(t.recording.activation_peak for t in traced.stages.values()),
+            capacity_bytes=hardware.memory_bytes,
+        ),
+    }
+
+
+def _metrics(
+    workload: Workload, traced: Traced, items: dict[str, Evaluated], limits: Ceilings, memory: dict[str, Any]
+) -> dict[str, Any]:
+    values: dict[str, float | None] = {"peak_memory": memory["estimate"]["total_bytes"]}
+    batch = workload.batch_size
+
+    def per_second(count: float, seconds: float | None) -> float | None:
+        return count / seconds if seconds else None
+
+    if "encode" in items:
+        seconds = items["encode"].time_s()
+        values |= {
+            "encode_time": seconds,
+            "encode_throughput": per_second(batch * _encoded_tokens(traced, workload), seconds),
+        }
+        return {key: metric(key, value, "estimated") for key, value in values.items()}
+    prefill = items["prefill"].time_s()
+    flops = sum(w.times * w.flops for w in items["prefill"].works)
+    values |= {
+        "prefill_time": prefill,
+        "prefill_throughput": per_second(batch * workload.input_tokens, prefill),
+        "mfu_prefill": ratio(flops, prefill * limits.peak_flops) if prefill else None,
+    }
+    if workload.output_tokens:
+        values["ttft"] = prefill
+        decode = 0.0 if prefill is not None else None
+        if traced.curve is not None:
+            steps = workload.output_tokens - 1
+            step = items["decode"].time_s()
+            decode = traced.curve.seconds(limits)
+            needed = _weights_and_cache_read(items["decode"])
+            values |= {
+                "tpot": decode / steps if decode is not None else None,
+                "decode_time_per_step": step,
+                "decode_throughput": per_second(batch * steps, decode),
+                "mbu_decode": ratio(needed, step * limits.bandwidth) if step else None,
+            }
+        total = prefill + decode if prefill is not None and decode is not None else None
+        values |= {"e2e_latency": total, "output_throughput": per_second(batch * workload.output_tokens, total)}
+    return {key: metric(key, value, "estimated") for key, value in values.items()}
+
+
+def _weights_and_cache_read(item: Evaluated) -> int:
+    """Bytes of weights that a decode step reads, and of the cache after it, each once."""
+    return sum(w.times * w.weight_bytes for w in item.works) + item.trace.cache_bytes
+
+
+def _encoded_tokens(traced: Traced, workload: Workload) -> int:
+    return traced.stages["encode"].sequence_length or workload.input_tokens
+
+
+def _warnings(workload: Workload, built: Built, memory: dict[str, Any], unknown: list[str]) -> list[dict[str, str]]:
+    found = []
+    if memory["fits"] is False:
+        found.append(
+            {
+                "code": "does_not_fit",
+                "message": f"It needs {gigabytes(memory['total_bytes'])}, {gigabytes(memory['shortfall_bytes'])} more than the "
+                "memory of one device: the times assume that it fitted.",
+            }
+        )
+    if memory["fits"] is None:
+        found.append(
+            {
+                "code": "capacity_unknown",
+                "message": "The memory size of this hardware is unknown: fit cannot be judged.",
+            }
+        )
+    if unknown:
+        found.append(
+            {
+                "code": "unknown_operators",
+                "message": f"The engine cannot cost {', '.join(unknown)}: totals and times are too low by their share.",
+            }
+        )
+    used = built.config._attn_implementation or "eager"
+    if used != workload.attn_implementation:
+        found.append(
+            {
+                "code": "attention_fallback",
+                "message": f"{built.architecture} does not offer {workload.attn_implementation} attention: {used} was estimated.",
+            }
+        )
+    if built.kind == "vision":
+        found.append(
+            {
+                "code": "fixed_input",
+                "message": "The input is one image of the model's own size: input tokens are ignored.",
+            }
+        )
+    if built.kind == "audio":
+        found.append(
+            {
+                "code": "fixed_input",
+                "message": "The encoder runs on one full window of audio; input tokens are the decoder's prompt.",
+            }
+        )
+    return found

@@ -1,0 +1,167 @@
+"""Operators that are one kernel in reality but would fall apart on the meta device, caught at function level.
+
+Three ways in: torch functions (``scaled_dot_product_attention``, ``grouped_mm``) through a TorchFunctionMode; functions of
+transformers' modelling files that loop over the tokens in Python, through a stand-in that acts only while a trace runs in
+the current thread. The stand-ins return tensors of the right shape and report one operator to the tracer.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+_active = threading.local()
+
+
+def current() -> Any:
+    """The tracer of this thread, or None."""
+    return getattr(_active, "tracer", None)
+
+
+class CatchFused(TorchFunctionMode):
+    """While active, fused operators are reported to ``tracer.fused(name, inputs, outputs, **facts)`` as one call each.
+
+    The tracer is also what :func:`current` returns in this thread. ``tracer.tokens()`` gives the tokens of the
+    mixture-of-experts layer being run, ``tracer.window()`` the sliding window of the attention module being run.
+    """
+
+    def __init__(self, tracer: Any) -> None:
+        super().__init__()
+        self._tracer = tracer
+
+    def __enter__(self):
+        install_stand_ins()
+        _active.tracer = self._tracer
+        return super().__enter__()
+
+    def __exit__(self, *exc):
+        _active.tracer = None
+        return super().__exit__(*exc)
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        handler = _TORCH_FUNCTIONS.get(func)
+        if handler is None:
+            return func(*args, **(kwargs or {}))
+        return handler(self._tracer, *args, **(kwargs or {}))
+
+
+def _sdpa(tracer, query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False):
+    """One attention kernel. The output lies in memory as (batch, length, heads, size), as CPU and CUDA kernels leave it."""
+    batch, heads, length = query.shape[0], query.shape[1], query.shape[-2]
+    with tracer.paused():
+        if query.dim() == 4:
+            out = query.new_empty(batch, length, heads, value.shape[-1]).transpose(1, 2)
+        else:
+            out = query.new_empty(*query.shape[:-1], value.shape[-1])
+    keys = key.shape[-2]
+    inputs = [query, key, value] + ([attn_mask] if attn_mask is not None else [])
+    tracer.fused("sdpa", inputs, [out], pairs=length * keys, queries=length, keys=keys)
+    return out
+
+
+def _grouped_mm(tracer, mat_a, mat_b, *, offs=None, bias=None, out_dtype=None):
+    """Rows (sorted by expert) times their expert's weights; any dtype, which torch's own meta kernel refuses."""
+    with tracer.paused():
+        out = mat_a.new_empty(mat_a.shape[0], mat_b.shape[-1], dtype=out_dtype or mat_a.dtype)
+    tracer.fused("grouped_mm", [mat_a, mat_b], [out], tokens=tracer.tokens() or mat_a.shape[0])
+    return out
+
+
+def _grouped_mm_fallback(tracer, input, weight, offs):
+    return _grouped_mm(tracer, input, weight, offs=offs)
+
+
+_TORCH_FUNCTIONS: dict[Any, Callable] = {torch.nn.functional.scaled_dot_product_attention: _sdpa}
+for _name in ("grouped_mm",):
+    if hasattr(torch.nn.functional, _name):
+        _TORCH_FUNCTIONS[getattr(torch.nn.functional, _name)] = _grouped_mm
+if hasattr(torch, "_grouped_mm"):
+    _TORCH_FUNCTIONS[torch._grouped_mm] = _grouped_mm
+
+
+# --- loops over tokens in transformers' modelling files ----------------------------------------------------------------
+
+_STAND_INS: dict[tuple[str, str], Callable] = {}
+_installed: set[tuple[str, str]] = set()
+_install_lock = threading.Lock()
+
+
+def stand_in(module: str, *functions: str) -> Callable:
+    """Register a stand-in ``f(tracer, *args, **kwargs)`` for functions of a transformers modelling file."""
+
+    def register(function: Callable) -> Callable:
+        for name in functions:
+            _STAND_INS[(module, name)] = function
+        return function
+
+    return register
+
+
+def install_stand_ins() -> None:
+    """Wrap the registered functions of the files imported so far, each once per process. Outside a trace the wrapper
+    calls the original."""
+    with _install_lock:
+        for (module_name, name), function in _STAND_INS.items():
+            module = sys.modules.get(module_name)
+            if module is None or (module_name, name) in _installed:
+                continue
+            original = getattr(module, name, None)
+            if original is not None:
+                setattr(module, name, _wrap(original, function))
+            _installed.add((module_name, name))
+
+
+def _wrap(original: Callable, function: Callable) -> Callable:
+    @functools.wraps(original)
+    def call(*args, **kwargs):
+        tracer = current()
+        if tracer is None:
+            return original(*args, **kwargs)
+        return function(tracer, *args, **kwargs)
+
+    return call
+
+
+@stand_in("transformers.models.mamba.modeling_mamba", "mamba_selective_scan")
+@stand_in("transformers.models.falcon_mamba.modeling_falcon_mamba", "mamba_selective_scan")
+@stand_in("transformers.models.jamba.modeling_jamba", "mamba_selective_scan")
+@stand_in("transformers.models.zamba.modeling_zamba", "mamba_selective_scan")
+def _selective_scan(
+    tracer,
+    hidden_states,
+    dt,
+    A,
+    B,
+    C,
+    D=None,
+    z=None,
+    delta_bias=None,
+    delta_softplus=False,
+    return_last_state=False,
+    **_,
+):
+    """Mamba's scan, for which transformers loops over the tokens in Python."""
+    batch, channels, steps = hidden_states.shape
+    state = A.shape[-1]
+    with tracer.paused():
+        out = hidden_states.new_empty(batch, channels, steps)
+        last = hidden_states.new_empty(batch, channels, state, dtype=torch.float32)
+    inputs = [t for t in (hidden_states, dt, A, B, C, D, z, delta_bias) if t is not None]
+    outputs = [out, last] if return_last_state else [out]
+    tracer.fused(
+        "selective_scan",
+        inputs,
+        outputs,
+        batch=batch,
+        channels=channels,
+        steps=steps,
+        state=state,
+        itemsize=hidden_states.element_size(),
+    )
+    return (out, last) if return_last_state else out

@@ -1,0 +1,257 @@
+"""Which forward passes make up a workload, and their traces. Traces depend on the model and the shapes, not on hardware.
+
+Kinds of models: ``decoder`` and ``ssm`` run prefill and decode; ``encdec`` runs its encoder and the first decoder step as
+prefill; ``audio`` encodes one window of audio with the prefill; ``encoder`` and ``vision`` only encode.
+"""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers.modeling_outputs import BaseModelOutput
+
+import profiling
+from profiling.build import Built, Lru, cached_build
+from profiling.spec import ModelSpec, SpecError
+from profiling.trace import Call, ModuleOutput, Recording, TraceTooLong, cache_layers, record, run_unrecorded
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One forward pass. ``tokens`` are processed per sequence while ``context`` lie in the cache.
+
+    ``source_tokens``: length of the encoder's input in an encoder-decoder model (then ``tokens`` are the decoder's).
+    """
+
+    stage: str
+    batch_size: int
+    tokens: int
+    context: int = 0
+    source_tokens: int = 0
+    logits: str = "last"
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A traced pass with what is needed to evaluate it: ``times`` aligned with ``recording.calls``.
+
+    ``cache_bytes``: of the whole model after the pass.
+    """
+
+    spec: Pass
+    recording: Recording
+    times: tuple[int, ...]
+    cache_bytes: int
+    sequence_length: int | None
+
+    @property
+    def calls(self) -> tuple[Call, ...]:
+        return self.recording.calls
+
+    def outputs(self) -> dict[str, ModuleOutput]:
+        return self.recording.outputs
+
+
+def trace(built: Built, spec: Pass) -> Trace:
+    """Trace one pass of a built model. Raises :class:`SpecError` when its forward cannot be followed."""
+    with built.lock:
+        try:
+            return _trace(built, spec)
+        except (SpecError, MemoryError):
+            raise
+        except TraceTooLong as error:
+            raise SpecError("input_tokens", f"{built.architecture}: {error}") from error
+        except Exception as error:
+            first = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+            raise SpecError(
+                "config", f"The forward pass of {built.architecture} cannot be followed without weights: {first}"
+            ) from error
+
+
+def _trace(built: Built, spec: Pass) -> Trace:
+    cache, encoded = None, None
+    if spec.context:
+        cache = fill_cache(built, spec)
+    if spec.stage == "decode" and built.kind in ("encdec", "audio"):
+        encoded = _encoder_output(built, spec)
+    arguments = _arguments(built, spec, cache, encoded)
+    recording, cache = record(
+        built, lambda: _forward(built, arguments), cache_before=cache, inputs=list(_tensors(arguments))
+    )
+    return Trace(
+        spec=spec,
+        recording=recording,
+        times=tuple(built.times(call.path) for call in recording.calls),
+        cache_bytes=cache_bytes(built, cache),
+        sequence_length=_sequence_length(built, recording),
+    )
+
+
+def _sequence_length(built: Built, recording: Recording) -> int | None:
+    """Length of the sequence that the first block works on: what an encoder of images makes of one image."""
+    output = recording.outputs.get(f"{built.folds[0].path}.0") if built.folds else None
+    return output.shape[1] if output and output.shape and len(output.shape) == 3 else None
+
+
+def fill_cache(built: Built, spec: Pass) -> Any:
+    """The cache that a forward pass over ``spec.context`` tokens leaves behind, made by the model itself."""
+    before = Pass("prefill", spec.batch_size, spec.context, 0, spec.source_tokens)
+    arguments = _arguments(built, before, None, None)
+    return run_unrecorded(lambda: _forward(built, arguments))
+
+
+def _tensors(arguments: dict[str, Any]):
+    for value in arguments.values():
+        if isinstance(value, torch.Tensor):
+            yield value
+        elif isinstance(value, BaseModelOutput):
+            yield value.last_hidden_state
+
+
+def _accepts(built: Built, name: str) -> bool:
+    return name in inspect.signature(built.module.forward).parameters
+
+
+def _ids(batch: int, tokens: int) -> torch.Tensor:
+    return torch.zeros(batch, tokens, dtype=torch.long, device="meta")
+
+
+def _arguments(built: Built, spec: Pass, cache: Any, encoded: Any) -> dict[str, Any]:
+    """The keyword arguments of the forward pass."""
+    config, kind = built.config, built.kind
+    if kind == "vision":
+        return {"pixel_values": _pixels(built, spec.batch_size)}
+    if kind == "encoder":
+        return {"input_ids": _ids(spec.batch_size, spec.tokens)}
+    arguments: dict[str, Any] = {"use_cache": True}
+    if kind in ("encdec", "audio"):
+        arguments["decoder_input_ids"] = _ids(spec.batch_size, spec.tokens)
+        if encoded is not None:
+            arguments["encoder_outputs"] = encoded
+        elif kind == "audio":
+            frames = 2 * config.max_source_positions
+            arguments["input_features"] = torch.empty(
+                spec.batch_size, config.num_mel_bins, frames, dtype=built.dtype, device="meta"
+            )
+        else:
+            arguments["input_ids"] = _ids(spec.batch_size, spec.source_tokens)
+    else:
+        arguments["input_ids"] = _ids(spec.batch_size, spec.tokens)
+        if spec.logits == "last" and _accepts(built, "logits_to_keep"):
+            arguments["logits_to_keep"] = 1
+    if cache is not None:
+        arguments[_cache_argument(built)] = cache
+    return arguments
+
+
+def _cache_argument(built: Built) -> str:
+    return "past_key_values" if _accepts(built, "past_key_values") else "cache_params"
+
+
+def _pixels(built: Built, batch: int) -> torch.Tensor:
+    size = built.config.image_size
+    height, width = size if isinstance(size, (list, tuple)) else (size, size)
+    return torch.empty(batch, built.config.num_channels, height, width, dtype=built.dtype, device="meta")
+
+
+def _encoder_output(built: Built, spec: Pass) -> BaseModelOutput:
+    config = built.config
+    length = config.max_source_positions if built.kind == "audio" else spec.source_tokens
+    width = getattr(config, "d_model", None) or config.hidden_size
+    return BaseModelOutput(
+        last_hidden_state=torch.empty(spec.batch_size, length, width, dtype=built.dtype, device="meta")
+    )
+
+
+def _forward(built: Built, arguments: dict[str, Any]) -> tuple[Any, Any]:
+    output = (
+        built.module(**arguments, return_dict=True) if _accepts(built, "return_dict") else built.module(**arguments)
+    )
+    cache = getattr(output, "past_key_values", None)
+    if cache is None:
+        cache = getattr(output, "cache_params", None)
+    return output, cache
+
+
+# --- cache ------------------------------------------------------------------------------------------------------------
+
+
+def _cached_fold(built: Built, layers: int):
+    """The list of blocks to which the layers of the cache belong: the decoder's, where there are two."""
+    fitting = [f for f in built.folds if len(f.kinds) <= layers or f.kept <= layers]
+    named = [f for f in fitting if "decoder" in f.path]
+    return (named or fitting or [None])[-1]
+
+
+def _per_layer(built: Built, cache: Any) -> list[tuple[int, list[torch.Tensor]]]:
+    """(how many layers it stands for, its tensors) for each traced layer of the cache."""
+    layers = cache_layers(cache)
+    fold = _cached_fold(built, len(layers))
+    if fold is None:
+        return [(1, tensors) for tensors in layers]
+    times = (*fold.stands_for, *(1 for _ in layers))
+    return [(times[i], tensors) for i, tensors in enumerate(layers) if tensors]
+
+
+def _nbytes(tensor: torch.Tensor) -> int:
+    return tensor.untyped_storage().nbytes() if tensor.is_contiguous() else tensor.numel() * tensor.element_size()
+
+
+def cache_bytes(built: Built, cache: Any) -> int:
+    """Bytes of a cache as the complete model would hold it."""
+    return sum(times * _nbytes(t) for times, tensors in _per_layer(built, cache) for t in tensors)
+
+
+@dataclass(frozen=True)
+class CacheShape:
+    """Of one sequence: bytes per cached token (all layers, before any window), constant state, bytes per source token."""
+
+    bytes_per_token: int
+    state_bytes: int
+    bytes_per_source_token: int
+
+
+def cache_shape(built: Built) -> CacheShape | None:
+    """How the cache grows, from the caches that the model itself makes for 1, 2 and (source) 1, 2 tokens."""
+    if built.kind in ("encoder", "vision"):
+        return None
+    with built.lock:
+        one = cache_bytes(built, fill_cache(built, Pass("decode", 1, 1, 1, 1)))
+        two = cache_bytes(built, fill_cache(built, Pass("decode", 1, 1, 2, 1)))
+        source = 0
+        if built.kind == "encdec":
+            source = cache_bytes(built, fill_cache(built, Pass("decode", 1, 1, 1, 2))) - one
+    per_token = two - one
+    return CacheShape(per_token, one - per_token - source, source)
+
+
+# --- remembered traces ----------------------------------------------------------------------------------------------
+
+_TRACES = Lru(64)
+_SHAPES = Lru(64)
+
+
+def model_key(model: ModelSpec, dtype: str, attn: str) -> tuple:
+    return (model.config_sha256(), model.kind, dtype, attn, profiling.__version__)
+
+
+def cached_trace(model: ModelSpec, dtype: str, attn: str, spec: Pass) -> Trace:
+    """:func:`trace`, remembered by model, dtype, shape and engine version."""
+    key = (*model_key(model, dtype, attn), spec)
+    return _TRACES.get(key) or _TRACES.put(key, traced_safely(model, dtype, attn, spec))
+
+
+def traced_safely(model: ModelSpec, dtype: str, attn: str, spec: Pass) -> Trace:
+    return trace(cached_build(model, dtype, attn), spec)
+
+
+def cached_cache_shape(model: ModelSpec, dtype: str, attn: str) -> CacheShape | None:
+    """:func:`cache_shape`, remembered likewise."""
+    key = model_key(model, dtype, attn)
+    found = _SHAPES.get(key)
+    if found is None:
+        found = _SHAPES.put(key, (cache_shape(cached_build(model, dtype, attn)),))
+    return found[0]

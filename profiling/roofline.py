@@ -1,0 +1,247 @@
+"""From counts to time: ceilings of a device, and the roofline model over them. Pure functions, standard library only.
+
+Time of one operator = max(FLOPs / peak, bytes / bandwidth) + overhead. Two levels of ceilings: ``datasheet`` (an
+optimistic bound: nothing runs faster) and ``measured`` (rates timed on one host, ``HardwareSpec.ceilings``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from profiling.spec import HardwareSpec
+
+#: Which rate stands in, in this order, when a device has none for a format. Never silently: a warning names it.
+LADDER: dict[str, tuple[str, ...]] = {
+    "fp32": ("fp32",),
+    "bf16": ("bf16", "fp32"),
+    "fp16": ("fp16", "fp32"),
+}
+
+#: A matrix product of at most this many rows streams its weights: the skinny-matrix ceiling applies to it.
+SKINNY_ROWS = 8
+
+
+@dataclass(frozen=True)
+class Ceilings:
+    """Rates of a device for one workload. ``None``: unknown. FLOP/s, bytes/s, seconds.
+
+    ``peak_dtype`` is the format whose rate is used, which differs from ``dtype`` when the ladder was climbed.
+    ``vector``: rate of element-wise arithmetic (fp32 units), ``stream``: bandwidth of skinny matrix products.
+    """
+
+    level: str
+    dtype: str
+    peak_dtype: str | None
+    peak_flops: float | None
+    bandwidth: float | None
+    vector: float | None = None
+    stream: float | None = None
+    attention: float | None = None
+    overhead_s: float = 0.0
+
+    @property
+    def known(self) -> bool:
+        """Can times be computed at all?"""
+        return bool(self.peak_flops and self.bandwidth)
+
+    @property
+    def ridge(self) -> float | None:
+        """Intensity (FLOP/B) above which the peak limits, below which the bandwidth does."""
+        return self.peak_flops / self.bandwidth if self.peak_flops and self.bandwidth else None
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What one operator asks of the device; ``rows`` of the left matrix for matrix products, else 0."""
+
+    op_class: str
+    flops: float
+    elementwise_flops: float
+    bytes_moved: float
+    rows: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Seconds of one operator: under each roof, and in all; ``bound`` is what decides."""
+
+    compute_s: float
+    memory_s: float
+    overhead_s: float
+
+    @property
+    def time_s(self) -> float:
+        return max(self.compute_s, self.memory_s) + self.overhead_s
+
+    @property
+    def bound(self) -> str:
+        roof = max(self.compute_s, self.memory_s)
+        if self.overhead_s > roof:
+            return "overhead"
+        return "compute" if self.compute_s > self.memory_s else "memory"
+
+
+def ceilings(
+    hardware: HardwareSpec, dtype: str, level: str | None = None, threads: int | None = None
+) -> tuple[Ceilings, list[dict[str, str]]]:
+    """The ceilings of ``hardware`` for ``dtype`` and the warnings that go with them.
+
+    ``level`` None takes measured ceilings where the hardware has them, else the datasheet.
+    """
+    if level is None:
+        level = "measured" if hardware.ceilings else "datasheet"
+    return _measured(hardware, dtype, threads) if level == "measured" else _datasheet(hardware, dtype)
+
+
+def _datasheet(hardware: HardwareSpec, dtype: str) -> tuple[Ceilings, list[dict[str, str]]]:
+    warnings = []
+    peaks = hardware.peak_flops
+    used = next((name for name in LADDER[dtype] if peaks.get(name)), None)
+    if used is None:
+        warnings.append(
+            _warning(
+                "peak_unknown",
+                f"{hardware.name} has no known {' or '.join(LADDER[dtype])} rate, so no time can be estimated. "
+                "Add the rate to the hardware entry.",
+            )
+        )
+    elif used != dtype:
+        warnings.append(
+            _warning(
+                "dtype_fallback",
+                f"{hardware.name} has no known {dtype} rate: times use its {used} rate, "
+                f"as if {dtype} values were widened for the arithmetic.",
+            )
+        )
+    if not hardware.memory_bandwidth:
+        warnings.append(
+            _warning(
+                "bandwidth_unknown",
+                f"The memory bandwidth of {hardware.name} is unknown, so no time can be estimated. "
+                "Add it to the hardware entry.",
+            )
+        )
+    for name in ("memory_bandwidth", f"peak_flops.{used}"):
+        if hardware.confidence.get(name) == "unconfirmed":
+            warnings.append(
+                _warning("unconfirmed_figure", f"The {name} of {hardware.name} is not confirmed by a second source.")
+            )
+    return (
+        Ceilings(
+            level="datasheet",
+            dtype=dtype,
+            peak_dtype=used,
+            peak_flops=peaks.get(used) if used else None,
+            bandwidth=hardware.memory_bandwidth,
+            vector=peaks.get("fp32"),
+        ),
+        warnings,
+    )
+
+
+def _measured(hardware: HardwareSpec, dtype: str, threads: int | None) -> tuple[Ceilings, list[dict[str, str]]]:
+    warnings = []
+    rows = hardware.ceilings
+
+    def rate(op_class: str, unit: str, name: str | None) -> float | None:
+        found = [
+            r
+            for r in rows
+            if r.get("op_class") == op_class
+            and r.get("unit") == unit
+            and name in (None, r.get("dtype"))
+            and r.get("value")
+        ]
+        exact = [r for r in found if threads is not None and r.get("threads") == threads]
+        return max((float(r["value"]) for r in exact or found), default=None)
+
+    used = next((name for name in LADDER[dtype] if rate("gemm", "FLOP/s", name)), None)
+    bandwidth = rate("copy", "B/s", dtype) or rate("copy", "B/s", None)
+    if used is None:
+        warnings.append(
+            _warning("peak_unknown", f"No matrix-product rate for {dtype} was measured on {hardware.name}.")
+        )
+    elif used != dtype:
+        warnings.append(
+            _warning("dtype_fallback", f"No {dtype} rate was measured on {hardware.name}: times use its {used} rate.")
+        )
+    if bandwidth is None:
+        warnings.append(_warning("bandwidth_unknown", f"No copy bandwidth was measured on {hardware.name}."))
+    overhead = [
+        float(r["value"]) for r in rows if r.get("op_class") == "overhead" and r.get("value") and r.get("unit") == "s"
+    ]
+    return (
+        Ceilings(
+            level="measured",
+            dtype=dtype,
+            peak_dtype=used,
+            peak_flops=rate("gemm", "FLOP/s", used) if used else None,
+            bandwidth=bandwidth,
+            vector=rate("elementwise", "FLOP/s", None),
+            stream=rate("gemv", "B/s", dtype),
+            attention=rate("attention", "FLOP/s", dtype),
+            overhead_s=min(overhead, default=0.0),
+        ),
+        warnings,
+    )
+
+
+def _warning(code: str, message: str) -> dict[str, str]:
+    return {"code": code, "message": message}
+
+
+def rates(load: Load, limits: Ceilings) -> tuple[float, float]:
+    """(FLOP/s, bytes/s) that hold for an operator; the ceilings must be known."""
+    peak, bandwidth = limits.peak_flops, limits.bandwidth
+    if load.op_class == "attention" and limits.attention and load.rows > SKINNY_ROWS:
+        peak = limits.attention
+    if load.op_class in ("matmul", "experts") and limits.stream and 0 < load.rows <= SKINNY_ROWS:
+        bandwidth = limits.stream
+    return peak, bandwidth
+
+
+def timing(load: Load, limits: Ceilings) -> Timing:
+    """Time of one operator under ``limits`` (which must be known). What asks for nothing takes nothing."""
+    if not (load.flops or load.elementwise_flops or load.bytes_moved):
+        return Timing(0.0, 0.0, 0.0)
+    peak, bandwidth = rates(load, limits)
+    vector = load.elementwise_flops / limits.vector if limits.vector else 0.0
+    return Timing(load.flops / peak + vector, load.bytes_moved / bandwidth, limits.overhead_s)
+
+
+def sum_over_contexts(first: Load, last: Load, span: int, steps: Iterable[int], limits: Ceilings) -> float:
+    """Total seconds of an operator over decode steps whose load changes linearly.
+
+    The load is ``first`` at offset 0 and ``last`` at offset ``span``; ``steps`` is a range of consecutive offsets. Each
+    roof is a straight line in the offset, so the larger of the two changes hands at most once: two arithmetic series.
+    """
+    offsets = range(steps.start, steps.stop)  # type: ignore[attr-defined]
+    if not offsets:
+        return 0.0
+    begin, end = timing(first, limits), timing(last, limits)
+    if span == 0:
+        return len(offsets) * begin.time_s
+
+    def line(a: float, b: float) -> tuple[float, float]:
+        return a, (b - a) / span
+
+    (c0, cs), (m0, ms) = line(begin.compute_s, end.compute_s), line(begin.memory_s, end.memory_s)
+
+    def series(start: float, slope: float, low: int, high: int) -> float:
+        n = high - low
+        return n * start + slope * (low + high - 1) * n / 2
+
+    def top(low: int, high: int) -> float:
+        middle = (low + high - 1) / 2
+        if c0 + cs * middle >= m0 + ms * middle:
+            return series(c0, cs, low, high)
+        return series(m0, ms, low, high)
+
+    low, high = offsets.start, offsets.stop
+    total = begin.overhead_s * len(offsets)
+    cross = (m0 - c0) / (cs - ms) if cs != ms else None
+    if cross is not None and low < cross < high - 1:
+        split = int(cross) + 1
+        return total + top(low, split) + top(split, high)
+    return total + top(low, high)

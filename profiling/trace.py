@@ -1,0 +1,448 @@
+"""Run a model on the meta device and write down every operator: shapes, place in the module tree, cost, data flow.
+
+The tracer is two modes at once: a TorchDispatchMode sees each ATen call below autograd, a TorchFunctionMode
+(:mod:`profiling.fused`) keeps fused kernels in one piece. Tensors are followed by their storage, so that views are
+transparent, in-place work changes the right tensor, and the memory alive at any moment is known.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import weakref
+from collections.abc import Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import profiling.operators_plain  # noqa: F401  (registers)
+from profiling.build import Built
+from profiling.fused import CatchFused
+from profiling.operators import Cost, lookup
+
+#: A trace longer than this is a Python loop over tokens that no stand-in of profiling.fused knows.
+MAX_CALLS = 400_000
+
+
+class TraceTooLong(RuntimeError):
+    """The model's forward loops in Python for longer than can be followed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shaped:
+    """A tensor as a formula sees it. ``nbytes``: bytes of distinct elements (a broadcast dimension counts once)."""
+
+    uid: int
+    shape: tuple[int, ...]
+    dtype: str
+    itemsize: int
+    nbytes: int
+    source: str  # weight, buffer, cache, input, activation
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One executed operator. ``reads``: per input tensor (storage uid, bytes, source); ``writes``: (storage uid, bytes).
+
+    ``path``: the module it ran in; ``label``: the function of the modelling file around it, "" in ``forward`` itself.
+    ``hidden_bytes`` is traffic that only eager execution has. ``inputs``/``outputs`` keep shapes for the data-flow graph.
+    """
+
+    index: int
+    path: str
+    label: str
+    name: str
+    op_class: str
+    flops: int
+    elementwise_flops: int
+    reads: tuple[tuple[int, int, str], ...]
+    writes: tuple[tuple[int, int], ...]
+    hidden_bytes: int
+    inputs: tuple[Shaped, ...]
+    outputs: tuple[Shaped, ...]
+    facts: Mapping[str, Any]
+
+    @property
+    def bytes_read(self) -> int:
+        return sum(b for _, b, _ in self.reads)
+
+    @property
+    def bytes_written(self) -> int:
+        return sum(b for _, b in self.writes)
+
+    @property
+    def weight_bytes(self) -> int:
+        return sum(b for _, b, source in self.reads if source == "weight")
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleOutput:
+    """What a module returned: the first tensor of it, and how often the module ran."""
+
+    calls: int
+    shape: tuple[int, ...] | None
+    nbytes: int | None
+    uid: int | None
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One traced forward pass. ``unknown``: names of operators without a formula."""
+
+    calls: tuple[Call, ...]
+    outputs: dict[str, ModuleOutput]
+    unknown: tuple[str, ...]
+    activation_peak: int
+    cache_uids: frozenset[int]
+    input_uids: frozenset[int]
+    result_uids: frozenset[int]
+
+
+_VIEWS = {
+    "_unsafe_view",
+    "_reshape_alias",
+    "detach",
+    "alias",
+    "lift_fresh",
+    "lift",
+    "detach_",
+    "set_",
+    "requires_grad_",
+}
+_SILENT = {"sym_size", "sym_stride", "sym_numel", "sym_storage_offset", "is_pinned", "is_same_size", "_assert_async"}
+_facts: dict[Any, tuple[str, bool, bool]] = {}
+
+
+def _op_facts(func: Any) -> tuple[str, bool, bool]:
+    """Name, moves nothing?, in place?"""
+    known = _facts.get(func)
+    if known is None:
+        schema = func._schema
+        name = schema.name.split("::")[-1]
+        returns = schema.returns
+        aliases = [r.alias_info for r in returns]
+        view = bool(returns) and all(a is not None and not a.is_write for a in aliases)
+        in_place = any(a is not None and a.is_write for a in aliases)
+        known = _facts[func] = (name, view or name in _VIEWS or name in _SILENT or not returns, in_place)
+    return known
+
+
+def _distinct_bytes(tensor: torch.Tensor) -> int:
+    count = 1
+    for size, stride in zip(tensor.shape, tensor.stride(), strict=True):
+        if stride != 0:
+            count *= size
+        elif size == 0:
+            return 0
+    return count * tensor.element_size()
+
+
+def tensors_in(value: Any) -> list[torch.Tensor]:
+    """Every tensor in nested lists, tuples, dictionaries and caches, in order."""
+    if isinstance(value, torch.Tensor):
+        return [value]
+    if isinstance(value, (list, tuple)):
+        return [t for item in value for t in tensors_in(item)]
+    if isinstance(value, Mapping):
+        return [t for item in value.values() for t in tensors_in(item)]
+    return []
+
+
+_local = threading.local()
+
+
+def install_hooks(module: nn.Module) -> None:
+    """Let every module tell the tracer of the running thread when its forward begins and ends. Once per module."""
+    for path, item in module.named_modules():
+        if getattr(item, "_traced_path", None) is not None:
+            continue
+        item._traced_path = path
+        item.register_forward_pre_hook(_entered, with_kwargs=True)
+        item.register_forward_hook(_left, always_call=True)
+
+
+def _entered(module, args, kwargs):
+    tracer = getattr(_local, "tracer", None)
+    if tracer is not None:
+        tracer.enter(module, args, kwargs)
+
+
+def _left(module, args, output):
+    tracer = getattr(_local, "tracer", None)
+    if tracer is not None:
+        tracer.leave(module, output)
+
+
+class Tracer(TorchDispatchMode):
+    """Records while active. Use :func:`record`."""
+
+    def __init__(self, built: Built, cache_tensors: list[torch.Tensor], input_tensors: list[torch.Tensor]) -> None:
+        super().__init__()
+        self.calls: list[Call] = []
+        self.unknown: dict[str, None] = {}
+        self.module_outputs: dict[str, ModuleOutput] = {}
+        self._stack: list[nn.Module] = []
+        self._tokens: list[int] = []
+        self._paused = 0
+        self._uids: dict[int, int] = {}
+        self._sources: dict[int, str] = {}
+        self._refs: dict[int, Any] = {}
+        self._next_uid = 0
+        self._alive: list[tuple[int, int]] = []  # (uid, +bytes at birth, -bytes at death), in order
+        self._workspace: list[tuple[int, int]] = []
+        for tensor in built.module.parameters():
+            self._register(tensor, "weight")
+        for tensor in built.module.buffers():
+            self._register(tensor, "buffer")
+        self.cache_uids = {self._register(t, "cache") for t in cache_tensors}
+        self.input_uids = {self._register(t, "input") for t in input_tensors}
+
+    # -- tensors -----------------------------------------------------------------------------------------------------
+
+    def _register(self, tensor: torch.Tensor, source: str) -> int:
+        storage = tensor.untyped_storage()
+        key = storage._cdata
+        uid = self._uids.get(key)
+        if uid is None:
+            uid = self._next_uid
+            self._next_uid += 1
+            self._uids[key] = uid
+            self._sources[uid] = source
+            nbytes = storage.nbytes()
+            if source == "activation":
+                self._alive.append((uid, nbytes))
+            self._refs[uid] = weakref.ref(storage, lambda _: self._freed(key, uid, nbytes))
+        return uid
+
+    def _freed(self, key: int, uid: int, nbytes: int) -> None:
+        self._uids.pop(key, None)
+        self._refs.pop(uid, None)
+        self._alive.append((uid, -nbytes))
+
+    def _shaped(self, tensor: torch.Tensor) -> Shaped:
+        uid = self._register(tensor, "activation")
+        return Shaped(
+            uid,
+            tuple(tensor.shape),
+            str(tensor.dtype).removeprefix("torch."),
+            tensor.element_size(),
+            _distinct_bytes(tensor),
+            self._sources[uid],
+        )
+
+    # -- modules -----------------------------------------------------------------------------------------------------
+
+    def enter(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+        self._stack.append(module)
+        first = next(iter(tensors_in(args)), None)
+        if first is None:
+            first = next(iter(tensors_in(kwargs)), None)
+        self._tokens.append(
+            first.numel() // first.shape[-1] if first is not None and first.dim() and first.numel() else 0
+        )
+
+    def leave(self, module: nn.Module, output: Any) -> None:
+        while self._stack and self._stack[-1] is not module:  # left behind by an exception
+            self._stack.pop()
+            self._tokens.pop()
+        if not self._stack:
+            return
+        self._stack.pop()
+        self._tokens.pop()
+        if isinstance(output, Mapping):
+            output = list(output.values())
+        first = next(iter(tensors_in(output)), None)
+        known = self.module_outputs.get(module._traced_path)
+        calls = known.calls + 1 if known else 1
+        if first is None:
+            self.module_outputs[module._traced_path] = ModuleOutput(calls, None, None, None)
+            return
+        nbytes = first.numel() * first.element_size()
+        uid = self._register(first, "activation")
+        self.module_outputs[module._traced_path] = ModuleOutput(calls, tuple(first.shape), nbytes, uid)
+
+    def tokens(self) -> int:
+        """Rows that entered the module being run (tokens, for a mixture-of-experts layer)."""
+        return self._tokens[-1] if self._tokens else 0
+
+    # -- operators ---------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def paused(self):
+        self._paused += 1
+        try:
+            yield
+        finally:
+            self._paused -= 1
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        if self._paused:
+            return out
+        name, silent, in_place = _op_facts(func)
+        if not silent:
+            self._record(name, tensors_in(args) + tensors_in(kwargs), tensors_in(out), args, kwargs, in_place)
+        return out
+
+    def fused(self, name: str, inputs: list[torch.Tensor], outputs: list[torch.Tensor], **facts: Any) -> None:
+        """Called by the stand-ins for operators that are one kernel."""
+        path_window = getattr(self._stack[-1], "sliding_window", None) if self._stack else None
+        if isinstance(path_window, int) and name == "sdpa":
+            facts["window"] = path_window
+        self._record(name, inputs, outputs, (), facts, False)
+
+    def _record(self, name, inputs, outputs, args, kwargs, in_place) -> None:
+        path = self._stack[-1]._traced_path if self._stack else ""
+        if len(self.calls) >= MAX_CALLS:
+            raise TraceTooLong(
+                f"The forward pass executes more than {MAX_CALLS:,} operators (a loop over tokens in Python). Use fewer tokens."
+            )
+        ins = tuple(self._shaped(t) for t in inputs)
+        outs = tuple(self._shaped(t) for t in outputs)
+        facts = {k: v for k, v in kwargs.items() if isinstance(v, (int, float, bool, str))}
+        if in_place:
+            facts["in_place"] = True
+        operator = lookup(name)
+        if operator is None:
+            self.unknown[name] = None
+            op_class, cost = "other", Cost()
+        else:
+            op_class, cost = operator.op_class, operator.formula(ins, outs, args, facts)
+        if cost.workspace_bytes:
+            self._next_uid += 1
+            self._alive += [(self._next_uid - 1, cost.workspace_bytes), (self._next_uid - 1, -cost.workspace_bytes)]
+        self.calls.append(
+            Call(
+                index=len(self.calls),
+                path=path,
+                label=_label(),
+                name=name.rstrip("_") if in_place else name,
+                op_class=op_class,
+                flops=cost.flops,
+                elementwise_flops=cost.elementwise_flops,
+                reads=tuple((t.uid, cost.reads.get(i, t.nbytes), t.source) for i, t in enumerate(ins)),
+                writes=tuple((t.uid, cost.writes.get(i, t.nbytes)) for i, t in enumerate(outs)),
+                hidden_bytes=cost.hidden_bytes,
+                inputs=ins,
+                outputs=outs,
+                facts=facts,
+            )
+        )
+
+    def activation_peak(self) -> int:
+        """Most bytes alive at one moment: what was made during the trace, without what ended up in the cache."""
+        alive = peak = 0
+        births: set[int] = set()
+        for uid, nbytes in self._alive:
+            if uid in self.cache_uids:
+                continue
+            if nbytes < 0 and uid not in births:
+                continue  # existed before the trace
+            births.add(uid)
+            alive += nbytes
+            peak = max(peak, alive)
+        return peak
+
+    def uid_of(self, tensor: torch.Tensor) -> int:
+        return self._register(tensor, "activation")
+
+    def note_cache(self, tensors: list[torch.Tensor]) -> None:
+        """The tensors that the cache holds after the pass."""
+        self.cache_uids |= {self._register(t, "cache") for t in tensors}
+
+
+_PLAIN_FRAMES = ("wrapper", "<listcomp>", "<genexpr>", "<lambda>")
+
+
+def _label() -> str:
+    """Name of the outermost function of a transformers file between the module's forward and the operator, "" for none."""
+    frame, name = sys._getframe(2), ""
+    while frame is not None:
+        code = frame.f_code
+        if code.co_name in ("forward", "_call_impl"):  # of the module that runs
+            return name
+        if "transformers" in code.co_filename and code.co_name not in _PLAIN_FRAMES:
+            name = code.co_name
+        frame = frame.f_back
+    return name
+
+
+def record(built: Built, run, *, cache_before: Any, inputs: list[torch.Tensor]) -> tuple[Recording, Any]:
+    """Run ``run()`` (a forward pass of ``built``; its lock is held by the caller) and record it.
+
+    ``run`` returns (output, cache after); ``cache_before`` is the cache that went in. Returns recording and cache after.
+    """
+    install_hooks(built.module)
+    tracer = Tracer(built, cache_tensors(cache_before), inputs)
+    _local.tracer = tracer
+    try:
+        with torch.no_grad(), CatchFused(tracer), tracer:
+            output, cache = run()
+    finally:
+        _local.tracer = None
+    tracer.note_cache(cache_tensors(cache))
+    results = frozenset(tracer.uid_of(t) for t in tensors_in(_values(output)))
+    recording = Recording(
+        calls=tuple(tracer.calls),
+        outputs=tracer.module_outputs,
+        unknown=tuple(tracer.unknown),
+        activation_peak=tracer.activation_peak(),
+        cache_uids=frozenset(tracer.cache_uids),
+        input_uids=frozenset(tracer.input_uids),
+        result_uids=results,
+    )
+    return recording, cache
+
+
+def _values(output: Any) -> list[Any]:
+    """What a model returned, without its cache."""
+    return list(output.values()) if isinstance(output, Mapping) else [output]
+
+
+class _Nobody:
+    """A tracer that records nothing, for passes that only fill a cache."""
+
+    @contextmanager
+    def paused(self):
+        yield
+
+    def fused(self, *args: Any, **facts: Any) -> None:
+        pass
+
+    def tokens(self) -> int:
+        return 1
+
+
+def run_unrecorded(run) -> Any:
+    """Run ``run()`` with fused operators caught but nothing recorded; returns its cache."""
+    with torch.no_grad(), CatchFused(_Nobody()):
+        _, cache = run()
+    return cache
+
+
+def cache_layers(cache: Any) -> list[list[torch.Tensor]]:
+    """Tensors of each layer of a transformers cache (self-attention then cross-attention for encoder-decoders)."""
+    if cache is None:
+        return []
+    if hasattr(cache, "self_attention_cache"):
+        own, cross = cache_layers(cache.self_attention_cache), cache_layers(cache.cross_attention_cache)
+        return [a + b for a, b in zip(own, cross, strict=True)]
+    return [_layer_tensors(layer) for layer in getattr(cache, "layers", [])]
+
+
+def _layer_tensors(layer: Any) -> list[torch.Tensor]:
+    unique: dict[int, torch.Tensor] = {}
+    for value in vars(layer).values():
+        for tensor in tensors_in(value):
+            if tensor.numel() > 1:
+                unique[tensor.untyped_storage()._cdata] = tensor
+    return list(unique.values())
+
+
+def cache_tensors(cache: Any) -> list[torch.Tensor]:
+    return [t for layer in cache_layers(cache) for t in layer]

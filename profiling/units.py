@@ -1,0 +1,113 @@
+"""Units and definitions: what every number in a run document is called, counts in and means. Standard library only."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+#: The closed table of units: symbol → in words. Times are seconds, sizes bytes, rates per second.
+UNITS: dict[str, str] = {
+    "s": "seconds",
+    "ns": "nanoseconds",
+    "B": "bytes",
+    "B/s": "bytes per second",
+    "FLOP": "floating-point operations (a multiply-add is 2)",
+    "FLOP/s": "floating-point operations per second",
+    "FLOP/B": "floating-point operations per byte moved",
+    "token/s": "tokens per second",
+    "token": "tokens",
+    "1": "a plain ratio",
+}
+
+
+@dataclass(frozen=True)
+class Definition:
+    """What a metric means. ``better``: which direction is an improvement, ``lower`` or ``higher``."""
+
+    name: str
+    unit: str
+    formula: str
+    better: str
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+#: Definition id → definition. A changed meaning gets a new number after the slash; an old id never changes.
+DEFINITIONS: dict[str, Definition] = {
+    "ttft/1": Definition(
+        "Time to first token",
+        "s",
+        "From the start of the forward pass over the prompt to the first output token; without queueing and tokenizing.",
+        "lower",
+    ),
+    "tpot/1": Definition(
+        "Time per output token",
+        "s",
+        "Time of all decode steps divided by their number (output tokens − 1): the first token belongs to the time to first token.",
+        "lower",
+    ),
+    "itl/1": Definition(
+        "Inter-token latency", "s", "Time between two consecutive output tokens of one sequence.", "lower"
+    ),
+    "e2e_latency/1": Definition(
+        "End-to-end latency", "s", "Time to first token plus the time of all decode steps.", "lower"
+    ),
+    "prefill_time/1": Definition(
+        "Prefill time",
+        "s",
+        "Time of one forward pass over the whole prompt (for encoder-decoder models: the encoder and the first decoder step).",
+        "lower",
+    ),
+    "decode_time_per_step/1": Definition(
+        "Decode step time",
+        "s",
+        "Time of the one decode step that has the whole prompt and half of the output in the cache.",
+        "lower",
+    ),
+    "prefill_throughput/1": Definition(
+        "Prefill throughput", "token/s", "Batch size × prompt tokens ÷ prefill time.", "higher"
+    ),
+    "decode_throughput/1": Definition(
+        "Decode throughput", "token/s", "Batch size × decode steps ÷ time of all decode steps.", "higher"
+    ),
+    "output_throughput/1": Definition(
+        "Output throughput", "token/s", "Batch size × output tokens ÷ end-to-end latency.", "higher"
+    ),
+    "encode_time/1": Definition("Encode time", "s", "Time of one forward pass of an encoder over its input.", "lower"),
+    "encode_throughput/1": Definition(
+        "Encode throughput", "token/s", "Batch size × input tokens ÷ encode time.", "higher"
+    ),
+    "peak_memory/1": Definition(
+        "Peak memory",
+        "B",
+        "Weights + cache at its largest + constant state + peak of the activations alive at one moment; when measured: "
+        "the highest memory in use by the process during prefill and decode.",
+        "lower",
+    ),
+    "load_time/1": Definition("Load time", "s", "Time to build the model and put its weights in memory.", "lower"),
+    "mfu_prefill/1": Definition(
+        "Model FLOP utilisation, prefill",
+        "1",
+        "FLOPs of the prefill ÷ (prefill time × peak rate of the hardware in the data type used).",
+        "higher",
+    ),
+    "mbu_decode/1": Definition(
+        "Memory bandwidth utilisation, decode",
+        "1",
+        "(Bytes of weights and cache that one decode step reads) ÷ (time of that step × memory bandwidth).",
+        "higher",
+    ),
+}
+
+
+def metric(key: str, value: float | None, origin: str, **extra: Any) -> dict[str, Any]:
+    """A metric of a run document: value, unit and definition id of the current definition of ``key``."""
+    definition_id = f"{key}/1"
+    return {
+        "value": value,
+        "unit": DEFINITIONS[definition_id].unit,
+        "origin": origin,
+        "definition": definition_id,
+        **extra,
+    }
