@@ -106,7 +106,8 @@ def measure(request: Answer, report: Reporter) -> Answer:
 def ceilings(request: Answer, report: Reporter) -> Answer:
     from profiling.ceilings import measure_ceilings
 
-    return measure_ceilings(quick=request.get("quick", True), threads=request.get("threads"), progress=report)
+    keys = ("quick", "threads", "kind")
+    return measure_ceilings(**{key: request[key] for key in keys if key in request}, progress=report)
 
 
 @operation("convert")

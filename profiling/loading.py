@@ -95,15 +95,17 @@ def check_context(model: ModelSpec, built: Built, workload: Workload) -> None:
     limit = built.max_context
     if limit is None:
         return
-    if model.kind == "encdec":
-        longest, field = max(workload.input_tokens, workload.output_tokens), "input_tokens"
+    if model.kind == "encoder":
+        longest = workload.input_tokens
+    elif model.kind == "encdec":
+        longest = max(workload.input_tokens, workload.output_tokens)
     else:
-        longest, field = workload.input_tokens + max(0, workload.output_tokens - 1), "input_tokens"
+        longest = workload.input_tokens + workload.output_tokens
     if longest > limit:
         raise SpecError(
-            field,
+            "prompt" if workload.prompt is not None else "input_tokens",
             f"{workload.input_tokens} input and {workload.output_tokens} output tokens are more than the context of "
-            f"{limit} tokens that {model.name} has. Enter fewer.",
+            f"{limit} tokens that {model.name} has. Use fewer.",
         )
 
 

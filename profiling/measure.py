@@ -130,7 +130,7 @@ def _measure(session: Session, device: torch.device, threads: int) -> dict[str, 
     del loaded, runner
     gc.collect()
     report("estimate", 0.95, "Estimating the same workload")
-    attach_estimates(document, session, built)
+    attach_estimates(document, session)
     document["duration_s"] = time.monotonic() - session.began
     report("done", 1.0, "Measured")
     return document

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import platform
 from collections.abc import Sequence
@@ -27,7 +28,7 @@ SHOWN_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_PROC_BIND", "OMP_W
 def gaps(generation: Generation) -> list[float]:
     """Seconds of each interval between stamps: the first is prefill (or encode), then one for each decode step."""
     walls = [stamp.wall_ns for stamp in generation.stamps]
-    return [(end - begin) / 1e9 for begin, end in zip(walls, walls[1:], strict=False)]
+    return [(end - begin) / 1e9 for begin, end in itertools.pairwise(walls)]
 
 
 def steady(timed: Sequence[Generation]) -> bool | None:

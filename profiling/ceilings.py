@@ -1,0 +1,243 @@
+"""Rates that plain kernels reach on this machine: the measured roofs.
+
+Each ceiling is the best of several timed calls, with the median beside it: other work can only make a kernel slower. Whatever reads
+memory works on more than the last-level cache holds. Runs inside an engine process.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from profiling import host
+from profiling.conditions import Snapshot
+from profiling.spec import SpecError
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+#: Best and median further apart than this mean that something else was running.
+CONTENDED_RATIO = 1.15
+#: A timed call takes at least this long, or the clock and the call itself would be part of the rate.
+CALL_S = 0.002
+
+#: op_class → function(Bench, dtype name) → row or None. A new kind of ceiling is one function here.
+Kernel = Callable[["Bench", str], dict[str, Any] | None]
+KERNELS: dict[str, tuple[tuple[str, ...], Kernel]] = {}
+
+
+def kernel(op_class: str, *dtypes: str) -> Callable[[Kernel], Kernel]:
+    def register(function: Kernel) -> Kernel:
+        if op_class in KERNELS:
+            raise ValueError(f"ceiling {op_class!r} is registered twice")
+        KERNELS[op_class] = (dtypes, function)
+        return function
+
+    return register
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where and how long to measure: ``budget_s`` per kernel, ``beyond_cache`` bytes that no cache holds."""
+
+    device: torch.device
+    threads: int
+    budget_s: float
+    beyond_cache: int
+    largest_gemm: int
+
+    def row(
+        self, op_class: str, dtype: str, unit: str, work: float, call: Callable[[], Any], **detail: Any
+    ) -> dict[str, Any]:
+        """Time ``call``, which does ``work`` (FLOPs or bytes), and say what rate that is."""
+        seconds, quality = self._times(call)
+        best, median = min(seconds), statistics.median(seconds)
+        return {
+            "op_class": op_class,
+            "dtype": dtype,
+            "threads": self.threads,
+            "value": work / best,
+            "unit": unit,
+            "median": work / median,
+            "quality": quality,
+            "detail": detail | {"calls": len(seconds), "best_s": best},
+            "measured_at": datetime.now(UTC).isoformat(),
+        }
+
+    def _times(self, call: Callable[[], Any]) -> tuple[list[float], str]:
+        """Seconds per call, and whether they are undisturbed; disturbed ones get a second chance."""
+        times, quality = self._round(call)
+        if quality == "contended":
+            again, quality = self._round(call)
+            times = times + again if quality == "contended" else again
+        return times, quality
+
+    def _round(self, call: Callable[[], Any]) -> tuple[list[float], str]:
+        self._timed(call, 1)
+        single = self._timed(call, 1)
+        repeat = max(1, math.ceil(CALL_S / max(single, 1e-7)))
+        begin = Snapshot.now()
+        times: list[float] = []
+        while len(times) < 3 or (time.perf_counter() - begin.wall < self.budget_s and len(times) < 200):
+            times.append(self._timed(call, repeat) / repeat)
+            if time.perf_counter() - begin.wall > 4 * self.budget_s:
+                break
+        ratio = statistics.median(times) / min(times)
+        return times, "contended" if ratio > CONTENDED_RATIO else "ok"
+
+    def _timed(self, call: Callable[[], Any], repeat: int) -> float:
+        if self.device.type == "cuda":
+            begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+            begin.record()
+            for _ in range(repeat):
+                call()
+            end.record()
+            end.synchronize()
+            return begin.elapsed_time(end) / 1e3
+        started = time.perf_counter()
+        for _ in range(repeat):
+            call()
+        if self.device.type == "mps":
+            torch.mps.synchronize()
+        return time.perf_counter() - started
+
+    def tensor(self, *shape: int, dtype: str) -> torch.Tensor:
+        """Values that are normal numbers everywhere; drawn at random on devices whose clock depends on the data."""
+        tensor = torch.empty(*shape, dtype=DTYPES[dtype], device=self.device)
+        return tensor.normal_() if self.device.type == "cuda" else tensor.fill_(0.5)
+
+
+@kernel("gemm", "fp32", "bf16", "fp16")
+def gemm(bench: Bench, dtype: str) -> dict[str, Any] | None:
+    """Square matrix product; the side grows until one call takes 20 ms (fp16 on a processor may be 100 times slower than fp32)."""
+    side = 256
+    while True:
+        left, right = bench.tensor(side, side, dtype=dtype), bench.tensor(side, side, dtype=dtype)
+        out = torch.empty_like(left)
+        torch.mm(left, right, out=out)
+        if bench._timed(lambda a=left, b=right, c=out: torch.mm(a, b, out=c), 1) > 0.02 or side >= bench.largest_gemm:
+            break
+        side *= 2
+    return bench.row("gemm", dtype, "FLOP/s", 2.0 * side**3, lambda: torch.mm(left, right, out=out), side=side)
+
+
+@kernel("gemv", "fp32", "bf16", "fp16")
+def gemv(bench: Bench, dtype: str) -> dict[str, Any] | None:
+    """One row times a weight matrix that no cache holds: what a decode step does. Bytes are those of the weights."""
+    columns = 4096
+    rows = max(4096, bench.beyond_cache // (columns * DTYPES[dtype].itemsize))
+    weight, x = bench.tensor(rows, columns, dtype=dtype), bench.tensor(1, columns, dtype=dtype)
+    size = weight.numel() * weight.element_size()
+    return bench.row(
+        "gemv", dtype, "B/s", float(size), lambda: functional.linear(x, weight), rows=rows, columns=columns
+    )
+
+
+@kernel("copy", "")
+def copy(bench: Bench, dtype: str) -> dict[str, Any] | None:
+    """Copy of more than the caches hold; loads and stores both count."""
+    source = bench.tensor(bench.beyond_cache // 4, dtype="fp32")
+    target = torch.empty_like(source).copy_(source)
+    size = source.numel() * 4
+    return bench.row("copy", "", "B/s", 2.0 * size, lambda: target.copy_(source), bytes=size)
+
+
+@kernel("attention", "fp32", "bf16")
+def attention(bench: Bench, dtype: str) -> dict[str, Any] | None:
+    """Fused attention over 512 tokens, 8 heads of 64, every pair computed: 4·S²·D FLOPs a head."""
+    heads, tokens, width = 8, 512, 64
+    q, k, v = (bench.tensor(1, heads, tokens, width, dtype=dtype) for _ in range(3))
+    flops = 4.0 * heads * tokens**2 * width
+    call = functional.scaled_dot_product_attention
+    return bench.row(
+        "attention", dtype, "FLOP/s", flops, lambda: call(q, k, v), heads=heads, tokens=tokens, width=width
+    )
+
+
+@kernel("elementwise", "fp32")
+def elementwise(bench: Bench, dtype: str) -> dict[str, Any] | None:
+    """Product of two vectors that fit a cache: one FLOP an element."""
+    count = 1 << 16
+    x, y = bench.tensor(count, dtype=dtype), bench.tensor(count, dtype=dtype)
+    out = torch.empty_like(x)
+    return bench.row("elementwise", dtype, "FLOP/s", float(count), lambda: torch.mul(x, y, out=out), elements=count)
+
+
+@kernel("overhead", "")
+def overhead(bench: Bench, dtype: str) -> dict[str, Any] | None:
+    """Seconds of one operator on almost no data, as called from Python."""
+    x, y = bench.tensor(16, dtype="fp32"), bench.tensor(16, dtype="fp32")
+    row = bench.row("overhead", "", "s", 1.0, lambda: torch.add(x, y), operator="add")
+    best, median = 1 / row["value"], 1 / row["median"]
+    return row | {"value": best, "median": median, "threads": 0}
+
+
+def measure_ceilings(
+    *, quick: bool = True, threads: int | None = None, kind: str | None = None, progress: Any = None
+) -> dict[str, Any]:
+    """Ceilings of this machine: ``rows`` as ``hardware.models.Ceiling`` keeps them, ``duration_s``, ``device``, ``fingerprint``, ``skipped``.
+
+    On a processor with the default thread count (physical cores) and with one thread, unless ``threads`` names one. ``kind`` ``"cpu"``
+    measures the processor even where there is an accelerator. ``quick`` takes about 5 s, otherwise about five times as long.
+    Kernels that this torch does not have are named in ``skipped`` with the reason.
+    """
+    report = progress or (lambda stage, fraction, message: None)
+    started = time.perf_counter()
+    benches = list(_benches(quick, threads, kind))
+    jobs = [(bench, name, dtype) for bench in benches for name, (dtypes, _) in KERNELS.items() for dtype in dtypes]
+    rows, skipped = [], []
+    for index, (bench, name, dtype) in enumerate(jobs):
+        label = f"{name} {dtype}".strip()
+        report("ceilings", index / len(jobs), f"{label}, {bench.threads} threads" if bench.threads else label)
+        if name == "overhead" and bench is not benches[0]:
+            continue
+        if bench.device.type == "cpu":
+            torch.set_num_threads(bench.threads)
+        try:
+            with torch.inference_mode():
+                row = KERNELS[name][1](bench, dtype)
+        except (RuntimeError, NotImplementedError, TypeError) as error:
+            skipped.append({"op_class": name, "dtype": dtype, "reason": str(error).splitlines()[0][:200]})
+            continue
+        if row is not None:
+            rows.append(row)
+    report("ceilings", 1.0, f"{len(rows)} ceilings measured")
+    return {
+        "rows": rows,
+        "skipped": skipped,
+        "duration_s": time.perf_counter() - started,
+        "device": _device_name(benches[0].device),
+        "torch": torch.__version__,
+        "fingerprint": host.detect()["fingerprint"],
+    }
+
+
+def _benches(quick: bool, threads: int | None, kind: str | None) -> Iterator[Bench]:
+    budget = 0.12 if quick else 0.8
+    if kind != "cpu" and torch.cuda.is_available():
+        device = torch.device("cuda", 0)
+        cache = getattr(torch.cuda.get_device_properties(device), "L2_cache_size", 0) or 64 << 20
+        yield Bench(device, 0, budget, max(1 << 30, 8 * cache), 8192)
+        return
+    if kind != "cpu" and torch.backends.mps.is_available():
+        yield Bench(torch.device("mps"), 0, budget, 256 << 20, 4096)
+        return
+    if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
+        raise SpecError("threads", "Enter a whole number of threads from 1, or leave it empty.")
+    cache = host.cpu_info()["caches"].get("L3") or 32 << 20
+    beyond = max(128 << 20, 4 * cache)
+    default = host.cores()[0]
+    for count in [threads] if threads else sorted({default, 1}, reverse=True):
+        yield Bench(
+            torch.device("cpu"), count, budget if count == default else budget / 2, beyond, 2048 if quick else 4096
+        )
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
