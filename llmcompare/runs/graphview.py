@@ -67,7 +67,8 @@ def build_tree(graph: Mapping[str, Any]) -> dict[str, Node]:
     for node_id in order:
         node = nodes[node_id]
         above = nodes[node.parent].times if node.parent is not None else 1
-        node.times = above * max(int(number(node.raw.get("repeat")) or 1), 1)
+        # ``repeat`` counts all repetitions of a node; inside a folded block it may be left at 1.
+        node.times = max(above, int(number(node.raw.get("repeat")) or 1))
     for node_id in reversed(order):
         _sum_up(nodes[node_id], nodes)
     return nodes
@@ -147,7 +148,7 @@ def view(graph: Mapping[str, Any], *, open_ids: Iterable[str] | None = None) -> 
     whole = totals(tree)
     edges, dropped = _lift_edges(graph, stands_for, is_open)
     return View(
-        nodes=[_visible_node(tree[i], i in is_open, whole) for i in shown],
+        nodes=[_visible_node(tree[i], i in is_open, _times_above(tree[i], tree), whole) for i in shown],
         edges=edges,
         open_ids=[i for i in opened if i in is_open],
         totals=whole,
@@ -155,7 +156,11 @@ def view(graph: Mapping[str, Any], *, open_ids: Iterable[str] | None = None) -> 
     )
 
 
-def _visible_node(node: Node, opened: bool, whole: Mapping[str, float | None]) -> dict[str, Any]:
+def _times_above(node: Node, tree: Mapping[str, Node]) -> int:
+    return tree[node.parent].times if node.parent is not None else 1
+
+
+def _visible_node(node: Node, opened: bool, times_above: int, whole: Mapping[str, float | None]) -> dict[str, Any]:
     shares = {}
     for name, (key, _, _) in MEASURES.items():
         value, total = node.sums[key], whole[key]
@@ -166,6 +171,7 @@ def _visible_node(node: Node, opened: bool, whole: Mapping[str, float | None]) -
         "open": opened,
         "expandable": bool(node.children),
         "times": node.times,
+        "folded": node.times // times_above,
         "raw": node.raw,
         "sums": node.sums,
         "shares": shares,

@@ -79,9 +79,8 @@ def _graph_node(node: Mapping[str, Any], options: Options, key: str, unit: str) 
     raw, share = node["raw"], node["shares"][options.by]
     kind = str(raw.get("kind") or "module")
     label = plain(raw.get("label") or raw.get("class") or node["id"], 28)
-    own = max(int(number(raw.get("repeat")) or 1), 1)
-    if own > 1:
-        label += f"  × {own}"
+    if node["folded"] > 1:
+        label += f"  × {node['folded']}"
     value = node["sums"][key]
     return {
         "id": f"n:{node['id']}",

@@ -58,10 +58,7 @@ def run_context(
             "ceilings_note": ceilings_note(document),
             "ceilings_level": ceilings_level(document),
             "conditions": conditions_badge(document),
-            "stage_links": [
-                {"stage": s, "href": options.link(stage=s), "current": s == options.stage}
-                for s in stages
-            ],
+            "stage_links": [{"stage": s, "href": options.link(stage=s), "current": s == options.stage} for s in stages],
             "roofline": roofline(document, options),
             "operators": operators(document, options),
             "network": network(document, options),

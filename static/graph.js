@@ -1,0 +1,186 @@
+/* Draws the layer graph (data-graph="<id of a json_script>") with cytoscape and dagre. The server decides what is visible and writes
+   every text; here nodes are placed, painted and selected. Opening a module is an ordinary address, so a view can be shared. */
+(function () {
+  "use strict";
+  var SHAPES = { module: "round-rectangle", op: "ellipse", input: "round-tag", output: "round-tag", cache: "barrel", weight: "cut-rectangle" };
+  var drawn = [];
+
+  function css(name) {
+    return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  }
+
+  function channels(colour) {
+    var hex = colour.replace("#", "");
+    return [0, 2, 4].map(function (i) { return parseInt(hex.slice(i, i + 2), 16); });
+  }
+
+  function mix(low, high, share) {
+    var from = channels(low), to = channels(high);
+    return "rgb(" + from.map(function (c, i) { return Math.round(c + (to[i] - c) * share); }).join(",") + ")";
+  }
+
+  function bytesWidth(bytes, most) {
+    if (!bytes || !most) { return 1.2; }
+    return 1.2 + 5 * Math.pow(bytes / most, 0.35);
+  }
+
+  function elements(graph) {
+    var most = Math.max.apply(null, graph.edges.map(function (e) { return e.kind === "repeat" ? 0 : e.bytes || 0; }).concat([0]));
+    var top = Math.max.apply(null, graph.nodes.filter(function (n) { return !n.open; }).map(function (n) { return n.share || 0; }).concat([0]));
+    var nodes = graph.nodes.map(function (n) {
+      var heat = n.share && top ? Math.sqrt(n.share / top) : 0;
+      var lines = n.sub && !n.open ? n.label + (n.expandable ? "  ▸" : "") + "\n" + n.sub : n.label + (n.expandable ? (n.open ? "  ▾" : "  ▸") : "");
+      var small = n.kind === "op";
+      var longest = Math.max.apply(null, lines.split("\n").map(function (l) { return l.length; }));
+      return {
+        group: "nodes", selectable: true, grabbable: !n.open,
+        data: {
+          id: n.id, parent: n.parent === null ? undefined : n.parent, node: n, text: lines, heat: heat,
+          shape: SHAPES[n.kind] || "round-rectangle",
+          w: Math.max(small ? 44 : 84, longest * 7 + 18) * (1 + 0.35 * heat), h: (small ? 30 : n.sub ? 40 : 30) * (1 + 0.55 * heat)
+        },
+        classes: [n.open ? "open" : "leaf", "kind-" + n.kind, "bound-" + (n.bound || "none")].join(" ")
+      };
+    });
+    var edges = graph.edges.filter(function (e) { return e.kind !== "repeat"; }).map(function (e, i) {
+      return { group: "edges", data: { id: "e" + i, source: e.source, target: e.target, text: e.label, w: bytesWidth(e.bytes, most) }, classes: "edge-" + e.kind };
+    });
+    return nodes.concat(edges);
+  }
+
+  function style() {
+    var low = css("--heat-low"), high = css("--heat-high"), text = css("--graph-text"), edge = css("--graph-edge"), back = css("--bs-body-bg");
+    var rules = [
+      { selector: "node", style: { label: "data(text)", "text-wrap": "wrap", "font-size": 12, color: text, "text-valign": "center", "text-halign": "center", "line-height": 1.25, shape: "data(shape)", width: "data(w)", height: "data(h)", "border-width": 1.5, "border-color": edge, "background-color": function (n) { return mix(low, high, n.data("heat")); } } },
+      { selector: "node.open", style: { shape: "round-rectangle", "background-color": css("--graph-group"), "background-opacity": 0.7, "border-width": 1, "border-color": css("--bs-border-color"), "text-valign": "top", "text-halign": "center", "text-margin-y": -4, "font-weight": 600, padding: 14 } },
+      { selector: "node.kind-input, node.kind-output", style: { "background-color": back, "border-style": "solid" } },
+      { selector: "node.kind-cache", style: { "background-color": back, "border-color": css("--tone-network"), "border-style": "dashed" } },
+      { selector: "edge", style: { width: "data(w)", "line-color": edge, "target-arrow-color": edge, "target-arrow-shape": "triangle", "arrow-scale": 0.8, "curve-style": "bezier", opacity: 0.85 } },
+      { selector: "edge.edge-residual", style: { "line-color": css("--tone-part-4"), "target-arrow-color": css("--tone-part-4"), "curve-style": "unbundled-bezier", "control-point-distances": 70, "control-point-weights": 0.5 } },
+      { selector: "edge.edge-cache", style: { "line-color": css("--tone-network"), "target-arrow-color": css("--tone-network"), "line-style": "dashed" } },
+      { selector: "edge:selected, edge.near", style: { label: "data(text)", "font-size": 11, color: text, "text-background-color": back, "text-background-opacity": 0.9, "text-background-padding": 3, opacity: 1 } },
+      { selector: "node:selected", style: { "border-width": 3.5, "border-color": text } },
+      { selector: "node.found", style: { "border-width": 3.5, "border-color": css("--tone-part-4") } },
+      { selector: ".dim", style: { opacity: 0.35 } }
+    ];
+    ["compute", "memory", "overhead", "network"].forEach(function (bound) {
+      rules.splice(1, 0, { selector: "node.leaf.bound-" + bound, style: { "border-color": css("--tone-" + bound), "border-width": 2 } });
+    });
+    return rules;
+  }
+
+  function layout() {
+    return { name: "dagre", rankDir: "TB", nodeSep: 26, rankSep: 30, edgeSep: 14, animate: false, fit: false, padding: 16 };
+  }
+
+  /* The whole graph if its text stays readable that way; else its top at a readable size, and one scrolls by dragging. */
+  function settle(cy) {
+    cy.fit(undefined, 18);
+    if (cy.zoom() > 1.1) { cy.zoom(1.1); cy.center(); }
+    if (cy.zoom() < 0.62) {
+      cy.zoom(0.7);
+      var box = cy.elements().boundingBox();
+      cy.pan({ x: cy.width() / 2 - 0.7 * (box.x1 + box.w / 2), y: 18 - 0.7 * box.y1 });
+    }
+  }
+
+  function line(list, name, text) {
+    var row = document.createElement("div"), dt = document.createElement("dt"), dd = document.createElement("dd");
+    dt.textContent = name;
+    dd.textContent = text;
+    row.append(dt, dd);
+    list.append(row);
+  }
+
+  function showCard(wrap, node) {
+    var card = wrap.querySelector("[data-graph-card]");
+    card.replaceChildren();
+    if (!node) { card.hidden = true; return; }
+    var close = document.createElement("button"), title = document.createElement("h3"), list = document.createElement("dl");
+    close.type = "button";
+    close.className = "btn-close";
+    close.setAttribute("aria-label", "Close");
+    close.addEventListener("click", function () { card.hidden = true; });
+    title.textContent = node.label;
+    node.details.forEach(function (row) { line(list, row[0], row[1]); });
+    card.append(close, title, list);
+    if (node.expandable) {
+      var link = document.createElement("a");
+      link.className = "btn btn-sm btn-outline-secondary";
+      link.href = node.toggle + "#network";
+      link.textContent = node.open ? "Close this module" : "Open this module";
+      link.addEventListener("click", function (event) { if (go(node.toggle)) { event.preventDefault(); } });
+      card.append(link);
+    }
+    card.hidden = false;
+  }
+
+  function go(address) {
+    if (!window.htmx) { return false; }
+    var url = window.location.pathname + address;
+    window.htmx.ajax("GET", url, { target: "#network", select: "#network", swap: "outerHTML" }).then(function () { window.history.pushState({ htmx: true }, "", url); });
+    return true;
+  }
+
+  function draw(holder) {
+    var source = document.getElementById(holder.dataset.graph);
+    if (!source || !window.cytoscape || holder.dataset.drawn) { return; }
+    holder.dataset.drawn = "yes";
+    var graph = JSON.parse(source.textContent), wrap = holder.closest(".graph-wrap");
+    var cy = window.cytoscape({ container: holder, elements: elements(graph), style: style(), layout: layout(), minZoom: 0.1, maxZoom: 2.5, wheelSensitivity: 0.25, userZoomingEnabled: false, boxSelectionEnabled: false });
+    holder.cy = cy;
+    settle(cy);
+    drawn.push({ cy: cy, holder: holder });
+    cy.on("tap", "node", function (event) {
+      var node = event.target.data("node");
+      showCard(wrap, node);
+      cy.edges().removeClass("near");
+      event.target.connectedEdges().addClass("near");
+      holder.dispatchEvent(new CustomEvent("lc:module", { bubbles: true, detail: { path: node.row } }));
+    });
+    cy.on("dbltap", "node", function (event) { if (event.target.data("node").expandable) { go(event.target.data("node").toggle); } });
+    cy.on("tap", function (event) { if (event.target === cy) { showCard(wrap, null); cy.edges().removeClass("near"); } });
+    wireZoom(wrap, cy);
+    markFound(cy);
+  }
+
+  /* The wheel scrolls the page; it zooms with Ctrl or after a click into the graph's own buttons. */
+  function wireZoom(wrap, cy) {
+    var bar = wrap.querySelector("[data-graph-zoom]");
+    bar.hidden = false;
+    bar.addEventListener("click", function (event) {
+      var action = event.target.dataset.zoom;
+      if (action === "fit") { cy.fit(undefined, 18); }
+      if (action === "in" || action === "out") {
+        cy.zoom({ level: cy.zoom() * (action === "in" ? 1.25 : 0.8), renderedPosition: { x: cy.width() / 2, y: cy.height() / 2 } });
+      }
+    });
+    wrap.addEventListener("wheel", function (event) { cy.userZoomingEnabled(event.ctrlKey || event.metaKey); }, { capture: true, passive: true });
+  }
+
+  function markFound(cy) {
+    var field = document.getElementById("network-find");
+    var needle = field ? field.value.trim().toLowerCase() : "";
+    if (!needle) { return; }
+    cy.nodes().forEach(function (n) {
+      var node = n.data("node");
+      if (!node.open && (node.path + " " + node.label + " " + node.details[1][1]).toLowerCase().indexOf(needle) >= 0) { n.addClass("found"); }
+    });
+  }
+
+  function drawAll() {
+    drawn = drawn.filter(function (entry) {
+      if (document.contains(entry.holder)) { return true; }
+      entry.cy.destroy();
+      return false;
+    });
+    document.querySelectorAll("[data-graph]").forEach(draw);
+  }
+
+  document.addEventListener("DOMContentLoaded", drawAll);
+  document.addEventListener("htmx:load", function () { if (document.readyState === "complete") { drawAll(); } });
+  document.addEventListener("input", function (event) {
+    if (event.target.id === "network-find") { drawn.forEach(function (entry) { entry.cy.nodes().removeClass("found"); markFound(entry.cy); }); }
+  });
+  new MutationObserver(function () { drawn.forEach(function (entry) { entry.cy.style(style()); }); }).observe(document.documentElement, { attributes: true, attributeFilter: ["data-bs-theme"] });
+})();
