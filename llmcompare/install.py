@@ -22,6 +22,7 @@ TORCH_MB = {("linux", "x86_64"): 2730, ("linux", "aarch64"): 2858, ("darwin", "a
 CPU_TORCH_MB = 192  # the CPU build for Linux x86-64
 # Measured: 2.1 GB for the environment with the CPU build and the test packages. With CUDA libraries about 7 GB, not measured here.
 LEAST_FREE_GB, CUDA_FREE_GB = 3, 10
+QUIET_S = 20  # in a log without a live line, say at least this often that it goes on
 ENGINE = ("torch", "transformers")
 ENGINE_PARTS = (*ENGINE, "tokenizers", "triton", "nvidia", "cuda")
 
@@ -109,6 +110,7 @@ class Progress:
     megabytes: float = 0.0
     started: float = field(default_factory=time.monotonic)
     since: float = field(default_factory=time.monotonic)
+    said: float = field(default_factory=time.monotonic)
 
     def line(self, text: str) -> None:
         words = text.split()
@@ -128,6 +130,7 @@ class Progress:
         self.label, self.since = label, time.monotonic()
         if not self.live and loud:
             self.say(f"  {label}")
+            self.said = self.since
         self.tick()
 
     def tick(self) -> None:
@@ -135,6 +138,9 @@ class Progress:
             room = shutil.get_terminal_size().columns - 1
             text = f"  [{self.collected}] {self.label} … {time.monotonic() - self.since:.0f} s"
             print(f"\r\x1b[K{text[:room]}", end="", flush=True)
+        elif time.monotonic() - self.said >= QUIET_S:
+            self.said = time.monotonic()
+            self.say(f"  … {self.label}, {self.said - self.since:.0f} s so far")
 
     def close(self) -> None:
         if self.live:
