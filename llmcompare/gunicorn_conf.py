@@ -14,6 +14,7 @@ graceful_timeout = 4
 keepalive = 5
 loglevel = "warning"
 accesslog = None  # addresses carry share tokens
+logger_class = "llmcompare.sharing.weblog.TokenlessLogger"  # so do complaints about them
 control_socket_disable = True
 worker_tmp_dir = None
 

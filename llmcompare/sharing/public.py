@@ -124,7 +124,7 @@ DOCUMENT_FIELDS: dict[str, frozenset[str] | None] = {
 TEXT_FIELDS = {"workload": {"prompt"}, "output": {"prompt", "texts"}}
 
 # An absolute path on Linux, macOS or Windows. Units (FLOP/s) and definition ids (ttft/1) have no slash at a word's start.
-_PATH = re.compile(r"(?<![\w/:.])(?:~|[A-Za-z]:)?[/\\](?:[^\s/\\'\",;()<>]+[/\\])+[^\s/\\'\",;()<>]*")
+_PATH = re.compile(r"(?<![\w/:.])(?:~|[A-Za-z]:)?[/\\]{1,2}(?:[^\s/\\'\",;()<>]+[/\\])+[^\s/\\'\",;()<>]*")
 
 
 def without_paths(value: Any) -> Any:

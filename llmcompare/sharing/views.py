@@ -22,6 +22,7 @@ from llmcompare.runs.presentation import run_context
 from llmcompare.sharing import public, services
 from llmcompare.sharing.forms import ShareForm
 from llmcompare.sharing.models import ShareLink
+from llmcompare.sharing.presentation import comparison_rows
 
 MAX_LINKS_SHOWN = 200
 
@@ -123,9 +124,9 @@ def open_page(request: HttpRequest, opened: services.Opened) -> HttpResponse:
         run, text = opened.runs[0], opened.link.include_text
         shown = public.shared_document(run, include_text=text)
         page = run_context(shown, request.GET, shared=True, include_text=text)
-        return render(request, "sharing/run.html", page | {"facts": public.shared_facts(run), "link": opened.link})
+        return render(request, "sharing/run.html", page | {"facts": public.shared_facts(run)})
     compared = exports.comparison_object(public.shared_lines(opened.runs))
-    page = {"compared": compared, "facts": [public.shared_facts(run) for run in opened.runs], "link": opened.link}
+    page = {"rows": comparison_rows(compared), "facts": [public.shared_facts(run) for run in opened.runs]}
     return render(request, "sharing/comparison.html", page)
 
 
