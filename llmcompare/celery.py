@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from celery import Celery
+from celery.signals import setup_logging
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "llmcompare.settings")
 
@@ -38,3 +39,8 @@ if settings.BROKER_URL.startswith("filesystem://"):
 else:
     app.conf.broker_transport_options = {"visibility_timeout": 43_200, "socket_timeout": 5, "socket_connect_timeout": 3}
 app.autodiscover_tasks(["llmcompare.runs"])
+
+
+@setup_logging.connect
+def _keep_logging(**_) -> None:
+    """Workers log as settings.LOGGING says. Without a receiver of this signal, Celery would set levels of its own."""

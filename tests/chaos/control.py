@@ -1,0 +1,109 @@
+"""One process with the portal's own Django, told by JSON lines what to do: the chaos tests' hand in the database.
+
+``python -m tests.chaos.control``: a line ``{"call": name, ...arguments}`` on stdin, a line ``{"result": ...}`` or ``{"error": ...}`` back.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+import traceback
+from typing import Any
+
+import django
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "llmcompare.settings")
+django.setup()
+
+from django.db.models import Count  # noqa: E402
+
+from hardware.models import Hardware, Host  # noqa: E402
+from llmcompare.accounts.models import User  # noqa: E402
+from llmcompare.catalog.models import LanguageModel  # noqa: E402
+from llmcompare.runs import services  # noqa: E402
+from llmcompare.runs.models import Run, RunDocument, RunEvent, RunMetric  # noqa: E402
+from tests import factories  # noqa: E402
+
+
+def setup() -> None:
+    """A user, a tiny model that runs for as long as it is asked to, and a device to estimate for."""
+    factories.make_user("chaos")
+    factories.make_model(slug="tiny", name="Tiny", parameters=200_000)
+    factories.make_hardware(slug="device", name="Device")
+
+
+def launch(kind: str, workload: dict[str, Any], host: str | None = None, count: int = 1) -> dict[str, Any]:
+    """Ids of new runs, and the seconds that the slowest launch took."""
+    where = {"host": Host.objects.get(slug=host)} if host else {"hardware": Hardware.objects.get(slug="device")}
+    ids, slowest = [], 0.0
+    for _ in range(count):
+        began = time.monotonic()
+        run = services.launch_run(
+            owner=User.objects.get(username="chaos"),
+            kind=kind,
+            model=LanguageModel.objects.get(slug="tiny"),
+            workload=workload,
+            **where,
+        )
+        slowest = max(slowest, time.monotonic() - began)
+        ids.append(run.pk)
+    return {"ids": ids, "slowest_s": slowest}
+
+
+def rows(ids: list[int]) -> list[dict[str, Any]]:
+    fields = (
+        "pk",
+        "state",
+        "attempt",
+        "claim",
+        "worker",
+        "stage",
+        "error",
+        "error_phase",
+        "rung_at",
+        "cancel_requested",
+    )
+    found = {row["pk"]: row for row in Run.objects.filter(pk__in=ids).values(*fields)}
+    return [found[pk] | {"rung_at": str(found[pk]["rung_at"])} for pk in ids]
+
+
+def kept(run_id: int) -> dict[str, Any]:
+    """What a run left in the database: documents, metrics, metrics that are there twice, begun attempts, log."""
+    events = list(RunEvent.objects.filter(run=run_id).values_list("message", flat=True))
+    metrics = RunMetric.objects.filter(run=run_id)
+    return {
+        "documents": RunDocument.objects.filter(run=run_id).count(),
+        "metrics": metrics.count(),
+        "twice": metrics.values("key", "origin").annotate(n=Count("pk")).filter(n__gt=1).count(),
+        "begun": sum(text.startswith("Attempt ") for text in events),
+        "done": events.count("Done."),
+        "log": events,
+    }
+
+
+def cancel(run_id: int) -> None:
+    services.cancel_run(run=Run.objects.get(pk=run_id))
+
+
+def hosts() -> dict[str, str]:
+    """slug → state of the ceilings, of every host that is online."""
+    return dict(Host.objects.online().values_list("slug", "ceilings_state"))
+
+
+CALLS = {call.__name__: call for call in (setup, launch, rows, kept, cancel, hosts)}
+
+
+def main() -> None:
+    for line in sys.stdin:
+        request = json.loads(line)
+        try:
+            answer = {"result": CALLS[request.pop("call")](**request)}
+        except Exception:
+            answer = {"error": traceback.format_exc()}
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    main()
