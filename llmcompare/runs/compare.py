@@ -1,0 +1,174 @@
+"""Runs side by side: a pure function from runs and their documents to the rows that the comparison page shows.
+
+A difference is given in per cent of the baseline. Whether it is an improvement follows from the metric's definition. Two numbers of
+different origin (estimated, measured) or of estimates on different ceilings are never ranked: the difference is shown without a colour,
+and the page says why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from llmcompare.runs.facts import text_of
+from llmcompare.runs.models import Run
+from llmcompare.runs.quantities import number, show, signed_percent
+from llmcompare.runs.tiles import MAIN, ORDER, ceilings_level
+from profiling.units import DEFINITIONS
+
+MAX_RUNS = 20
+
+#: Conditions that can make two runs incomparable: title, where it stands in the document (or the frozen spec), and whether a
+#: difference deserves a warning. A different model or hardware is what people compare, so it does not.
+CONDITIONS: tuple[tuple[str, tuple[str, ...], bool], ...] = (
+    ("Kind", ("kind",), False),
+    ("Model", ("model", "name"), False),
+    ("Architecture", ("model", "architecture"), False),
+    ("Parameters", ("model", "parameters"), False),
+    ("Weights", ("model", "weights"), False),
+    ("Weights note", ("model", "weights_note"), False),
+    ("Hardware", ("hardware", "name"), False),
+    ("Batch size", ("workload", "batch_size"), True),
+    ("Input tokens", ("workload", "input_tokens"), True),
+    ("Output tokens", ("workload", "output_tokens"), True),
+    ("Data type", ("workload", "dtype"), True),
+    ("Attention", ("workload", "attn_implementation"), True),
+    ("Logits", ("conventions", "logits"), True),
+    ("Execution", ("conventions", "execution"), True),
+    ("Ceilings", ("conventions", "ceilings"), False),
+    ("Threads", ("environment", "threads"), True),
+    ("torch", ("producer", "torch"), True),
+    ("transformers", ("producer", "transformers"), True),
+    ("Engine", ("producer", "version"), True),
+)
+
+
+@dataclass(frozen=True)
+class Column:
+    """One run of the comparison. ``document`` is empty while there is none."""
+
+    run: Run
+    document: Mapping[str, Any]
+
+    @property
+    def label(self) -> str:
+        return str(self.run)
+
+    @property
+    def origin(self) -> str:
+        """What the times of this run are: ``measured``, or ``estimated`` on which ceilings."""
+        if self.document.get("kind") == "measure":
+            return "measured"
+        level = ceilings_level(self.document)
+        return f"estimated, {level} ceilings" if level else "estimated"
+
+
+def columns_of(runs: Sequence[Run]) -> list[Column]:
+    return [Column(run, run.document.data if hasattr(run, "document") else {}) for run in runs]
+
+
+def comparison(columns: Sequence[Column], *, baseline: int = 0, only_differences: bool = False) -> dict[str, Any]:
+    """``metrics`` and ``conditions`` rows with one cell per column, ``notes`` to read before drawing conclusions.
+
+    With ``only_differences`` conditions that are the same everywhere are left out (``hidden`` counts them); metrics never are.
+    """
+    conditions = [_condition_row(title, path, columns) for title, path, _ in CONDITIONS]
+    conditions = [row for row in conditions if any(cell != "" for cell in row["cells"])]
+    shown = [row for row in conditions if row["differs"] or not only_differences]
+    return {
+        "metrics": [_metric_row(key, columns, baseline) for key in _metric_keys(columns)],
+        "conditions": shown,
+        "hidden": len(conditions) - len(shown),
+        "notes": notes(columns),
+    }
+
+
+def _metric_keys(columns: Sequence[Column]) -> list[str]:
+    present = {key for column in columns for key in (column.document.get("metrics") or {})}
+    return [k for k in ORDER if k in present] + sorted(present - set(ORDER))
+
+
+def _metric_row(key: str, columns: Sequence[Column], baseline: int) -> dict[str, Any]:
+    figures = [(column.document.get("metrics") or {}).get(key) for column in columns]
+    first = next(figure for figure in figures if figure)
+    definition = DEFINITIONS.get(str(first.get("definition")))
+    base, base_origin = figures[baseline], columns[baseline].origin
+    return {
+        "key": key,
+        "title": definition.name if definition else key.replace("_", " ").capitalize(),
+        "definition": definition.formula if definition else "",
+        "better": definition.better if definition else "",
+        "main": key in MAIN,
+        "cells": [
+            _metric_cell(figure, base, definition.better if definition else "", comparable=column.origin == base_origin)
+            | {"origin": column.origin if figure else "", "is_baseline": index == baseline}
+            for index, (column, figure) in enumerate(zip(columns, figures, strict=True))
+        ],
+    }
+
+
+def _metric_cell(figure: Mapping | None, base: Mapping | None, better: str, *, comparable: bool) -> dict[str, Any]:
+    """``tone`` is ``better``, ``worse`` or "" where nothing may be said."""
+    if figure is None:
+        return {"text": "–", "raw": None, "delta": "", "tone": ""}
+    unit = str(figure.get("unit", ""))
+    value, reference = number(figure.get("value")), number((base or {}).get("value"))
+    cell = {"text": show(figure.get("value"), unit), "raw": value, "delta": "", "tone": ""}
+    same_meaning = base is not None and base.get("definition") == figure.get("definition") and base.get("unit") == unit
+    if base is figure or value is None or not reference or not same_meaning:
+        return cell
+    change = 100.0 * (value - reference) / reference
+    cell["delta"] = signed_percent(change)
+    # The text has one decimal: what it shows as +0.0 % is no difference, and gets no colour.
+    if comparable and better and abs(change) >= 0.05:
+        cell["tone"] = "better" if (change < 0) == (better == "lower") else "worse"
+    return cell
+
+
+def _condition_row(title: str, path: tuple[str, ...], columns: Sequence[Column]) -> dict[str, Any]:
+    values = [_lookup(column, path) for column in columns]
+    return {
+        "title": title,
+        "cells": ["" if value is None else text_of(path[-1], value) for value in values],
+        "differs": any(value != values[0] for value in values[1:]),
+    }
+
+
+def _lookup(column: Column, path: tuple[str, ...]) -> Any:
+    value: Any = column.document or {"kind": column.run.kind, **column.run.spec}
+    for name in path:
+        if not isinstance(value, Mapping):
+            return None
+        value = value.get(name)
+    return value
+
+
+def notes(columns: Sequence[Column]) -> list[str]:
+    """What a reader has to know before comparing these columns; empty when nothing stands against it."""
+    found = []
+    waiting = [column.label for column in columns if not column.document]
+    if waiting:
+        found.append(f"No results yet: {', '.join(waiting)}.")
+    origins = {column.origin for column in columns if column.document}
+    if len(origins) > 1:
+        found.append(
+            "These numbers are of different origin (" + "; ".join(sorted(origins)) + "). "
+            "An estimate on datasheet ceilings is an optimistic bound: differences between columns of different origin are shown without a verdict."
+        )
+    different = [
+        title.lower()
+        for title, path, matters in CONDITIONS
+        if matters and len({repr(v) for v in (_lookup(c, path) for c in columns if c.document) if v is not None}) > 1
+    ]
+    if different:
+        found.append(f"The conditions differ in {', '.join(different)}: part of each difference may come from that.")
+    contended = [c.label for c in columns if (c.document.get("conditions") or {}).get("contended")]
+    if contended:
+        found.append(f"Measured while the machine was busy with something else: {', '.join(contended)}.")
+    if any(column.origin == "measured" for column in columns):
+        found.append(
+            "Each measured run is one process. Processes of the same program differ by several per cent, "
+            "so a small difference between two of them shows nothing."
+        )
+    return found

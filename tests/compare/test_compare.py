@@ -1,0 +1,125 @@
+"""The comparison: what is ranked, what is not, and who sees what."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+
+import pytest
+from django.urls import reverse
+
+from llmcompare.runs.compare import columns_of, comparison
+from tests.factories import make_run
+
+DOCUMENT = json.loads((Path(__file__).parents[1] / "data/documents/estimate_gpt2.json").read_text())
+
+
+def document(**metrics) -> dict:
+    """The GPT-2 estimate with other values for some metrics."""
+    changed = copy.deepcopy(DOCUMENT)
+    for key, value in metrics.items():
+        changed["metrics"][key]["value"] = value
+    return changed
+
+
+def row(result, key):
+    return next(row for row in result["metrics"] if row["key"] == key)
+
+
+@pytest.fixture
+def pair(owner):
+    return [
+        make_run(owner, document=document(ttft=0.100, output_throughput=50.0)),
+        make_run(owner, document=document(ttft=0.080, output_throughput=40.0)),
+    ]
+
+
+def test_direction_decides_what_is_better(pair):
+    result = comparison(columns_of(pair))
+    ttft, throughput = row(result, "ttft")["cells"], row(result, "output_throughput")["cells"]
+    assert (ttft[1]["delta"], ttft[1]["tone"]) == ("−20.0 %".replace(" ", "\u202f"), "better")
+    assert (throughput[1]["delta"], throughput[1]["tone"]) == ("−20.0 %".replace(" ", "\u202f"), "worse")
+    assert ttft[0]["delta"] == ""
+
+
+def test_the_baseline_can_be_any_run(pair):
+    cells = row(comparison(columns_of(pair), baseline=1), "ttft")["cells"]
+    assert cells[0]["delta"] == "+25.0\u202f%"
+    assert cells[0]["tone"] == "worse"
+
+
+def test_estimate_and_measurement_are_not_ranked(owner):
+    measured = document(ttft=0.2)
+    measured["kind"] = "measure"
+    runs = [make_run(owner, document=document(ttft=0.1)), make_run(owner, document=measured, kind="measure")]
+    result = comparison(columns_of(runs))
+    cell = row(result, "ttft")["cells"][1]
+    assert cell["delta"] == "+100.0\u202f%"
+    assert cell["tone"] == ""
+    assert any("different origin" in note for note in result["notes"])
+
+
+def test_unknown_values_have_no_difference(owner):
+    runs = [make_run(owner, document=document(ttft=0.1)), make_run(owner, document=document(ttft=None))]
+    cell = row(comparison(columns_of(runs)), "ttft")["cells"][1]
+    assert (cell["text"], cell["delta"], cell["tone"]) == ("unknown", "", "")
+
+
+def test_different_conditions_are_named(owner):
+    other = document()
+    other["workload"]["batch_size"] = 8
+    result = comparison(
+        columns_of([make_run(owner, document=document()), make_run(owner, document=other)]), only_differences=True
+    )
+    assert [r["title"] for r in result["conditions"]] == ["Batch size"]
+    assert any("batch size" in note for note in result["notes"])
+
+
+def test_page_shows_order_baseline_and_exports(owner_client, pair):
+    ids = [run.public_id for run in reversed(pair)]
+    page = owner_client.get(reverse("runs:compare"), {"runs": ",".join(ids), "baseline": ids[1]})
+    assert page.status_code == 200
+    assert [head["run"].public_id for head in page.context["columns"]] == ids
+    assert page.context["selection"].baseline == 1
+    table = owner_client.get(reverse("runs:compare_json"), {"runs": ",".join(ids), "baseline": ids[1]}).json()
+    assert table["runs"] == ids
+    assert table["baseline"] == ids[1]
+
+
+def test_check_boxes_of_the_list_open_the_comparison(owner_client, pair):
+    page = owner_client.get(reverse("runs:compare"), {"run": [run.public_id for run in pair]})
+    assert len(page.context["columns"]) == 2
+
+
+@pytest.mark.parametrize("transpose", ["0", "1"])
+def test_hostile_names_are_escaped(owner, owner_client, transpose):
+    run = make_run(owner, document=document(), title="</script><img src=x onerror=alert(1)>")
+    page = owner_client.get(reverse("runs:compare"), {"runs": run.public_id, "transpose": transpose})
+    assert b"<img src=x" not in page.content
+
+
+def test_runs_of_others_do_not_exist(stranger_client, pair):
+    page = stranger_client.get(reverse("runs:compare"), {"runs": ",".join(run.public_id for run in pair)})
+    assert page.context["columns"] == []
+    assert "2 runs of this address do not exist" in page.content.decode()
+
+
+def test_more_than_twenty_are_cut_with_a_word(owner, owner_client):
+    ids = [make_run(owner, document=DOCUMENT).public_id for _ in range(21)]
+    page = owner_client.get(reverse("runs:compare"), {"runs": ",".join(ids)})
+    assert len(page.context["columns"]) == 20
+    assert "At most 20 runs" in page.content.decode()
+
+
+def test_number_of_queries_does_not_grow_with_runs(owner, owner_client, django_assert_max_num_queries):
+    ids = [make_run(owner, document=DOCUMENT).public_id for _ in range(12)]
+    with django_assert_max_num_queries(10):
+        owner_client.get(reverse("runs:compare"), {"runs": ",".join(ids)})
+
+
+def test_empty_and_unfinished_are_not_errors(owner, owner_client):
+    assert owner_client.get(reverse("runs:compare")).status_code == 200
+    waiting = make_run(owner)
+    page = owner_client.get(reverse("runs:compare"), {"runs": waiting.public_id})
+    assert "No results yet" in page.content.decode()
