@@ -24,6 +24,8 @@ CPU_FLAGS = (
     "sse4_2", "avx", "avx2", "fma", "f16c", "avx512f", "avx512_bf16", "avx512_fp16", "avx512_vnni", "avx_vnni",
     "amx_tile", "amx_bf16", "amx_int8", "asimd", "asimddp", "bf16", "i8mm", "sve", "sve2", "sme",
 )  # fmt: skip
+CGROUP_ROOT = Path("/sys/fs/cgroup")
+CGROUP_MEMBERSHIP = Path("/proc/self/cgroup")
 PACKAGES = ("torch", "transformers", "numpy", "safetensors", "tokenizers", "gguf", "psutil")
 
 
@@ -61,30 +63,41 @@ def anonymous_memory(pid: int) -> int:
         return 0
 
 
-def cgroup_memory(root: Path = Path("/sys/fs/cgroup")) -> tuple[int | None, int]:
-    """(limit or ``None``, bytes in use without droppable file cache) of this process's control group, version 2 or 1."""
-    for limit_name, used_name, cache_key in (
-        ("memory.max", "memory.current", "inactive_file"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "total_inactive_file"),
-    ):
-        limit = _number(root / limit_name)
-        used = _number(root / used_name)
-        if limit is None or used is None or limit >= 1 << 60:
-            continue
-        statistics = (root / limit_name).with_name("memory.stat")
-        return limit, max(0, used - _key_value(statistics).get(cache_key, 0))
-    return None, 0
+def cgroup_memory(root: Path = CGROUP_ROOT, membership: Path = CGROUP_MEMBERSHIP) -> tuple[int | None, int]:
+    """(limit or ``None``, bytes in use without droppable file cache) of the control group with the least left, version 2 or 1."""
+    tightest: tuple[int | None, int] = (None, 0)
+    for folder in _cgroup_folders(root, membership):
+        for limit_name, used_name, cache_key in (
+            ("memory.max", "memory.current", "inactive_file"),
+            ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "total_inactive_file"),
+        ):
+            limit, used = _number(folder / limit_name), _number(folder / used_name)
+            if limit is None or used is None or limit >= 1 << 60:
+                continue
+            used = max(0, used - _key_value((folder / limit_name).with_name("memory.stat")).get(cache_key, 0))
+            if tightest[0] is None or limit - used < tightest[0] - tightest[1]:
+                tightest = limit, used
+    return tightest
 
 
-def cgroup_cpus(root: Path = Path("/sys/fs/cgroup")) -> float | None:
+def cgroup_cpus(root: Path = CGROUP_ROOT, membership: Path = CGROUP_MEMBERSHIP) -> float | None:
     """Processors' worth of time that the control group may use, or ``None`` without a limit."""
-    try:
-        quota, period = (root / "cpu.max").read_text().split()
-        return None if quota == "max" else int(quota) / int(period)
-    except (OSError, ValueError):
-        pass
-    quota_v1, period_v1 = _number(root / "cpu/cpu.cfs_quota_us"), _number(root / "cpu/cpu.cfs_period_us")
-    return quota_v1 / period_v1 if quota_v1 and period_v1 and quota_v1 > 0 else None
+    shares = []
+    for folder in _cgroup_folders(root, membership):
+        quota, _, period = _read(folder / "cpu.max").strip().partition(" ")
+        if quota.isdigit() and period.isdigit():
+            shares.append(int(quota) / int(period))
+        old_quota, old_period = _number(folder / "cpu/cpu.cfs_quota_us"), _number(folder / "cpu/cpu.cfs_period_us")
+        if old_quota and old_period and old_quota > 0:
+            shares.append(old_quota / old_period)
+    return min(shares, default=None)
+
+
+def _cgroup_folders(root: Path, membership: Path) -> list[Path]:
+    """This process's own control group and those above it: a limit on any of them counts."""
+    path = next((line[3:] for line in _read(membership).splitlines() if line.startswith("0::")), "/")
+    own = root / path.strip("/")
+    return [folder for folder in (own, *own.parents) if folder == root or root in folder.parents]
 
 
 def cores() -> tuple[int, int]:

@@ -22,7 +22,14 @@ if TYPE_CHECKING:
     from profiling.build import Built
     from profiling.measure import Session
 
-SHOWN_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_PROC_BIND", "OMP_WAIT_POLICY", "CUDA_VISIBLE_DEVICES")
+SHOWN_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OMP_PROC_BIND",
+    "OMP_WAIT_POLICY",
+    "GOMP_SPINCOUNT",
+    "CUDA_VISIBLE_DEVICES",
+)
 
 
 def gaps(generation: Generation) -> list[float]:
