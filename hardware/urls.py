@@ -1,2 +1,19 @@
+"""Addresses of the hardware pages."""
+
+from __future__ import annotations
+
+from django.urls import path
+
+from hardware import views
+
 app_name = "hardware"
-urlpatterns: list = []
+urlpatterns = [
+    path("", views.hardware_list, name="list"),
+    path("hardware.csv", views.export_csv, name="csv"),
+    path("hardware.json", views.export_list_json, name="json"),
+    path("new/", views.new, name="new"),
+    path("hosts/<slug:slug>/", views.host, name="host"),
+    path("<slug:slug>/", views.detail, name="detail"),
+    path("<slug:slug>.json", views.detail_json, name="detail-json"),
+    path("<slug:slug>/delete/", views.delete, name="delete"),
+]

@@ -147,11 +147,17 @@ def weights_preparing(*, slug: str) -> None:
 def weights_ready(*, slug: str, path: str | Path, note: str | None = None) -> LanguageModel:
     """The real weights of a model lie in the folder ``path`` (safetensors, tokenizer, ``config.json``): runs use them from now on.
 
-    The folder's configuration replaces the entry's; it passes the same checks as an upload. Raises ``FieldErrors`` when it does not.
+    The folder's configuration replaces the entry's; it passes the same checks as an upload. When it does not, the weights have failed.
     """
     model = LanguageModel.objects.select_for_update().get(slug=slug)
-    config = json.loads((Path(path) / "config.json").read_text(encoding="utf-8"))
-    clean, architecture = _checked(config)
+    try:
+        config = json.loads((Path(path) / "config.json").read_text(encoding="utf-8"))
+        clean, architecture = _checked(config)
+    except (OSError, ValueError) as error:
+        message = str(error) if isinstance(error, FieldErrors) else "their config.json cannot be read"
+        weights_failed(slug=slug, message=message)
+        model.refresh_from_db()
+        return model
     sha256 = config_digest(clean, architecture)
     if sha256 != model.config_sha256:
         model.config, model.config_sha256, model.architecture = clean, sha256, architecture

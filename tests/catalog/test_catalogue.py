@@ -197,6 +197,18 @@ def test_the_folder_has_the_last_word_on_the_configuration(db, packages, tmp_pat
     assert load_catalogue().kept == ()
 
 
+@pytest.mark.parametrize("text", ["not json", '{"auto_map": {}, "model_type": "llama"}', None])
+def test_a_folder_whose_configuration_cannot_be_used_is_a_failure(db, packages, tmp_path, text):
+    load_catalogue()
+    folder = ready_folder(tmp_path)
+    (folder / "config.json").unlink()
+    if text is not None:
+        (folder / "config.json").write_text(text)
+    model = weights_ready(slug="smollm2-135m-instruct", path=folder)
+    assert (model.weights, model.weights_path) == ("failed", "")
+    assert "could not be prepared" in model.weights_note
+
+
 def test_failed_weights_say_why_and_are_tried_again_at_the_next_start(db, packages):
     load_catalogue()
     weights_failed(slug="smollm2-135m-instruct", message="the disk is full")

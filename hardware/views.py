@@ -1,0 +1,116 @@
+"""Pages of hardware: list, detail, hosts, and a user's own devices."""
+
+from __future__ import annotations
+
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.core.paginator import Paginator
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.views.decorators.http import require_http_methods, require_safe
+
+from hardware.filters import HardwareFilter
+from hardware.forms import PrivateHardwareForm, initial_of
+from hardware.models import Hardware, Host
+from hardware.presentation import EXPORT_HEADER, export_json, export_row, figures, ridges, to_json
+from hardware.services import delete_private, figures_of, is_edited, save_private
+from llmcompare.common.csv import CsvFormat, csv_response
+
+PAGE_SIZE = 50
+RUNS_SHOWN = 10
+
+
+def _filtered(request: HttpRequest) -> HardwareFilter:
+    return HardwareFilter(request.GET, queryset=Hardware.objects.visible_to(request.user))
+
+
+@login_required
+@require_safe
+def hardware_list(request: HttpRequest) -> HttpResponse:
+    found = _filtered(request)
+    page = {
+        "filter": found,
+        "page": Paginator(found.qs, PAGE_SIZE).get_page(request.GET.get("page")),
+        "vendors": Hardware.objects.visible_to(request.user)
+        .order_by("vendor")
+        .values_list("vendor", flat=True)
+        .distinct(),
+        "hosts": Host.objects.select_related("hardware"),
+    }
+    return render(request, "hardware/list.html", page)
+
+
+@login_required
+@require_safe
+def export_csv(request: HttpRequest) -> HttpResponse:
+    rows = (export_row(hardware) for hardware in _filtered(request).qs)
+    return csv_response("hardware.csv", EXPORT_HEADER, rows, CsvFormat.from_query(request.GET))
+
+
+@login_required
+@require_safe
+def export_list_json(request: HttpRequest) -> HttpResponse:
+    return JsonResponse(export_json(_filtered(request).qs))
+
+
+@login_required
+@require_safe
+def detail(request: HttpRequest, slug: str) -> HttpResponse:
+    hardware = get_object_or_404(Hardware.objects.visible_to(request.user), slug=slug)
+    page = {
+        "hardware": hardware,
+        "figures": figures(hardware),
+        "ridges": ridges(hardware),
+        "edited": is_edited(hardware),
+        "mine": hardware.owner_id == request.user.pk,
+        "hosts": hardware.hosts.all(),
+        "runs": hardware.runs.visible_to(request.user)[:RUNS_SHOWN],
+    }
+    return render(request, "hardware/detail.html", page)
+
+
+@login_required
+@require_safe
+def detail_json(request: HttpRequest, slug: str) -> HttpResponse:
+    return JsonResponse(to_json(get_object_or_404(Hardware.objects.visible_to(request.user), slug=slug)))
+
+
+@login_required
+@require_safe
+def host(request: HttpRequest, slug: str) -> HttpResponse:
+    machine = get_object_or_404(Host.objects.select_related("hardware"), slug=slug)
+    page = {
+        "host": machine,
+        "online": Host.objects.online().filter(pk=machine.pk).exists(),
+        "ceilings": machine.ceilings.all(),
+        "runs": machine.runs.visible_to(request.user)[:RUNS_SHOWN],
+    }
+    return render(request, "hardware/host.html", page)
+
+
+@login_required
+@require_http_methods(["GET", "HEAD", "POST"])
+def new(request: HttpRequest) -> HttpResponse:
+    """A device of one's own, empty or as a copy: ``?copy=<slug>``."""
+    copied = None
+    if request.GET.get("copy"):
+        copied = get_object_or_404(Hardware.objects.visible_to(request.user), slug=request.GET["copy"])
+    form = PrivateHardwareForm(request.POST or None, initial=initial_of(copied) if copied else {"kind": "gpu"})
+    if request.method == "POST" and form.is_valid():
+        hardware = form.to_hardware(copied=copied)
+        save_private(owner=request.user, hardware=hardware, before=figures_of(copied) if copied else None)
+        messages.success(request, f"{hardware} is saved. Only you see it.")
+        return redirect("hardware:detail", slug=hardware.slug)
+    return render(request, "hardware/new.html", {"form": form, "copied": copied})
+
+
+@login_required
+@require_http_methods(["GET", "HEAD", "POST"])
+def delete(request: HttpRequest, slug: str) -> HttpResponse:
+    """Ask (GET), then delete (POST) a device of one's own."""
+    hardware = get_object_or_404(Hardware.objects.filter(owner=request.user), slug=slug)
+    if request.method != "POST":
+        return render(request, "hardware/delete.html", {"hardware": hardware})
+    delete_private(hardware=hardware)
+    messages.success(request, f"{hardware} is deleted.")
+    return redirect("hardware:list")

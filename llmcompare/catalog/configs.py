@@ -1,0 +1,92 @@
+"""Reading a ``config.json`` that somebody sends: strict, bounded, and with an answer for everything that is wrong."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import Any
+
+from llmcompare.common.errors import FieldErrors
+
+MAX_DEPTH = 20
+
+# A string that never ends reaches to the end of the text: otherwise every quote would be tried as a start, in quadratic time.
+_STRINGS = re.compile(r'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)', re.DOTALL)
+
+
+def parse_config(text: str | bytes, *, limit: int) -> dict[str, Any]:
+    """The object that ``text`` holds. Raises ``FieldErrors`` at ``config`` for anything but one plain JSON object of at most ``limit`` bytes.
+
+    Refused beside broken JSON: a name that occurs twice (readers disagree on which one counts), NaN and infinities, deep nesting,
+    characters that a database cannot keep.
+    """
+    data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+    if len(data) > limit:
+        raise _refused(f"The configuration has {len(data):,} bytes; at most {limit:,} are taken. Is it a config.json?")
+    try:
+        plain = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise _refused("This is not text in UTF-8. Choose the config.json of a model, not its weights.") from None
+    if not plain.strip():
+        raise _refused("The configuration is empty. Choose a config.json or paste its text.")
+    _check_depth(plain)
+    try:
+        value = json.loads(
+            plain, object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite, parse_int=_bounded
+        )
+    except json.JSONDecodeError as error:
+        message = f"This is not JSON: {error.msg} in line {error.lineno}, column {error.colno}."
+        raise _refused(message) from None
+    if not isinstance(value, dict):
+        raise _refused("A config.json is one JSON object: { … }.")
+    _check_text(value)
+    return value
+
+
+def _refused(message: str) -> FieldErrors:
+    return FieldErrors({"config": message})
+
+
+def _check_depth(text: str) -> None:
+    """Before parsing: the parser itself gives up on deep nesting in ways that depend on the Python version."""
+    depth = 0
+    for bracket in re.findall(r"[\[\]{}]", _STRINGS.sub("", text)):
+        depth += 1 if bracket in "[{" else -1
+        if depth > MAX_DEPTH:
+            raise _refused(f"The configuration is nested more than {MAX_DEPTH} levels deep. No model's is.")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise _refused(f"“{twice[:60]}” occurs twice in one object. Keep the one that is meant.")
+    return value
+
+
+def _no_constant(name: str) -> None:
+    raise _refused(f"{name} is not a number in JSON. Replace it by a number or null.")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise _refused(f"{text[:30]} is too large a number.")
+    return number
+
+
+def _bounded(text: str) -> int:
+    if len(text) > 19:
+        raise _refused(f"{text[:20]}… is too large a number.")
+    return int(text)
+
+
+def _check_text(value: Any) -> None:
+    text = json.dumps(value, ensure_ascii=False)
+    # A zero character cannot be stored by PostgreSQL, half of a surrogate pair cannot be written at all.
+    if "\\u0000" in text or any("\ud800" <= character <= "\udfff" for character in text):
+        raise _refused(
+            "The configuration has characters that are not text (a zero character or half a surrogate pair)."
+        )
