@@ -1,0 +1,96 @@
+/* Small conveniences of every page. Each page works without them. */
+(function () {
+  "use strict";
+
+  /* theme switch */
+  document.addEventListener("click", function (event) {
+    var button = event.target.closest("[data-theme-switch]");
+    if (!button) { return; }
+    var root = document.documentElement;
+    var next = root.getAttribute("data-bs-theme") === "dark" ? "light" : "dark";
+    root.setAttribute("data-bs-theme", next);
+    try { localStorage.setItem("theme", next); } catch (error) { /* it lasts for this page only */ }
+  });
+
+  /* menus made of <details>: one open at a time, closed by a click elsewhere or Escape */
+  function closeMenus(except) {
+    document.querySelectorAll("details.menu[open]").forEach(function (menu) { if (menu !== except) { menu.open = false; } });
+  }
+  document.addEventListener("click", function (event) { closeMenus(event.target.closest("details.menu")); });
+  document.addEventListener("keydown", function (event) {
+    if (event.key === "Escape") {
+      var open = document.querySelector("details.menu[open]");
+      if (open) { open.open = false; open.querySelector("summary").focus(); }
+      return;
+    }
+    /* "/" goes to the search field of the page, unless something is being typed */
+    if (event.key === "/" && !event.ctrlKey && !event.metaKey && !event.altKey && !/^(INPUT|TEXTAREA|SELECT)$/.test(event.target.tagName) && !event.target.isContentEditable) {
+      var search = document.querySelector("[data-search], input[type=search]");
+      if (search) { event.preventDefault(); search.focus(); search.select(); }
+    }
+  });
+
+  /* a form is sent once; the server's idempotency key guards what this cannot. Going back makes the button usable again. */
+  document.addEventListener("submit", function (event) {
+    if (event.target.method !== "post" || event.defaultPrevented) { return; }
+    var button = event.submitter;
+    if (button && !button.name) {
+      setTimeout(function () { button.disabled = true; button.setAttribute("aria-busy", "true"); }, 0);
+    }
+  });
+  window.addEventListener("pageshow", function (event) {
+    if (event.persisted) {
+      document.querySelectorAll("[aria-busy=true]").forEach(function (b) { b.disabled = false; b.removeAttribute("aria-busy"); });
+    }
+  });
+
+  /* empty fields of a filter form stay out of the address, so that it can be read and shared */
+  document.addEventListener("submit", function (event) {
+    if (!event.target.matches("form[data-short-address]")) { return; }
+    Array.from(event.target.elements).forEach(function (field) { if (field.name && field.value === "") { field.disabled = true; } });
+    setTimeout(function () { Array.from(event.target.elements).forEach(function (field) { field.disabled = false; }); }, 0);
+  });
+
+  /* copy buttons */
+  document.addEventListener("click", function (event) {
+    var button = event.target.closest("[data-copy]");
+    if (!button || !navigator.clipboard) { return; }
+    var text = button.dataset.copy === "address" ? location.href : button.dataset.copy;
+    navigator.clipboard.writeText(text).then(function () {
+      var before = button.textContent;
+      button.textContent = "Copied";
+      setTimeout(function () { button.textContent = before; }, 1500);
+    });
+  });
+
+  /* the tray of the history: how many runs are ticked; shift-click ticks a range */
+  var last = null;
+  function countTicks() {
+    var tray = document.querySelector("[data-tray]");
+    if (!tray) { return; }
+    var ticked = document.querySelectorAll("input[data-tick]:checked").length;
+    tray.querySelector("[data-tray-count]").textContent = ticked === 0 ? "Tick 2 to 20 runs to compare them." : ticked === 1 ? "1 run ticked; tick one more." : ticked > 20 ? ticked + " runs ticked; 20 can be compared." : ticked + " runs ticked.";
+    tray.querySelector("button").disabled = ticked < 2 || ticked > 20;
+    tray.classList.toggle("is-active", ticked > 0);
+  }
+  document.addEventListener("click", function (event) {
+    var box = event.target.closest("input[data-tick]");
+    if (!box) { return; }
+    var boxes = Array.from(document.querySelectorAll("input[data-tick]"));
+    if (event.shiftKey && last && boxes.indexOf(last) >= 0) {
+      var ends = [boxes.indexOf(last), boxes.indexOf(box)].sort(function (a, b) { return a - b; });
+      boxes.slice(ends[0], ends[1] + 1).forEach(function (other) { other.checked = box.checked; });
+    }
+    last = box;
+    countTicks();
+  });
+  document.addEventListener("DOMContentLoaded", countTicks);
+  window.addEventListener("pageshow", countTicks);
+  document.addEventListener("htmx:afterSettle", countTicks);
+
+  /* polling answers that changed nothing are empty (204): htmx leaves the page alone. A gone row (404) stops asking. */
+  document.addEventListener("htmx:responseError", function (event) {
+    var status = event.detail.xhr.status;
+    if (status === 403 || status === 401) { location.reload(); }
+  });
+})();
