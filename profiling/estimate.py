@@ -307,7 +307,8 @@ def _warnings(workload: Workload, built: Built, memory: dict[str, Any], unknown:
             }
         )
     used = built.config._attn_implementation or "eager"
-    if used != workload.attn_implementation:
+    has_attention = bool(getattr(built.config, "num_attention_heads", None))
+    if has_attention and used != workload.attn_implementation:
         found.append(
             {
                 "code": "attention_fallback",

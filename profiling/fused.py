@@ -85,6 +85,35 @@ if hasattr(torch, "_grouped_mm"):
     _TORCH_FUNCTIONS[torch._grouped_mm] = _grouped_mm
 
 
+def _any(tracer, tensor, *args, **kwargs):
+    """``if isinf(x).any()``: without values the answer is pinned to "nothing is exceptional"."""
+    return _pinned(torch.any(tensor, *args, **kwargs), False)
+
+
+def _all(tracer, tensor, *args, **kwargs):
+    """``if mask.all()``: pinned to "nothing is masked", which holds for prompts without padding."""
+    return _pinned(torch.all(tensor, *args, **kwargs), True)
+
+
+def _pinned(tensor, answer: bool):
+    tensor._pinned_answer = answer
+    return tensor
+
+
+def _bool(tracer, tensor):
+    answer = getattr(tensor, "_pinned_answer", None)
+    return bool(tensor) if answer is None else answer
+
+
+_TORCH_FUNCTIONS |= {
+    torch.any: _any,
+    torch.Tensor.any: _any,
+    torch.all: _all,
+    torch.Tensor.all: _all,
+    torch.Tensor.__bool__: _bool,
+}
+
+
 # --- loops over tokens in transformers' modelling files ----------------------------------------------------------------
 
 _STAND_INS: dict[tuple[str, str], Callable] = {}
@@ -126,6 +155,12 @@ def _wrap(original: Callable, function: Callable) -> Callable:
         return function(tracer, *args, **kwargs)
 
     return call
+
+
+@stand_in("transformers.masking_utils", "fast_all")
+def _nothing_is_padded(tracer, tensor):
+    """Whether a padding mask lets everything through: yes, prompts of a workload have one length."""
+    return True
 
 
 @stand_in("transformers.models.mamba.modeling_mamba", "mamba_selective_scan")

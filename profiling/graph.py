@@ -63,7 +63,8 @@ def _flow(built: Built, item: Evaluated) -> _Flow:
     for call in item.trace.calls:
         node = call.path if call.path in leaves else namer.name(call, maker, recording.cache_uids)
         flow.node_of_call.append(node)
-        skip = _skip_connection(call, maker, node)
+        inside_block = _place(built, call.path) is not None
+        skip = _skip_connection(call, maker, node) if inside_block else None
         for position, tensor in enumerate(call.inputs):
             if not tensor.nbytes or not call.reads[position][1]:
                 continue

@@ -1,0 +1,58 @@
+"""Which model types and configuration keys the pinned transformers knows, kept as a file so that checking a configuration
+needs the standard library only. After an upgrade: ``python -m profiling.config_schema`` writes the file anew.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+PATH = Path(__file__).parent / "data" / "config_schema.json"
+
+#: Spellings that transformers still reads although no class declares them.
+_LEGACY = ("rope_scaling", "rope_theta", "rotary_emb_base", "rotary_pct", "num_labels", "ffn_hidden_size", "n_head_kv")
+
+
+@cache
+def known() -> tuple[frozenset[str], frozenset[str]]:
+    """(model types, configuration keys) of the pinned transformers."""
+    data = json.loads(PATH.read_text(encoding="utf-8"))
+    return frozenset(data["model_types"]), frozenset(data["keys"])
+
+
+def collect() -> dict[str, Any]:
+    """What the installed transformers has; imports it."""
+    import transformers
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING, CONFIG_MAPPING_NAMES
+
+    keys = set(_LEGACY)
+    model_types = set()
+    for model_type in CONFIG_MAPPING_NAMES:
+        try:
+            cls = CONFIG_MAPPING[model_type]
+        except (KeyError, AttributeError, ImportError):
+            continue  # named, but not importable here
+        model_types.add(model_type)
+        keys |= _keys(cls)
+    keys = {k for k in keys if not k.startswith("_") and k not in ("self", "kwargs", "args")}
+    return {"transformers": transformers.__version__, "model_types": sorted(model_types), "keys": sorted(keys)}
+
+
+def _keys(cls: type) -> set[str]:
+    keys = set(inspect.signature(cls.__init__).parameters)
+    for base in cls.__mro__:
+        keys |= set(vars(base).get("__annotations__", {}))
+    if dataclasses.is_dataclass(cls):
+        keys |= {f.name for f in dataclasses.fields(cls)}
+    keys |= set(getattr(cls, "attribute_map", {}) or {}) | set((getattr(cls, "attribute_map", {}) or {}).values())
+    keys |= set(getattr(cls, "sub_configs", {}) or {})
+    return keys
+
+
+if __name__ == "__main__":
+    PATH.parent.mkdir(exist_ok=True)
+    PATH.write_text(json.dumps(collect(), indent=0) + "\n", encoding="utf-8")
