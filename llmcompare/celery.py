@@ -11,9 +11,12 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "llmcompare.settings")
 
 from django.conf import settings
 
+EMBEDDED = settings.BROKER_URL.startswith("filesystem://")
+
 app = Celery("llmcompare")
 app.conf.update(
-    broker_url=settings.BROKER_URL,
+    # The host plays no part in a folder, but kombu warns at every connection when there is none.
+    broker_url="filesystem://localhost" if EMBEDDED else settings.BROKER_URL,
     broker_connection_retry_on_startup=True,
     task_ignore_result=True,
     task_acks_late=True,
@@ -24,7 +27,7 @@ app.conf.update(
     task_serializer="json",
     task_publish_retry=False,
 )
-if settings.BROKER_URL.startswith("filesystem://"):
+if EMBEDDED:
     for name in ("queue", "taken", "control"):
         (settings.BROKER_DIR / name).mkdir(mode=0o700, parents=True, exist_ok=True)
     app.conf.broker_transport_options = {

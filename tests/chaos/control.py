@@ -20,18 +20,22 @@ django.setup()
 from django.db.models import Count  # noqa: E402
 
 from hardware.models import Hardware, Host  # noqa: E402
+from hardware.services import register_host, set_ceilings_state  # noqa: E402
 from llmcompare.accounts.models import User  # noqa: E402
 from llmcompare.catalog.models import LanguageModel  # noqa: E402
 from llmcompare.runs import services  # noqa: E402
 from llmcompare.runs.models import Run, RunDocument, RunEvent, RunMetric  # noqa: E402
+from profiling.host import detect  # noqa: E402
 from tests import factories  # noqa: E402
 
 
-def setup() -> None:
-    """A user, a tiny model that runs for as long as it is asked to, and a device to estimate for."""
+def setup(hosts: list[str]) -> None:
+    """A user, a tiny model that runs for as long as it is asked to, a device to estimate for, and hosts that need no preparation."""
     factories.make_user("chaos")
     factories.make_model(slug="tiny", name="Tiny", parameters=200_000)
     factories.make_hardware(slug="device", name="Device")
+    for slug in hosts:
+        set_ceilings_state(host=register_host(detected=detect(), queue=f"hw.{slug}"), state="done")
 
 
 def launch(kind: str, workload: dict[str, Any], host: str | None = None, count: int = 1) -> dict[str, Any]:
@@ -87,12 +91,7 @@ def cancel(run_id: int) -> None:
     services.cancel_run(run=Run.objects.get(pk=run_id))
 
 
-def hosts() -> dict[str, str]:
-    """slug → state of the ceilings, of every host that is online."""
-    return dict(Host.objects.online().values_list("slug", "ceilings_state"))
-
-
-CALLS = {call.__name__: call for call in (setup, launch, rows, kept, cancel, hosts)}
+CALLS = {call.__name__: call for call in (setup, launch, rows, kept, cancel)}
 
 
 def main() -> None:
