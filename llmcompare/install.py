@@ -218,9 +218,14 @@ def explain(output: str, log: Path) -> str:
             f"(PIP_INDEX_URL names a mirror), and start again.{see}"
         )
     missing = NO_MATCH.search(output)
+    if missing and "(from versions: none)" in output:
+        return (
+            f"The package index knows no {missing[1]} at all, or cannot be reached. Check the network connection and pip's own settings "
+            f"(PIP_INDEX_URL), and start again.{see}"
+        )
     if missing:
         return (
-            f"The package index offers no {missing[1]} for this Python and machine, in the version that is needed.{see}"
+            f"The package index offers no {missing[1]} for this Python and machine in the version that is needed.{see}"
         )
     if READ_ONLY.search(output):
         return f"pip could not write a file. Give yourself write access to the project folder and the temporary folder.{see}"
