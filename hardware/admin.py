@@ -52,9 +52,10 @@ class HardwareAdmin(admin.ModelAdmin):
         return actions
 
     def save_model(self, request, obj, form, change) -> None:
-        """A figure that was changed by hand is no longer what its sources confirmed."""
-        if "confidence" not in form.changed_data:
-            before = figures_of(Hardware.objects.get(pk=obj.pk)) if change else {}
+        """A figure that was changed by hand is no longer what its sources confirmed, unless the confidence was edited with it."""
+        old = Hardware.objects.get(pk=obj.pk) if change else None
+        if old is None or obj.confidence == old.confidence:
+            before = figures_of(old) if old else {}
             obj.confidence = confidence_after_edit(
                 before=before, hardware=obj, status="unconfirmed", source=f"entered by {request.user}"
             )

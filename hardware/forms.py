@@ -103,7 +103,24 @@ def _scaled(value: float | int | None, scale: int) -> str | None:
 class AdminHardwareForm(forms.ModelForm):
     class Meta:
         model = Hardware
-        exclude = ["owner", "catalogue_digest"]
+        fields = [
+            "slug",
+            "name",
+            "vendor",
+            "kind",
+            "year",
+            "memory_bytes",
+            "memory_bandwidth",
+            "peak_flops",
+            "cache_bytes",
+            "interconnect_bandwidth",
+            "tdp_w",
+            "note",
+            "confidence",
+            "disagreements",
+            "compiled_on",
+            "source",
+        ]
 
     def clean_peak_flops(self) -> dict[str, float | int | None]:
         """A rate or null for each format that the portal knows."""

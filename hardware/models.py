@@ -149,6 +149,9 @@ class Ceiling(models.Model):
         ordering = ["op_class", "dtype", "threads", "pk"]
         constraints = [models.UniqueConstraint(fields=["host", "op_class", "dtype", "threads"], name="ceiling_once")]
 
+    def __str__(self) -> str:
+        return f"{self.op_class} {self.dtype} on {self.threads} threads".replace("  ", " ")
+
     def to_json(self) -> dict:
         return {
             "op_class": self.op_class,

@@ -104,12 +104,10 @@ class AdminModelForm(forms.ModelForm):
         return clean
 
     def save(self, commit: bool = True) -> LanguageModel:
-        model = self.instance
-        if "config" in self.changed_data or model.pk is None:
-            config = self.cleaned_data["config"]
-            model.architecture, model.model_type = config["architectures"][0], config["model_type"]
-            sha256 = config_digest(config, model.architecture)
-            if sha256 != model.config_sha256:
-                # What the engine said was about another configuration.
-                model.config_sha256, model.facts = sha256, None
+        model, config = self.instance, self.cleaned_data["config"]
+        model.architecture, model.model_type = config["architectures"][0], config["model_type"]
+        sha256 = config_digest(config, model.architecture)
+        if sha256 != model.config_sha256:
+            # What the engine said was about another configuration.
+            model.config_sha256, model.facts = sha256, None
         return super().save(commit)

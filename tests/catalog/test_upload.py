@@ -6,6 +6,7 @@ import io
 import json
 import random
 import time
+from contextlib import suppress
 
 import pytest
 from django.urls import reverse
@@ -108,10 +109,8 @@ def test_random_bytes_are_never_more_than_a_message():
         text = bytearray(whole)
         for _ in range(chance.randint(1, 4)):
             text[chance.randrange(len(text))] = chance.randrange(256)
-        try:
+        with suppress(FieldErrors):  # any other exception fails the test
             assert isinstance(parse_config(bytes(text), limit=10_000), dict)
-        except FieldErrors as error:
-            assert error.errors["config"]
 
 
 # --- keeping ---
