@@ -16,7 +16,7 @@ from rest_framework.response import Response
 from hardware.models import Hardware, Host
 from llmcompare.accounts.models import Team
 from llmcompare.api.errors import Refused
-from llmcompare.api.filters import RunFilter
+from llmcompare.runs.filters import RunFilter
 from llmcompare.api.schema import filter_parameters, operation, page_of
 from llmcompare.api.serializers import (
     MAX_KEY,
