@@ -196,13 +196,9 @@ def _per_layer(built: Built, cache: Any) -> list[tuple[int, list[torch.Tensor]]]
     return [(times[i], tensors) for i, tensors in enumerate(layers) if tensors]
 
 
-def _nbytes(tensor: torch.Tensor) -> int:
-    return tensor.untyped_storage().nbytes() if tensor.is_contiguous() else tensor.numel() * tensor.element_size()
-
-
 def cache_bytes(built: Built, cache: Any) -> int:
     """Bytes of a cache as the complete model would hold it."""
-    return sum(times * _nbytes(t) for times, tensors in _per_layer(built, cache) for t in tensors)
+    return sum(times * t.numel() * t.element_size() for times, tensors in _per_layer(built, cache) for t in tensors)
 
 
 @dataclass(frozen=True)

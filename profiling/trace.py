@@ -182,6 +182,7 @@ class Tracer(TorchDispatchMode):
 
     def __init__(self, built: Built, cache_tensors: list[torch.Tensor], input_tensors: list[torch.Tensor]) -> None:
         super().__init__()
+        self._built = built
         self.calls: list[Call] = []
         self.unknown: dict[str, None] = {}
         self.module_outputs: dict[str, ModuleOutput] = {}
@@ -191,9 +192,10 @@ class Tracer(TorchDispatchMode):
         self._uids: dict[int, int] = {}
         self._sources: dict[int, str] = {}
         self._refs: dict[int, Any] = {}
+        self._held: dict[int, int] = {}  # storage → bytes of it that the cache holds: not activations
         self._next_uid = 0
         self._alive: list[tuple[int, int]] = []  # (uid, +bytes at birth, -bytes at death), in order
-        self._workspace: list[tuple[int, int]] = []
+        self._born: dict[int, str] = {}
         for tensor in built.module.parameters():
             self._register(tensor, "weight")
         for tensor in built.module.buffers():
@@ -215,6 +217,7 @@ class Tracer(TorchDispatchMode):
             nbytes = storage.nbytes()
             if source == "activation":
                 self._alive.append((uid, nbytes))
+                self._born[uid] = self._stack[-1]._traced_path if self._stack else ""
             self._refs[uid] = weakref.ref(storage, lambda _: self._freed(key, uid, nbytes))
         return uid
 
@@ -339,11 +342,14 @@ class Tracer(TorchDispatchMode):
         alive = peak = 0
         births: set[int] = set()
         for uid, nbytes in self._alive:
-            if uid in self.cache_uids:
-                continue
             if nbytes < 0 and uid not in births:
                 continue  # existed before the trace
             births.add(uid)
+            held = self._held.get(uid)
+            if held is not None:
+                # The cache may hold a part of a storage (the window) and so keep all of it alive, in every block alike.
+                rest = self._built.times(self._born[uid]) * (abs(nbytes) - held)
+                nbytes = rest if nbytes > 0 else -rest
             alive += nbytes
             peak = max(peak, alive)
         return peak
@@ -351,9 +357,11 @@ class Tracer(TorchDispatchMode):
     def uid_of(self, tensor: torch.Tensor) -> int:
         return self._register(tensor, "activation")
 
-    def note_cache(self, tensors: list[torch.Tensor]) -> None:
-        """The tensors that the cache holds after the pass."""
-        self.cache_uids |= {self._register(t, "cache") for t in tensors}
+    def note_cache(self, cache: Any) -> None:
+        """The tensors that the cache holds after the pass, and its counters."""
+        self.cache_uids |= {self._register(t, "cache") for t in cache_tensors(cache)}
+        for tensor in (t for layer in cache_layers(cache, counters=True) for t in layer):
+            self._held[self._register(tensor, "cache")] = _distinct_bytes(tensor)
 
 
 _PLAIN_FRAMES = ("wrapper", "<listcomp>", "<genexpr>", "<lambda>")
@@ -385,7 +393,7 @@ def record(built: Built, run, *, cache_before: Any, inputs: list[torch.Tensor]) 
             output, cache = run()
     finally:
         _local.tracer = None
-    tracer.note_cache(cache_tensors(cache))
+    tracer.note_cache(cache)
     results = frozenset(tracer.uid_of(t) for t in tensors_in(_values(output)))
     recording = Recording(
         calls=tuple(tracer.calls),
@@ -425,24 +433,29 @@ def run_unrecorded(run) -> Any:
     return cache
 
 
-def cache_layers(cache: Any) -> list[list[torch.Tensor]]:
-    """Tensors of each layer of a transformers cache (self-attention then cross-attention for encoder-decoders)."""
+def cache_layers(cache: Any, *, counters: bool = False) -> list[list[torch.Tensor]]:
+    """Tensors of each layer of a transformers cache (self-attention then cross-attention for encoder-decoders).
+
+    Single numbers (how many tokens were seen) are left out, unless ``counters``.
+    """
     if cache is None:
         return []
     if hasattr(cache, "self_attention_cache"):
-        own, cross = cache_layers(cache.self_attention_cache), cache_layers(cache.cross_attention_cache)
+        own = cache_layers(cache.self_attention_cache, counters=counters)
+        cross = cache_layers(cache.cross_attention_cache, counters=counters)
         return [a + b for a, b in zip(own, cross, strict=True)]
-    return [_layer_tensors(layer) for layer in getattr(cache, "layers", [])]
+    return [_layer_tensors(layer, counters) for layer in getattr(cache, "layers", [])]
 
 
-def _layer_tensors(layer: Any) -> list[torch.Tensor]:
+def _layer_tensors(layer: Any, counters: bool) -> list[torch.Tensor]:
     unique: dict[int, torch.Tensor] = {}
     for value in vars(layer).values():
         for tensor in tensors_in(value):
-            if tensor.numel() > 1:
+            if tensor.numel() > 1 or counters:
                 unique[tensor.untyped_storage()._cdata] = tensor
     return list(unique.values())
 
 
 def cache_tensors(cache: Any) -> list[torch.Tensor]:
+    """Every tensor of a cache that grows or is a state."""
     return [t for layer in cache_layers(cache) for t in layer]

@@ -1,0 +1,333 @@
+"""Measuring real (tiny) models: counts of samples, metrics against known times, memory, failures, and the whole document."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+
+from profiling.client import EngineChild, EngineError
+from profiling.spec import HardwareSpec, ModelSpec, SpecError, Workload
+from tests.profiling import tiny
+
+torch = pytest.importorskip("torch")
+
+from profiling import loading, measured  # noqa: E402
+from profiling.generation import Runner  # noqa: E402
+from profiling.hooks import ModuleTime, ModuleTimer, central_mean  # noqa: E402
+from profiling.loading import Inputs  # noqa: E402
+from profiling.measure import Session, measure  # noqa: E402
+
+CPU = torch.device("cpu")
+
+
+def column(table: dict, name: str, **where) -> list:
+    at = {key: table["columns"].index(key) for key in (name, *where)}
+    return [row[at[name]] for row in table["rows"] if all(row[at[key]] == value for key, value in where.items())]
+
+
+@pytest.fixture(scope="module")
+def document() -> dict:
+    return measure(tiny.MODEL, tiny.HOST, tiny.WORKLOAD)
+
+
+def test_every_gap_is_there_once(document):
+    samples, workload = document["samples"], tiny.WORKLOAD
+    assert len(column(samples, "wall_ns", phase="decode", warmup=False)) == workload.iterations * (
+        workload.output_tokens - 1
+    )
+    assert len(column(samples, "wall_ns", phase="prefill", warmup=False)) == workload.iterations
+    assert len(column(samples, "wall_ns", phase="decode", warmup=True)) == workload.warmup * (
+        workload.output_tokens - 1
+    )
+    assert len(column(samples, "wall_ns", phase="cold")) == 1
+    assert all(isinstance(value, int) and value > 0 for value in column(samples, "wall_ns"))
+
+
+def test_metrics_follow_from_the_samples(document):
+    samples, metrics = document["samples"], document["metrics"]
+    tpots, whole = [], []
+    for iteration in range(tiny.WORKLOAD.iterations):
+        steps = column(samples, "wall_ns", phase="decode", warmup=False, iteration=iteration)
+        prefill = column(samples, "wall_ns", phase="prefill", warmup=False, iteration=iteration)
+        tpots.append(sum(steps) / len(steps) / 1e9)
+        whole.append((sum(steps) + sum(prefill)) / 1e9)
+    assert metrics["tpot"]["value"] == pytest.approx(sorted(tpots)[1])
+    assert metrics["e2e_latency"]["value"] == pytest.approx(sorted(whole)[1])
+    assert metrics["tpot"]["n"] == 3
+    assert metrics["itl"]["n"] == 15
+    assert metrics["tpot"]["ci95"] is None, "three values have no interval"
+    assert "p90" not in metrics["itl"], "fifteen values have no 90th percentile"
+    assert all(metric["origin"] == "measured" for metric in metrics.values())
+
+
+def test_the_document_is_whole_and_is_json(document):
+    again = json.loads(json.dumps(document, allow_nan=False))
+    assert again["kind"] == "measure"
+    assert again["workload"]["input_tokens"] == 9
+    assert again["model"]["weights"] == "random"
+    assert any(warning["code"] == "random_weights" for warning in again["warnings"])
+    assert again["environment"]["threads"]["intra"] == 1
+    assert set(again["conditions"]) >= {"load_avg", "wall_over_cpu", "contended", "steal_pct", "steady", "reasons"}
+    assert again["output"]["output_tokens"] == [6]
+    assert again["output"]["finish"] == ["length"]
+    assert again["output"]["texts"] == []
+
+
+def test_estimate_and_error_stand_beside_the_measurement(document):
+    assert [estimate["level"] for estimate in document["estimates"]] == ["datasheet"]
+    (error,) = document["errors"]["tpot"]
+    estimated = document["estimates"][0]["metrics"]["tpot"]["value"]
+    assert error["estimated"] == estimated
+    assert error["error_pct"] == pytest.approx(100 * (estimated / document["metrics"]["tpot"]["value"] - 1))
+
+
+def test_every_module_that_runs_has_its_times(document):
+    modules = document["modules"]
+    for stage in ("prefill", "decode"):
+        times = dict(
+            zip(column(modules, "path", stage=stage), column(modules, "exclusive_s", stage=stage), strict=True)
+        )
+        whole = dict(
+            zip(column(modules, "path", stage=stage), column(modules, "inclusive_s", stage=stage), strict=True)
+        )
+        assert times["model.layers.1.mlp.down_proj"] > 0
+        assert whole[""] >= whole["model"] >= whole["model.layers.1"] >= whole["model.layers.1.self_attn"]
+        known = [value for value in times.values() if value is not None]
+        assert sum(known) == pytest.approx(whole[""], rel=1e-6)
+    assert set(document["instrumentation"]) == {"prefill", "decode"}
+
+
+def test_measured_roofline_points_say_when_they_are_above_the_roof(document):
+    points = [point for point in document["roofline"]["points"] if point["origin"] == "measured"]
+    assert {"mlp.down_proj", "lm_head", "layers.self_attn (own work)"} <= {point["label"] for point in points}
+    assert not any(point["above_roof"] for point in points), "a tiny model cannot reach a TFLOP/s"
+    low = replace(tiny.HOST, peak_flops={"fp32": 1e3}, memory_bandwidth=1e3)
+    slow = measure(tiny.MODEL, low, replace(tiny.WORKLOAD, iterations=1))
+    assert all(point["above_roof"] for point in slow["roofline"]["points"] if point["origin"] == "measured")
+
+
+def test_memory_has_every_phase_and_grows_with_the_model():
+    big = ModelSpec(name="big", config=tiny.LLAMA | {"vocab_size": 32000, "hidden_size": 512})
+    document = measure(big, tiny.HOST, replace(tiny.WORKLOAD, iterations=1))
+    phases = {row["phase"]: row for row in document["memory"]["phases"]}
+    assert list(phases) == ["start", "load", "warmup", "prefill", "decode"]
+    assert phases["load"]["rss_delta_bytes"] >= 0.9 * document["model"]["weight_bytes"] > 60e6
+    assert document["metrics"]["peak_memory"]["value"] >= 0.9 * document["model"]["weight_bytes"]
+    assert document["metrics"]["peak_memory"]["absolute"] > document["metrics"]["peak_memory"]["value"]
+
+
+@pytest.mark.parametrize(("config", "kind"), [(tiny.T5, "encdec"), (tiny.MAMBA, "ssm")])
+def test_other_families_generate_too(config, kind):
+    model = ModelSpec(name=kind, config=config, kind=kind)
+    document = measure(model, tiny.HOST, replace(tiny.WORKLOAD, iterations=2, batch_size=2))
+    assert len(column(document["samples"], "wall_ns", phase="decode", warmup=False)) == 2 * 5
+    assert document["output"]["output_tokens"] == [6, 6]
+    assert document["metrics"]["tpot"]["value"] > 0
+
+
+def test_an_encoder_encodes():
+    model = ModelSpec(name="bert", config=tiny.BERT, kind="encoder")
+    document = measure(model, tiny.HOST, tiny.WORKLOAD)
+    assert {"encode_time", "encode_throughput", "peak_memory", "load_time"} <= set(document["metrics"])
+    assert "ttft" not in document["metrics"]
+    assert set(column(document["samples"], "phase")) == {"cold", "encode"}
+    assert any(warning["code"] == "encoder_output" for warning in document["warnings"])
+    assert document["errors"]["encode_time"]
+
+
+def test_random_weights_are_the_same_for_the_same_seed_and_in_the_asked_dtype():
+    one, two, other = (loading.load(tiny.MODEL, replace(tiny.WORKLOAD, seed=s, dtype="bf16"), CPU) for s in (1, 1, 2))
+    weights = [model.get_input_embeddings().weight for model in (one, two, other)]
+    assert weights[0].dtype == torch.bfloat16
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+# --- known times ---------------------------------------------------------------------------------------------------------
+
+
+class Sleepy(torch.nn.Module):
+    """A language model whose forward pass takes a known time: so many seconds for each call."""
+
+    def __init__(self, prefill_s: float, step_s: float, tokens: list[int]) -> None:
+        super().__init__()
+        self.times, self.tokens, self.calls = (prefill_s, step_s), tokens, 0
+        self.config = SimpleNamespace()
+
+    def forward(self, input_ids, past_key_values=None, use_cache=True, logits_to_keep=0):
+        begin = time.perf_counter()
+        seconds = self.times[0 if past_key_values is None else 1]
+        position = 0 if past_key_values is None else past_key_values
+        # Sleeping would end late by whatever the system's timer is late; the rest is spent on the clock itself.
+        time.sleep(max(0.0, seconds - 0.002))
+        while time.perf_counter() - begin < seconds:
+            pass
+        logits = torch.zeros(input_ids.shape[0], 1, 16)
+        logits[:, :, self.tokens[position % len(self.tokens)]] = 1
+        return SimpleNamespace(logits=logits, past_key_values=position + 1)
+
+
+def run_sleepy(
+    *, stop: frozenset[int] = frozenset(), tokens=(1, 2, 3), limit=5, iterations=5
+) -> tuple[Session, Inputs]:
+    model = Sleepy(0.03, 0.02, list(tokens))
+    inputs = Inputs(torch.zeros(2, 4, dtype=torch.long), None, None, stop, False)
+    runner = Runner(model, inputs, kind="decoder", logits="last", device=CPU)
+    session = Session(tiny.MODEL, tiny.HOST, Workload(batch_size=2, input_tokens=4, output_tokens=limit), None)
+    session.timed = [runner.generate(limit) for _ in range(iterations)]
+    session.cold = session.timed[0]
+    return session, inputs
+
+
+def test_times_of_a_model_of_known_speed_come_out_within_two_per_cent():
+    memory = SimpleNamespace(peak=lambda: (1, 1))
+    for attempt in range(3):  # other processes may delay a whole round
+        metrics = measured.metrics(run_sleepy()[0], memory)
+        close = all(
+            metrics[key]["value"] == pytest.approx(expected, rel=0.02)
+            for key, expected in {
+                "ttft": 0.03,
+                "tpot": 0.02,
+                "decode_time_per_step": 0.02,
+                "e2e_latency": 0.03 + 4 * 0.02,
+                "prefill_throughput": 2 * 4 / 0.03,
+                "decode_throughput": 2 / 0.02,
+                "output_throughput": 2 * 5 / 0.11,
+            }.items()
+        )
+        if close:
+            return
+    pytest.fail(f"not within 2 %: {[(key, metric['value']) for key, metric in metrics.items()]}")
+
+
+def test_generation_ends_at_the_stop_token_and_counts_what_was_produced():
+    session, inputs = run_sleepy(stop=frozenset({3}), limit=10, iterations=1)
+    (generation,) = session.timed
+    assert generation.ids.tolist() == [[1, 2, 3], [1, 2, 3]]
+    assert len(generation.stamps) == 4
+    produced = measured.output(session, inputs)
+    assert produced["output_tokens"] == [3, 3]
+    assert produced["finish"] == ["eos", "eos"]
+
+
+def test_one_output_token_has_no_time_per_token():
+    metrics = measured.metrics(run_sleepy(limit=1)[0], SimpleNamespace(peak=lambda: (1, 1)))
+    assert {"tpot", "itl", "decode_throughput"}.isdisjoint(metrics)
+    assert metrics["ttft"]["n"] == 5
+
+
+# --- hooks ---------------------------------------------------------------------------------------------------------------
+
+
+def test_exclusive_time_is_what_the_children_did_not_use():
+    class Slow(torch.nn.Module):
+        def __init__(self, seconds, child=None):
+            super().__init__()
+            self.seconds, self.child = seconds, child
+
+        def forward(self, x):
+            time.sleep(self.seconds)
+            return self.child(self.child(x)) if self.child else x
+
+    model = Slow(0.03, Slow(0.01))
+    with ModuleTimer(model, CPU) as timer:
+        model(1)
+        times = timer.collect()
+        assert timer.collect() == {}
+    assert times["child"].calls == 2
+    assert times["child"].inclusive_s == pytest.approx(0.02, rel=0.3)
+    assert times[""].inclusive_s == pytest.approx(0.05, rel=0.3)
+    assert times[""].exclusive_s == pytest.approx(times[""].inclusive_s - times["child"].inclusive_s)
+    assert not model._forward_hooks, "the hooks are gone afterwards"
+
+
+def test_the_middle_half_of_the_passes_counts():
+    passes = [{"": ModuleTime(1, seconds, seconds)} for seconds in (1.0, 2.0, 3.0, 100.0)]
+    assert central_mean(passes)[""].inclusive_s == 2.5
+    assert central_mean([]) == {}
+
+
+# --- refusals and failures -------------------------------------------------------------------------------------------------
+
+
+def refused(model=tiny.MODEL, hardware=tiny.HOST, **workload) -> SpecError | EngineError:
+    with pytest.raises((SpecError, EngineError)) as caught:
+        measure(model, hardware, replace(tiny.WORKLOAD, **workload))
+    return caught.value
+
+
+def test_what_cannot_be_measured_is_refused_at_its_field():
+    assert refused(input_tokens=120, output_tokens=20).field == "input_tokens"
+    assert refused(output_tokens=0).field == "output_tokens"
+    assert refused(prompt="Hello").field == "prompt"
+    assert refused(threads=0).field == "threads"
+    assert refused(model=replace(tiny.MODEL, kind="vision")).field == "model"
+    missing = refused(model=replace(tiny.MODEL, weights="local", weights_path="/nowhere/at/all"))
+    assert (missing.kind, missing.phase) == ("missing", "load")
+    assert "/nowhere" not in str(missing)
+
+
+def test_a_model_that_does_not_fit_is_refused_with_the_numbers_before_it_is_built(monkeypatch):
+    monkeypatch.setattr("profiling.host.available_memory", lambda: 5 * 10**9)
+    monkeypatch.setattr("profiling.measure.load", lambda *args: pytest.fail("it was loaded"))
+    large = {"hidden_size": 8192, "intermediate_size": 28672, "num_hidden_layers": 80, "num_attention_heads": 64}
+    error = refused(model=ModelSpec(name="Large", config=tiny.LLAMA | large | {"vocab_size": 128256}), dtype="bf16")
+    assert error.kind == "memory"
+    assert "5.00 GB are free" in str(error)
+    assert "Large needs at least 1" in str(error)
+
+
+def test_accelerator_hardware_needs_an_accelerator(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    error = refused(hardware=HardwareSpec(name="H100", kind="gpu"))
+    assert (error.kind, error.field) == ("missing", "hardware")
+
+
+def test_a_model_that_computes_nan_fails_with_its_phase(monkeypatch):
+    real = loading.load
+
+    def broken(*args):
+        model = real(*args)
+        with torch.no_grad():
+            model.get_input_embeddings().weight.fill_(float("nan"))
+        return model
+
+    monkeypatch.setattr("profiling.measure.load", broken)
+    error = refused()
+    assert (error.phase, error.kind) == ("prefill", "numeric")
+    assert "NaN" in str(error)
+
+
+def test_a_short_time_limit_gives_fewer_iterations_and_says_so():
+    document = measure(tiny.MODEL, tiny.HOST, replace(tiny.WORKLOAD, iterations=50, time_limit_s=0.001))
+    assert document["metrics"]["ttft"]["n"] == 1
+    assert any("1 of 50 iterations" in warning["message"] for warning in document["warnings"])
+
+
+def test_a_failing_estimate_costs_a_warning_not_the_measurement(monkeypatch):
+    def fails(*args, **options):
+        raise RuntimeError("unknown operator")
+
+    monkeypatch.setattr("profiling.estimate.estimate", fails)
+    document = measure(tiny.MODEL, tiny.HOST, replace(tiny.WORKLOAD, iterations=1))
+    assert document["metrics"]["tpot"]["value"] > 0
+    assert any(warning["code"] == "estimate_failed" for warning in document["warnings"])
+
+
+def test_through_the_engine_process():
+    stages = []
+    with EngineChild() as engine:
+        payload = tiny.request(iterations=2)
+        document = engine.request(
+            "measure", payload, on_progress=lambda stage, *rest: stages.append(stage), timeout_s=120
+        )
+        assert len(column(document["samples"], "wall_ns", phase="decode", warmup=False)) == 2 * 5
+        with pytest.raises(EngineError) as caught:
+            engine.request("measure", tiny.request(batch_size=0))
+    assert (caught.value.kind, caught.value.field) == ("spec", "batch_size")
+    assert stages.index("load") < stages.index("iterations") < stages.index("done")
