@@ -102,6 +102,11 @@ def _measure(session: Session, device: torch.device, threads: int) -> dict[str, 
     built, _ = check_fits(model, session.workload, device)
     if session.workload.prompt is None:
         check_context(model, built, session.workload)
+    offered = getattr(built.config, "_attn_implementation", None) or "eager"
+    if offered != session.workload.attn_implementation:
+        message = f"This model does not offer {session.workload.attn_implementation} attention; {offered} was used."
+        session.warn("attention", message)
+        session.workload = replace(session.workload, attn_implementation=offered)
 
     memory = MemoryRecord(device)
     report("load", 0.05, f"Loading {model.name} in {session.workload.dtype}")

@@ -224,10 +224,6 @@ def document(
     session: Session, *, built: Built, inputs: Inputs, memory: MemoryRecord, device: torch.device, threads: int
 ) -> dict[str, Any]:
     """The measured document, still without tables, roofline and estimates."""
-    attention = getattr(built.config, "_attn_implementation", None)
-    if attention and attention != session.workload.attn_implementation:
-        message = f"This model does not offer {session.workload.attn_implementation} attention; {attention} was used."
-        session.warn("attention", message)
     if session.model.weights == "random":
         session.warn("random_weights", "The weights are random: times and memory are real, the output means nothing.")
     produced = output(session, inputs)
