@@ -170,6 +170,10 @@ def run_pip(python: Path, arguments: list[str], *, log: Path, say: Callable[[str
         "PIP_PROGRESS_BAR": "off",
     }
     variables.setdefault("PIP_RETRIES", "3")
+    # The packages belong into the environment, whatever the user's pip usually does; and only those in it count.
+    variables["PIP_USER"] = "0"
+    for name in ("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PYTHONPATH", "PYTHONHOME"):
+        variables.pop(name, None)
     tail: deque[str] = deque(maxlen=400)
     progress, pending = Progress(say), b""
     with open(log, "ab", buffering=0) as file:

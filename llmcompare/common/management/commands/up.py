@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import os
 import socket
@@ -67,6 +68,8 @@ class Command(BaseCommand):
             environment = os.environ | {
                 "LLMCOMPARE_URL": os.environ.get("LLMCOMPARE_URL") or url or settings.PUBLIC_URL
             }
+            if os.geteuid() == 0:
+                self._say("Note: this runs as root. Outside a container use an ordinary account.")
             services = []
             if server:
                 services.append(_web_service(server, options["workers"]))
@@ -86,8 +89,10 @@ class Command(BaseCommand):
             return code
 
     def _say(self, text: str) -> None:
-        self.stdout.write(text)
-        self.stdout.flush()
+        # A terminal that was closed must not keep the services from being stopped in good order.
+        with contextlib.suppress(OSError):
+            self.stdout.write(text)
+            self.stdout.flush()
 
     def _listen(self, host: str, port: int, options) -> socket.socket:
         try:
@@ -159,6 +164,16 @@ class Command(BaseCommand):
         if options["no_worker"]:
             text += "No worker was started: runs wait until one is.\n"
         self._say(text + "Ctrl-C stops it.")
+
+
+def _environment(url: str) -> dict[str, str]:
+    """The children's variables: links that the portal makes begin with the address it really has."""
+    variables = os.environ | {"LLMCOMPARE_URL": os.environ.get("LLMCOMPARE_URL") or url or settings.PUBLIC_URL}
+    if os.geteuid() == 0:
+        # Celery's page-long warning about this account; ours is one line (containers have no other account, as a rule).
+        kept = variables.get("PYTHONWARNINGS")
+        variables["PYTHONWARNINGS"] = ",".join(filter(None, [kept, "ignore:You're running the worker with superuser"]))
+    return variables
 
 
 def _web_service(server: socket.socket, workers: int) -> Service:
