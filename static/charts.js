@@ -14,7 +14,7 @@
 
   function painted(figure) {
     var copy = JSON.parse(JSON.stringify(figure));
-    var text = css("--bs-body-color"), muted = css("--bs-secondary-color") || text, line = css("--bs-border-color"), back = css("--bs-body-bg");
+    var text = css("--bs-body-color"), muted = css("--bs-secondary-color") || text, line = css("--bs-border-color"), back = css("--card") || css("--bs-body-bg");
     copy.data.forEach(function (trace) {
       var colour = trace.meta && trace.meta.tone ? tone(trace.meta.tone) : tone("other");
       trace.marker = trace.marker || {};

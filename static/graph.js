@@ -49,10 +49,10 @@
   }
 
   function style() {
-    var low = css("--heat-low"), high = css("--heat-high"), text = css("--graph-text"), edge = css("--graph-edge"), back = css("--bs-body-bg");
+    var low = css("--heat-low"), high = css("--heat-high"), text = css("--graph-text"), edge = css("--graph-edge"), back = css("--card") || css("--bs-body-bg");
     var rules = [
       { selector: "node", style: { label: "data(text)", "text-wrap": "wrap", "font-size": 12, color: text, "text-valign": "center", "text-halign": "center", "line-height": 1.25, shape: "data(shape)", width: "data(w)", height: "data(h)", "border-width": 1.5, "border-color": edge, "background-color": function (n) { return mix(low, high, n.data("heat")); } } },
-      { selector: "node.open", style: { shape: "round-rectangle", "background-color": css("--graph-group"), "background-opacity": 0.7, "border-width": 1, "border-color": css("--bs-border-color"), "text-valign": "top", "text-halign": "center", "text-margin-y": -4, "font-weight": 600, padding: 14 } },
+      { selector: "node.open", style: { shape: "round-rectangle", "background-color": css("--graph-group"), "background-opacity": 0.7, "border-width": 1, "border-color": css("--bs-border-color"), "text-valign": "top", "text-halign": "center", "text-margin-y": -4, "font-weight": 600, padding: 14, "text-background-color": back, "text-background-opacity": 0.85, "text-background-padding": 2, "text-background-shape": "round-rectangle" } },
       { selector: "node.kind-input, node.kind-output", style: { "background-color": back, "border-style": "solid" } },
       { selector: "node.kind-cache", style: { "background-color": back, "border-color": css("--tone-network"), "border-style": "dashed" } },
       { selector: "edge", style: { width: "data(w)", "line-color": edge, "target-arrow-color": edge, "target-arrow-shape": "triangle", "arrow-scale": 0.8, "curve-style": "bezier", opacity: 0.85 } },
@@ -75,11 +75,14 @@
 
   /* The whole graph if its text stays readable that way; else its top at a readable size, and one scrolls by dragging. */
   function settle(cy) {
+    var box = cy.elements().boundingBox(), holder = cy.container();
+    var scale = Math.min(1, (holder.clientWidth - 36) / box.w);
+    if (window.innerWidth >= 576) { holder.style.height = Math.round(Math.min(Math.max(box.h * Math.max(scale, 0.6) + 40, 320), 1000)) + "px"; }
+    cy.resize();
     cy.fit(undefined, 18);
     if (cy.zoom() > 1.1) { cy.zoom(1.1); cy.center(); }
     if (cy.zoom() < 0.62) {
       cy.zoom(0.7);
-      var box = cy.elements().boundingBox();
       cy.pan({ x: cy.width() / 2 - 0.7 * (box.x1 + box.w / 2), y: 18 - 0.7 * box.y1 });
     }
   }
@@ -127,7 +130,7 @@
     if (!source || !window.cytoscape || holder.dataset.drawn) { return; }
     holder.dataset.drawn = "yes";
     var graph = JSON.parse(source.textContent), wrap = holder.closest(".graph-wrap");
-    var cy = window.cytoscape({ container: holder, elements: elements(graph), style: style(), layout: layout(), minZoom: 0.1, maxZoom: 2.5, wheelSensitivity: 0.25, userZoomingEnabled: false, boxSelectionEnabled: false });
+    var cy = window.cytoscape({ container: holder, elements: elements(graph), style: style(), layout: layout(), minZoom: 0.1, maxZoom: 2.5, userZoomingEnabled: false, boxSelectionEnabled: false });
     holder.cy = cy;
     settle(cy);
     drawn.push({ cy: cy, holder: holder });

@@ -47,8 +47,16 @@ def _axis(title: str, **more: Any) -> dict[str, Any]:
     return {"title": {"text": title}, "automargin": True, **more}
 
 
-def _log_axis(title: str, low: float, high: float) -> dict[str, Any]:
-    return _axis(title, type="log", range=[math.log10(low), math.log10(high)], exponentformat="SI", dtick=1)
+def _log_axis(title: str, low: float, high: float, unit: str) -> dict[str, Any]:
+    """Powers of ten, written by us: plotly would write 10¹⁵ with an inline style, which the content security policy refuses."""
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    return _axis(
+        title,
+        type="log",
+        range=[math.log10(low), math.log10(high)],
+        tickvals=[10.0**n for n in decades],
+        ticktext=[show(10.0**n, unit) if unit else f"{10.0**n:,g}" for n in decades],
+    )
 
 
 # --- roofline
@@ -58,6 +66,13 @@ def roofs_of(document: Document) -> list[dict[str, Any]]:
     """Roofs with both figures known; a roof with an unknown peak or bandwidth cannot be drawn."""
     roofs = (document.get("roofline") or {}).get("roofs") or []
     return [r for r in roofs if (number(r.get("peak_flops")) or 0) > 0 and (number(r.get("bandwidth")) or 0) > 0]
+
+
+def roof_name(roof: Mapping[str, Any]) -> str:
+    """The name of the roof with its data type and level, where the name does not say them."""
+    name = str(roof.get("name") or "")
+    more = [str(roof[key]) for key in ("dtype", "level") if roof.get(key) and str(roof[key]) not in name]
+    return ", ".join([name, *more] if name else more)
 
 
 def points_of(document: Document) -> list[dict[str, Any]]:
@@ -73,7 +88,7 @@ def _roof_trace(roof: Mapping[str, Any], low: float, high: float, *, prefix: str
     ridge = peak / bandwidth
     xs = sorted({low, min(max(ridge, low), high), high})
     measured = roof.get("level") == "measured"
-    name = plain(f"{prefix}{roof.get('name') or roof.get('dtype')}")
+    name = plain(f"{prefix}{roof_name(roof)}")
     return go.Scatter(
         x=xs,
         y=[min(peak, bandwidth * x) for x in xs],
@@ -92,7 +107,7 @@ def _roof_trace(roof: Mapping[str, Any], low: float, high: float, *, prefix: str
 
 
 def _point_trace(
-    points: Sequence[Mapping[str, Any]], *, name: str, symbol: str, tone: str, group: str, label: int
+    points: Sequence[Mapping[str, Any]], *, name: str, symbol: str, tone: str, group: str, label: int, middle: float
 ) -> Any:
     import plotly.graph_objects as go
 
@@ -100,7 +115,11 @@ def _point_trace(
     return go.Scatter(
         x=[p["intensity"] for p in points],
         y=[p["flops_per_s"] for p in points],
-        mode="markers",
+        mode="markers+text" if label == 0 and group != "Runs" else "markers",
+        text=_point_names(points) if group != "Runs" else None,
+        # Names lean to the inside: at the right edge there is no room for them.
+        textposition=["bottom left" if math.log10(p["intensity"]) > middle else "bottom right" for p in points],
+        cliponaxis=False,
         name=plain(name),
         legendgroup=plain(group),
         legendgrouptitle={"text": plain(group)},
@@ -117,9 +136,27 @@ def _point_trace(
     )
 
 
+def _point_names(points: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Names beside the points that take at least a tenth of their stage; of several at the same place the largest is named."""
+    names, taken = [""] * len(points), set()
+    for index in sorted(range(len(points)), key=lambda i: -(number(points[i].get("share")) or 0)):
+        point = points[index]
+        place = _place(point)
+        if (number(point.get("share")) or 0) >= 0.1 and place not in taken:
+            names[index] = plain(point.get("label"), 24)
+            same = sum(1 for other in points if _place(other) == place)
+            names[index] += f" and {same - 1} more" if same > 1 else ""
+            taken.add(place)
+    return names
+
+
+def _place(point: Mapping[str, Any]) -> tuple[float, float]:
+    return round(math.log10(point["intensity"]), 1), round(math.log10(point["flops_per_s"]), 1)
+
+
 def _point_card(point: Mapping[str, Any]) -> str:
     lines = [
-        f"<b>{plain(point.get('label'))}</b> · {plain(point.get('stage'))}",
+        f"{plain(point.get('label'))} · {plain(point.get('stage'))}",
         f"{show(point.get('flops'), 'FLOP')}, {show(point.get('bytes'), 'B')}, {show(point.get('time_s'), 's')}",
         f"intensity {show(point.get('intensity'), 'FLOP/B')}",
         f"reaches {show(point.get('flops_per_s'), 'FLOP/s')}",
@@ -157,6 +194,7 @@ def roofline_figure(
         chosen.append((document, roofs, points))
 
     low, high, bottom, top = _roofline_window(chosen)
+    middle = math.log10(low) + 0.55 * (math.log10(high) - math.log10(low))
     traces: list[Any] = []
     seen: set[tuple] = set()
     for index, (document, roofs, _points) in enumerate(chosen):
@@ -176,7 +214,13 @@ def roofline_figure(
             if points:
                 traces.append(
                     _point_trace(
-                        points, name=labels[index], symbol=symbol, tone=f"series-{index}", group="Runs", label=index
+                        points,
+                        name=labels[index],
+                        symbol=symbol,
+                        tone=f"series-{index}",
+                        group="Runs",
+                        label=index,
+                        middle=middle,
                     )
                 )
             continue
@@ -191,12 +235,13 @@ def roofline_figure(
                         tone=bound,
                         group=STAGE_TITLES.get(stage, stage).capitalize(),
                         label=0,
+                        middle=middle,
                     )
                 )
     return _figure(
         traces,
-        xaxis=_log_axis("Arithmetic intensity (FLOP per byte)", low, high),
-        yaxis=_log_axis("Performance (FLOP/s)", bottom, top),
+        xaxis=_log_axis("Arithmetic intensity (FLOP per byte)", low, high, ""),
+        yaxis=_log_axis("Performance", bottom, top, "FLOP/s"),
         hovermode="closest",
         height=520,
         margin={"l": 64, "r": 12, "t": 16, "b": 56},

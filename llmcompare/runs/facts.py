@@ -34,7 +34,7 @@ _TITLES = {
     "time_limit_s": "Time limit",
     "memory_bytes": "Memory",
     "cache_bytes": "On-chip cache",
-    "weight_bytes": "Weights",
+    "weight_bytes": "Size of weights",
     "load_avg": "Load average (1, 5, 15 min)",
     "wall_over_cpu": "Wall time over CPU time",
     "steal_pct": "Stolen CPU time (%)",

@@ -94,6 +94,10 @@ def _sum_up(node: Node, nodes: dict[str, Node]) -> None:
         if node.children:
             known = [value for child in node.children if (value := nodes[child].sums[key]) is not None]
             node.sums[key] = sum(known) if known else None
+            stated = number(node.raw.get(key))
+            # Tied weights are in two leaves but once in their parent: what the module says of itself is right.
+            if key in ("parameters", "weight_bytes") and stated:
+                node.sums[key] = stated * node.times
         else:
             own = number(node.raw.get(key))
             node.sums[key] = None if own is None else own * node.times

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from llmcompare.runs import graphview, layertable
@@ -34,7 +34,7 @@ def network(document: Document, options: Options) -> dict[str, Any] | None:
     visible, cut = layertable.visible_rows(rows, open_ids=set(opened), sort=options.sort, find=options.find)
     measured = any(row.sums.get("inclusive_s") is not None for row in rows.values())
     return {
-        "graph": graph_json(view, current) if graph else None,
+        "graph": graph_json(view, current, rows) if graph else None,
         "graph_nodes": len(view.nodes),
         "dropped_edges": view.dropped_edges,
         "rows": [_table_row(row, set(opened), current) for row in visible],
@@ -57,28 +57,47 @@ def _table_open(view: graphview.View, rows: Mapping[str, layertable.ModuleRow], 
     if options.open_ids is not None:
         return [i for i in options.open_ids if i in rows or i in view.open_ids]
     if view.open_ids:
-        return view.open_ids
+        return _with_ancestors(view.open_ids, rows)
     return [path for path, row in rows.items() if row.children and path.count(".") < 2]
+
+
+def _with_ancestors(open_ids: Iterable[str], rows: Mapping[str, layertable.ModuleRow]) -> list[str]:
+    """The graph leaves out lists of modules and the root; in the table they have to be open as well."""
+    opened: dict[str, None] = {}
+    for path in open_ids:
+        chain = []
+        current = rows.get(path)
+        while current is not None:
+            chain.append(current.path)
+            current = rows.get(current.parent) if current.parent is not None else None
+        opened.update(dict.fromkeys([*reversed(chain), path]))
+    return list(opened)
 
 
 def _everything(rows: Mapping[str, layertable.ModuleRow], view: graphview.View) -> tuple[str, ...]:
     return tuple(path for path, row in rows.items() if row.children) or tuple(view.open_ids)
 
 
-def graph_json(view: graphview.View, options: Options) -> dict[str, Any]:
+def graph_json(view: graphview.View, options: Options, rows: Mapping[str, layertable.ModuleRow]) -> dict[str, Any]:
     """What the browser draws: every text is final, it only places and paints. Names carry no markup."""
-    key, title, unit = graphview.MEASURES[options.by]
+    _, title, _ = graphview.MEASURES[options.by]
     return {
         "measure": title,
-        "nodes": [_graph_node(node, options, key, unit) for node in view.nodes],
+        "nodes": [_graph_node(node, options, rows) for node in view.nodes],
         "edges": [_graph_edge(edge) for edge in view.edges],
     }
 
 
-def _graph_node(node: Mapping[str, Any], options: Options, key: str, unit: str) -> dict[str, Any]:
+def _graph_node(node: Mapping[str, Any], options: Options, rows: Mapping[str, layertable.ModuleRow]) -> dict[str, Any]:
+    key, _, unit = graphview.MEASURES[options.by]
     raw, share = node["raw"], node["shares"][options.by]
+    opened = graphview.toggled(options.open_ids or (), node["id"])
+    if not node["open"]:
+        opened = _with_ancestors(opened, rows)
     kind = str(raw.get("kind") or "module")
-    label = plain(raw.get("label") or raw.get("class") or node["id"], 28)
+    name = str(raw.get("label") or raw.get("class") or node["id"])
+    # "0" says nothing: a numbered block is called by its class.
+    label = plain(raw["class"] if name.isdigit() and raw.get("class") else name, 28)
     if node["folded"] > 1:
         label += f"  × {node['folded']}"
     value = node["sums"][key]
@@ -93,9 +112,7 @@ def _graph_node(node: Mapping[str, Any], options: Options, key: str, unit: str) 
         "share": share,
         "open": node["open"],
         "expandable": node["expandable"],
-        "toggle": options.link(open_ids=tuple(graphview.toggled(options.open_ids or (), node["id"])))
-        if node["expandable"]
-        else "",
+        "toggle": options.link(open_ids=tuple(opened)) if node["expandable"] else "",
         "row": node["id"].partition("#")[0],
         "details": _details(node, raw),
     }

@@ -13,8 +13,8 @@ from django.views.decorators.http import require_POST, require_safe
 
 from llmcompare.runs.models import Run
 from llmcompare.runs.presentation import run_context
-from llmcompare.runs.queues import waiting_note
 from llmcompare.runs.querysets import RunQuerySet
+from llmcompare.runs.queues import waiting_note
 from llmcompare.runs.services import cancel_run, delete_run, restore_run
 
 #: Lines of the log that the status shows; the whole log is on the page of a finished run.
