@@ -7,6 +7,7 @@ from django.utils import timezone
 
 from llmcompare.api.views import inference
 from llmcompare.runs.models import Run, RunDocument, RunMetric
+from tests.factories import make_model
 
 ASK = {"model": "tiny", "prompt": "What is the capital of France?", "max_output_tokens": 8, "wait": 0}
 
@@ -14,6 +15,11 @@ ASK = {"model": "tiny", "prompt": "What is the capital of France?", "max_output_
 @pytest.fixture(autouse=True)
 def _no_engine(monkeypatch):
     monkeypatch.setattr("llmcompare.runs.preview.check_memory", lambda inputs: None)
+
+
+@pytest.fixture
+def model(db):
+    return make_model(slug="tiny", name="Tiny", weights="local", weights_path="/data/weights/tiny")
 
 
 @pytest.fixture
@@ -102,7 +108,11 @@ def test_bad_input_is_named_by_the_operations_own_fields(owner_api, change, fiel
 
 @pytest.mark.usefixtures("host")
 def test_an_encoder_generates_nothing(owner_api):
-    from tests.factories import make_model
-
     make_model(slug="tiny", kind="encoder")
     assert "encoder" in owner_api.send("inference/", ASK).json()["errors"]["model"]
+
+
+@pytest.mark.usefixtures("host")
+def test_a_model_without_real_weights_reads_no_prompt(owner_api):
+    make_model(slug="tiny")
+    assert "real weights" in owner_api.send("inference/", ASK).json()["errors"]["prompt"]
