@@ -185,7 +185,7 @@ def run_sleepy(
 
 def test_times_of_a_model_of_known_speed_come_out_within_two_per_cent():
     memory = SimpleNamespace(peak=lambda: (1, 1))
-    for attempt in range(3):  # other processes may delay a whole round
+    for _ in range(3):  # other processes may delay a whole round
         metrics = measured.metrics(run_sleepy()[0], memory)
         close = all(
             metrics[key]["value"] == pytest.approx(expected, rel=0.02)
