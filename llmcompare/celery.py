@@ -8,6 +8,8 @@ from celery import Celery
 from celery.signals import setup_logging
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "llmcompare.settings")
+# A worker serves no pages: Django's checks would import all of them before it takes its first run.
+os.environ.setdefault("CELERY_SKIP_CHECKS", "1")
 
 from django.conf import settings
 
@@ -18,6 +20,9 @@ app.conf.update(
     # The host plays no part in a folder, but kombu warns at every connection when there is none.
     broker_url="filesystem://localhost" if EMBEDDED else settings.BROKER_URL,
     broker_connection_retry_on_startup=True,
+    broker_connection_max_retries=None,
+    # A run goes on without the broker: its row and its lease are in the database.
+    worker_cancel_long_running_tasks_on_connection_loss=False,
     task_ignore_result=True,
     task_acks_late=True,
     task_reject_on_worker_lost=False,
@@ -38,9 +43,16 @@ if EMBEDDED:
         "store_processed": True,
         "processed_folder": str(settings.BROKER_DIR / "taken"),
         "control_folder": str(settings.BROKER_DIR / "control"),
+        "polling_interval": 0.3,
     }
 else:
-    app.conf.broker_transport_options = {"visibility_timeout": 43_200, "socket_timeout": 5, "socket_connect_timeout": 3}
+    # A request must not wait for a broker that is down (the sweep rings again). Workers reconnect by a rule of their own.
+    app.conf.broker_transport_options = {
+        "visibility_timeout": 43_200,
+        "socket_timeout": 5,
+        "socket_connect_timeout": 2,
+        "max_retries": 0,
+    }
 app.autodiscover_tasks(["llmcompare.runs"])
 
 

@@ -38,7 +38,9 @@ def setup(hosts: list[str]) -> None:
         set_ceilings_state(host=register_host(detected=detect(), queue=f"hw.{slug}"), state="done")
 
 
-def launch(kind: str, workload: dict[str, Any], host: str | None = None, count: int = 1) -> dict[str, Any]:
+def launch(
+    kind: str, workload: dict[str, Any], host: str | None = None, count: int = 1, model: str = "tiny"
+) -> dict[str, Any]:
     """Ids of new runs, and the seconds that the slowest launch took."""
     where = {"host": Host.objects.get(slug=host)} if host else {"hardware": Hardware.objects.get(slug="device")}
     ids, slowest = [], 0.0
@@ -47,7 +49,7 @@ def launch(kind: str, workload: dict[str, Any], host: str | None = None, count: 
         run = services.launch_run(
             owner=User.objects.get(username="chaos"),
             kind=kind,
-            model=LanguageModel.objects.get(slug="tiny"),
+            model=LanguageModel.objects.get(slug=model),
             workload=workload,
             **where,
         )
@@ -91,7 +93,24 @@ def cancel(run_id: int) -> None:
     services.cancel_run(run=Run.objects.get(pk=run_id))
 
 
-CALLS = {call.__name__: call for call in (setup, launch, rows, kept, cancel)}
+def prepared(host: str, model: str) -> dict[str, Any]:
+    """How far the worker's preparation of its machine is; empty before the machine is known."""
+    row = Host.objects.filter(slug=host).first()
+    if row is None:
+        return {}
+    return {
+        "ceilings": row.ceilings_state,
+        "rates": {f"{c.op_class} {c.dtype}".strip(): c.value for c in row.ceilings.all()},
+        "hardware": str(row.hardware),
+        "weights": LanguageModel.objects.get(slug=model).weights,
+    }
+
+
+def document(run_id: int) -> dict[str, Any]:
+    return RunDocument.objects.get(run=run_id).data
+
+
+CALLS = {call.__name__: call for call in (setup, launch, rows, kept, cancel, prepared, document)}
 
 
 def main() -> None:

@@ -94,7 +94,15 @@ def gone(processes: list[psutil.Process]) -> bool:
 class Portal:
     """A data folder, a database and a broker of its own. A context manager: at the end no process is left."""
 
-    def __init__(self, folder: Path, *, database_url: str = "", broker_url: str = "") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        database_url: str = "",
+        broker_url: str = "",
+        hosts: tuple[str, ...] = ("chaos", "second"),
+    ) -> None:
+        """``hosts`` count as prepared: their workers measure no ceilings, so that nothing else runs beside a test."""
         self.folder = folder
         self.workers: list[Worker] = []
         self.environment = {
@@ -108,8 +116,7 @@ class Portal:
             "BROKER_URL": broker_url,
             "OMP_NUM_THREADS": "1",
         }
-        migrate = [sys.executable, "manage.py", "migrate", "--skip-checks", "-v", "0"]
-        subprocess.run(migrate, cwd=ROOT, env=self.environment, check=True)
+        self.manage("migrate", "-v", "0")
         self._control = subprocess.Popen(
             [sys.executable, "-m", "tests.chaos.control"],
             cwd=ROOT,
@@ -118,7 +125,7 @@ class Portal:
             stdout=subprocess.PIPE,
             text=True,
         )
-        self.call("setup", hosts=["chaos", "second"])
+        self.call("setup", hosts=hosts)
 
     def __enter__(self) -> Portal:
         return self
@@ -127,6 +134,10 @@ class Portal:
         self.stop_workers()
         self._control.stdin.close()
         self._control.wait(20)
+
+    def manage(self, *arguments: str) -> None:
+        command = [sys.executable, "manage.py", *arguments, "--skip-checks"]
+        subprocess.run(command, cwd=ROOT, env=self.environment, check=True, stdout=subprocess.DEVNULL)
 
     def call(self, name: str, **arguments: Any) -> Any:
         self._control.stdin.write(json.dumps({"call": name} | arguments) + "\n")
@@ -142,7 +153,12 @@ class Portal:
         """A worker that has registered its machine."""
         worker = Worker(self, host)
         self.workers.append(worker)
-        await_that(lambda: "This machine is" in worker.log, f"the worker is up: {worker.log_path}")
+
+        def up() -> bool:
+            assert worker.process.poll() is None, worker.log
+            return "This machine is" in worker.log
+
+        await_that(up, f"the worker is up: {worker.log_path}")
         return worker
 
     def stop_workers(self) -> None:
