@@ -30,14 +30,14 @@ def signed_in(status=200, **more) -> list[Case]:
     return [Case((LOGIN, *(status,) * 4), **more)]
 
 
-def read_run(key: str = "public_id") -> list[Case]:
+def read_run(ok: int = 200) -> list[Case]:
     """A page of a run: private ones are the owner's alone, staff included; those of a team are its members'."""
     return [
-        Case((LOGIN, 404, 404, 404, 200), {key: "{private}"}),
-        Case((LOGIN, 404, 200, 404, 200), {key: "{team}"}),
-        Case((LOGIN, 200, 200, 200, 200), {key: "{public}"}),
-        Case((LOGIN, 404, 404, 404, 404), {key: "{binned}"}),
-        Case((LOGIN, 404, 404, 404, 404), {key: "AAAAAAAAAAAAAAAA"}),
+        Case((LOGIN, 404, 404, 404, ok), {"public_id": "{private}"}),
+        Case((LOGIN, 404, ok, 404, ok), {"public_id": "{team}"}),
+        Case((LOGIN, ok, ok, ok, ok), {"public_id": "{public}"}),
+        Case((LOGIN, 404, 404, 404, 404), {"public_id": "{binned}"}),
+        Case((LOGIN, 404, 404, 404, 404), {"public_id": "AAAAAAAAAAAAAAAA"}),
     ]
 
 
@@ -102,19 +102,22 @@ PAGES: dict[str, list[Case]] = {
     "hardware:detail-json": signed_in(args={"slug": "{hardware}"}) + own_thing("slug", "own_hardware"),
     "hardware:delete": own_thing("slug", "own_hardware") + signed_in(404, args={"slug": "{hardware}"}),
     "runs:list": signed_in(),
-    "runs:list_csv": signed_in(),
-    "runs:list_json": signed_in(),
+    "runs:csv": signed_in(),
+    "runs:json": signed_in(),
     "runs:new": signed_in(),
     "runs:detail": read_run(),
-    "runs:csv": read_run(),
-    "runs:json": read_run(),
+    "runs:run-csv": read_run(),
+    "runs:run-json": read_run(),
+    "runs:row": read_run(),
+    "runs:rerun": read_run(ok=302),
+    "runs:preview": signed_in((200, 422), method="post"),
     "runs:status": read_run(),
     "runs:cancel": change_run(run="waiting"),
     "runs:delete": change_run((200, 302)),
     "runs:restore": own_thing("public_id", "binned", 302, method="post"),
     "runs:compare": signed_in(),
-    "runs:compare_csv": signed_in(query=COMPARE_PRIVATE),
-    "runs:compare_json": signed_in(query=COMPARE_PRIVATE),
+    "runs:compare-csv": signed_in(query=COMPARE_PRIVATE),
+    "runs:compare-json": signed_in(query=COMPARE_PRIVATE),
     "sharing:run": [
         *read_run()[:2],
         Case((LOGIN, 404, 404, 404, 201), {"public_id": "{private}"}, method="post"),
