@@ -5,10 +5,12 @@ from __future__ import annotations
 from django.contrib import admin
 from django.urls import include, path
 
+from llmcompare.common.views import robots
 from llmcompare.runs.views import dashboard
 
 urlpatterns = [
     path("", dashboard, name="dashboard"),
+    path("robots.txt", robots),
     path("accounts/", include("llmcompare.accounts.urls")),
     path("models/", include("llmcompare.catalog.urls")),
     path("hardware/", include("hardware.urls")),

@@ -1,4 +1,4 @@
-"""How lists of runs are searched, narrowed and sorted: by the page, its exports and the API alike."""
+"""How lists of runs are searched, narrowed and sorted: by the history page, its exports and the API alike."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ import django_filters
 from django.db.models import F, Q
 
 from llmcompare.runs.models import Run
+from llmcompare.runs.querysets import RunQuerySet
 from profiling.spec import WORKLOAD_DTYPES
 
-#: Sort name → column. A leading "-" in the parameter turns the order round; unknown values come last either way.
+#: Name in the address → column. A leading dash reverses; unknown figures come last either way.
 SORTS = {
     "created": "created",
-    "model": "model_name",
-    "hardware": "hardware_name",
     "state": "state",
     "kind": "kind",
+    "model": "model_name",
+    "hardware": "hardware_name",
     "batch": "batch_size",
     "input": "input_tokens",
     "output": "output_tokens",
@@ -24,46 +25,51 @@ SORTS = {
     "e2e": "e2e_s",
     "throughput": "output_tokens_per_s",
     "memory": "memory_bytes",
+    "bound": "bound",
 }
 DEFAULT_SORT = "-created"
+WHOSE = [("mine", "Mine"), ("team", "My teams'"), ("public", "Everyone's")]
 
-SCOPES = (("mine", "my runs"), ("team", "my teams"), ("public", "public"))
 
-
-def order_runs(queryset, sort: str):
-    """Sorted by one of :data:`SORTS`; the primary key breaks ties, so that pages never overlap."""
-    down = sort.startswith("-")
-    column = F(SORTS[sort.lstrip("-")])
-    return queryset.order_by(column.desc(nulls_last=True) if down else column.asc(nulls_last=True), "-pk")
+def sorted_runs(runs: RunQuerySet, sort: str) -> RunQuerySet:
+    """In the order of ``sort`` (a key of :data:`SORTS`, with a dash for descending), ties broken by age and number."""
+    column = F(SORTS[sort.removeprefix("-")])
+    order = column.desc(nulls_last=True) if sort.startswith("-") else column.asc(nulls_last=True)
+    return runs.order_by(order, "-created", "-pk")
 
 
 class RunFilter(django_filters.FilterSet):
-    """``q`` (every word in title, model or hardware), ``state``, ``kind``, ``dtype``, ``model`` and ``hardware`` (slugs), ``scope``,
-    ``since`` and ``until`` (days, UTC), ``sort``."""
+    """``q`` (every word in title, model, hardware or id), ``state`` (or ``active``), ``kind``, ``model`` and ``hardware`` (slugs),
+    ``dtype``, ``whose`` (mine, team, public), ``after`` and ``before`` (days, UTC, both included), ``sort``."""
 
     q = django_filters.CharFilter(method="search", label="Search")
-    state = django_filters.ChoiceFilter(choices=Run.State.choices, label="State", empty_label="any state")
-    kind = django_filters.ChoiceFilter(choices=Run.Kind.choices, label="Kind", empty_label="any kind")
-    dtype = django_filters.ChoiceFilter(
-        choices=[(name, name) for name in WORKLOAD_DTYPES], label="Data type", empty_label="any data type"
+    state = django_filters.ChoiceFilter(
+        choices=[*Run.State.choices, ("active", "Waiting or running")],
+        method="in_state",
+        label="State",
+        empty_label="any",
     )
+    kind = django_filters.ChoiceFilter(choices=Run.Kind.choices, label="Kind", empty_label="any")
     model = django_filters.CharFilter(field_name="model__slug", label="Model")
     hardware = django_filters.CharFilter(field_name="hardware__slug", label="Hardware")
-    scope = django_filters.ChoiceFilter(choices=SCOPES, method="in_scope", label="Whose", empty_label="all I can see")
-    since = django_filters.DateFilter(field_name="created", lookup_expr="date__gte", label="From")
-    until = django_filters.DateFilter(field_name="created", lookup_expr="date__lte", label="To")
+    dtype = django_filters.ChoiceFilter(
+        choices=[(name, name) for name in WORKLOAD_DTYPES], label="Data type", empty_label="any"
+    )
+    whose = django_filters.ChoiceFilter(choices=WHOSE, method="of_whom", label="Whose", empty_label="any")
+    after = django_filters.DateFilter(field_name="created", lookup_expr="date__gte", label="From")
+    before = django_filters.DateFilter(field_name="created", lookup_expr="date__lte", label="To")
     sort = django_filters.ChoiceFilter(
         choices=[(sign + name, sign + name) for name in SORTS for sign in ("", "-")],
-        method="order",
+        method="in_order",
         label="Sort",
-        empty_label=None,
+        empty_label="newest first",
     )
 
     class Meta:
         model = Run
-        fields = ["q", "state", "kind", "dtype", "model", "hardware", "scope", "since", "until", "sort"]
+        fields = ["q", "state", "kind", "model", "hardware", "dtype", "whose", "after", "before", "sort"]
 
-    def search(self, queryset, name, value):
+    def search(self, queryset: RunQuerySet, name: str, value: str) -> RunQuerySet:
         for word in value.split()[:10]:
             queryset = queryset.filter(
                 Q(title__icontains=word)
@@ -73,13 +79,22 @@ class RunFilter(django_filters.FilterSet):
             )
         return queryset
 
-    def in_scope(self, queryset, name, value):
+    def in_state(self, queryset: RunQuerySet, name: str, value: str) -> RunQuerySet:
+        return queryset.active() if value == "active" else queryset.filter(state=value)
+
+    def of_whom(self, queryset: RunQuerySet, name: str, value: str) -> RunQuerySet:
         user = self.request.user
         if value == "mine":
             return queryset.filter(owner=user)
         if value == "team":
-            return queryset.filter(visibility=Run.Visibility.TEAM)
+            return queryset.filter(visibility=Run.Visibility.TEAM, team__in=user.teams.values("pk"))
         return queryset.filter(visibility=Run.Visibility.PUBLIC)
 
-    def order(self, queryset, name, value):
-        return order_runs(queryset, value)
+    def in_order(self, queryset: RunQuerySet, name: str, value: str) -> RunQuerySet:
+        return sorted_runs(queryset, value)
+
+    @property
+    def sort_in_use(self) -> str:
+        """The valid order that is in the address, else the default."""
+        self.errors  # noqa: B018  (validates)
+        return self.form.cleaned_data.get("sort") or DEFAULT_SORT

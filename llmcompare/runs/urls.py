@@ -1,24 +1,28 @@
-"""Addresses of runs: list, launch, one run, comparison. With .csv or .json the same address is the export."""
+"""Addresses of runs and comparisons. An export is the address of its page with .csv or .json."""
 
 from __future__ import annotations
 
 from django.urls import path
 
-from llmcompare.runs import views_compare, views_list, views_run
+from llmcompare.runs import views, views_compare, views_new, views_run
 
 app_name = "runs"
-urlpatterns: list = [
-    path("runs/", views_list.run_list, name="list"),
-    path("runs.csv", views_list.runs_csv, name="list_csv"),
-    path("runs.json", views_list.runs_json, name="list_json"),
-    path("runs/<str:public_id>.csv", views_list.run_csv, name="csv"),
-    path("runs/<str:public_id>.json", views_list.run_json, name="json"),
+urlpatterns = [
+    path("runs/", views.run_list, name="list"),
+    path("runs.csv", views.list_csv, name="csv"),
+    path("runs.json", views.list_json, name="json"),
+    path("runs/new/", views_new.new_run, name="new"),
+    path("runs/new/preview/", views_new.preview_panel, name="preview"),
+    path("runs/<str:public_id>.csv", views.run_csv, name="run-csv"),
+    path("runs/<str:public_id>.json", views.run_json, name="run-json"),
     path("runs/<str:public_id>/", views_run.detail, name="detail"),
     path("runs/<str:public_id>/status/", views_run.status, name="status"),
+    path("runs/<str:public_id>/row/", views.row, name="row"),
     path("runs/<str:public_id>/cancel/", views_run.cancel, name="cancel"),
     path("runs/<str:public_id>/delete/", views_run.delete, name="delete"),
     path("runs/<str:public_id>/restore/", views_run.restore, name="restore"),
+    path("runs/<str:public_id>/rerun/", views.rerun, name="rerun"),
     path("compare/", views_compare.compare, name="compare"),
-    path("compare.csv", views_compare.compare_csv, name="compare_csv"),
-    path("compare.json", views_compare.compare_json, name="compare_json"),
+    path("compare.csv", views_compare.compare_csv, name="compare-csv"),
+    path("compare.json", views_compare.compare_json, name="compare-json"),
 ]

@@ -1,137 +1,155 @@
-"""Comparison page: 2 to 20 runs side by side. Every control is a GET parameter, so the address is the comparison."""
+"""Two to twenty runs side by side. Every control is in the address, so every view can be bookmarked and sent."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from urllib.parse import urlencode
+from typing import Any
 
+from django.contrib import messages
 from django.contrib.auth.decorators import login_required
-from django.http import HttpRequest, HttpResponse
-from django.shortcuts import render
+from django.http import HttpRequest, HttpResponse, QueryDict
+from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.views.decorators.http import require_safe
 
-from llmcompare.runs import exports
-from llmcompare.runs.charts import plain, roofline_figure
-from llmcompare.runs.compare import MAX_RUNS, columns_of, comparison
+from llmcompare.runs import charts, exports
+from llmcompare.runs.compare import MAX_RUNS, Column, columns_of, comparison
+from llmcompare.runs.compare_charts import BAR_METRICS, bar_figure
+from llmcompare.runs.filters import RunFilter
 from llmcompare.runs.models import Run
 
-#: Runs offered in the "add a run" list, newest first.
-OFFERED = 100
+FOUND = 12
 
 
-@dataclass(frozen=True)
-class Selection:
-    """What the address asks for. ``missing`` counts ids that name no run this user can see."""
-
-    runs: list[Run]
-    baseline: int
-    only_differences: bool
-    transposed: bool
-    missing: int
-    too_many: bool
-
-    @property
-    def ids(self) -> list[str]:
-        return [run.public_id for run in self.runs]
-
-    def link(self, **changes) -> str:
-        """Query string of this comparison with ``changes`` to ids, baseline (an id), only, transpose."""
-        ids = changes.get("ids", self.ids)
-        pairs = [("runs", ",".join(ids))]
-        baseline = changes.get("baseline", self.ids[self.baseline] if self.runs else "")
-        if baseline in ids and ids[:1] != [baseline]:
-            pairs.append(("baseline", baseline))
-        pairs.append(("only", "1" if changes.get("only", self.only_differences) else "0"))
-        if changes.get("transpose", self.transposed):
-            pairs.append(("transpose", "1"))
-        return "?" + urlencode(pairs, safe=",")
+def asked_ids(params: QueryDict) -> list[str]:
+    """The runs of the address in its order, each once: ``runs=a,b`` or ``run=a&run=b`` (ticked boxes)."""
+    given = ",".join([params.get("runs", ""), *params.getlist("run")]).split(",")
+    return list(dict.fromkeys(part for part in given if part))
 
 
-def read_selection(request: HttpRequest) -> Selection:
-    """Ids come comma-separated in ``runs``, as repeated ``run`` (the check boxes of the list) and as one ``add``; order is kept."""
-    asked = [part for value in request.GET.getlist("runs") for part in value.split(",")]
-    asked += request.GET.getlist("run") + request.GET.getlist("add")
-    ids = list(dict.fromkeys(part.strip() for part in asked if part.strip() and len(part) < 40))
-    found = (
-        Run.objects.visible_to(request.user)
-        .select_related("document", "owner", "team", "host")
-        .prefetch_related("metrics")
-    )
-    by_id = {run.public_id: run for run in found.filter(public_id__in=ids[: 5 * MAX_RUNS])}
-    runs = [by_id[name] for name in ids if name in by_id]
-    baseline = request.GET.get("baseline", "")
-    kept = runs[:MAX_RUNS]
-    only = request.GET.get("only")
-    return Selection(
-        runs=kept,
-        baseline=next((i for i, run in enumerate(kept) if run.public_id == baseline), 0),
-        only_differences=only == "1" if only in ("0", "1") else len(kept) > 2,
-        transposed=request.GET.get("transpose") == "1",
-        missing=len(ids) - len(runs),
-        too_many=len(runs) > MAX_RUNS,
-    )
+def _runs(request: HttpRequest) -> tuple[list[Run], int]:
+    """The asked runs that this user may see, in the asked order, and how many were left out."""
+    ids = asked_ids(request.GET)
+    visible = Run.objects.visible_to(request.user).filter(public_id__in=ids[:200])
+    found = {run.public_id: run for run in visible.select_related("document", "owner", "team", "host")}
+    runs = [found[public_id] for public_id in ids if public_id in found]
+    return runs, len(ids) - len(runs)
 
 
 @login_required
 @require_safe
 def compare(request: HttpRequest) -> HttpResponse:
-    selection = read_selection(request)
-    columns = columns_of(selection.runs)
-    documents = [column.document for column in columns if column.document]
-    context = {
-        "selection": selection,
-        "columns": [_head(index, column, selection) for index, column in enumerate(columns)],
-        "max_runs": MAX_RUNS,
-        "offered": _offered(request, selection) if len(columns) < MAX_RUNS else [],
-        "links": {
-            "differences": selection.link(only=not selection.only_differences),
-            "transpose": selection.link(transpose=not selection.transposed),
-            "export": selection.link(),
-        },
-    }
-    if columns:
-        result = comparison(columns, baseline=selection.baseline, only_differences=selection.only_differences)
-        context["result"] = result
-        context["transposed"] = _transpose(result, context["columns"]) if selection.transposed else None
-        labels = [f"{number}: {plain(column.label)}" for number, column in enumerate(columns, 1) if column.document]
-        if documents:
-            context["figure"] = roofline_figure(documents, labels)
-    return render(request, "runs/compare.html", context)
+    if request.GET.getlist("run"):
+        return redirect(f"{reverse('runs:compare')}?{_ticked(request.GET)}")
+    runs, missing = _runs(request)
+    if missing:
+        messages.warning(request, f"{missing} of the asked runs could not be found: deleted, or not shared with you.")
+    if len(runs) > MAX_RUNS:
+        messages.warning(request, f"{len(runs)} runs were asked for; the first {MAX_RUNS} are compared.")
+        runs = runs[:MAX_RUNS]
+    return render(request, "runs/compare.html", _context(request, runs))
 
 
-def _head(index: int, column, selection: Selection) -> dict:
-    run = column.run
-    return {
-        "number": index + 1,
-        "run": run,
-        "origin": column.origin if column.document else "",
-        "random": (column.document.get("model") or {}).get("weights") == "random",
-        "is_baseline": index == selection.baseline,
-        "baseline_link": selection.link(baseline=run.public_id),
-        "remove_link": selection.link(ids=[name for name in selection.ids if name != run.public_id]),
-    }
+def _ticked(params: QueryDict) -> str:
+    query = params.copy()
+    query["runs"] = ",".join(asked_ids(params))
+    query.pop("run")
+    return query.urlencode(safe=",")
 
 
-def _transpose(result: dict, heads: list[dict]) -> list[dict]:
-    """The metric table with one row per run."""
-    return [{"head": head, "cells": [row["cells"][i] for row in result["metrics"]]} for i, head in enumerate(heads)]
-
-
-def _offered(request: HttpRequest, selection: Selection):
-    """Finished runs that may be added, newest first."""
-    done = Run.objects.visible_to(request.user).filter(state=Run.State.DONE).exclude(public_id__in=selection.ids)
-    return done.only("public_id", "title", "model_name", "hardware_name", "kind", "created", "dtype", "batch_size")[
-        :OFFERED
+def _context(request: HttpRequest, runs: list[Run]) -> dict[str, Any]:
+    ids = [run.public_id for run in runs]
+    context: dict[str, Any] = {"runs": runs, "ids": ",".join(ids), "max_runs": MAX_RUNS, **_candidates(request, ids)}
+    context["removals"] = {run.public_id: _without(request.GET, ids, run.public_id) for run in runs}
+    if len(runs) < 2:
+        return context
+    asked = request.GET.get("baseline")
+    baseline = ids.index(asked) if asked in ids else 0
+    only_differences = request.GET.get("diff", "1" if len(runs) > 2 else "0") == "1"
+    columns = columns_of(runs)
+    table = comparison(columns, baseline=baseline, only_differences=only_differences)
+    heads = [
+        {"column": column, "remove": _without(request.GET, ids, column.run.public_id), "is_baseline": n == baseline}
+        for n, column in enumerate(columns)
     ]
+    query = request.GET.copy()
+    return context | {
+        "table": table,
+        "heads": heads,
+        "by_run": _by_run(table, heads),
+        "baseline": columns[baseline],
+        "only_differences": only_differences,
+        "transposed": request.GET.get("transpose") == "1",
+        "csv_url": f"{reverse('runs:compare-csv')}?{query.urlencode(safe=',')}",
+        "json_url": f"{reverse('runs:compare-json')}?{query.urlencode(safe=',')}",
+        **_charts(request, columns, table),
+    }
+
+
+def _without(params: QueryDict, ids: list[str], public_id: str) -> str:
+    """The address of the comparison without one run."""
+    query = params.copy()
+    query["runs"] = ",".join(other for other in ids if other != public_id)
+    if query.get("baseline") == public_id:
+        query.pop("baseline")
+    return f"?{query.urlencode(safe=',')}"
+
+
+def _by_run(table: dict[str, Any], heads: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The transposed table: one row per run, first its conditions, then its figures."""
+    return [
+        head
+        | {
+            "conditions": [row["cells"][at] for row in table["conditions"]],
+            "metrics": [row["cells"][at] for row in table["metrics"]],
+        }
+        for at, head in enumerate(heads)
+    ]
+
+
+def _candidates(request: HttpRequest, ids: list[str]) -> dict[str, Any]:
+    """Runs to add: those that match the search, else the latest; only finished ones have something to compare."""
+    search = request.GET.get("add", "").strip()[:200]
+    visible = Run.objects.visible_to(request.user).filter(state="done").exclude(public_id__in=ids)
+    found = RunFilter({"q": search}, queryset=visible, request=request).qs[:FOUND] if len(ids) < MAX_RUNS else []
+    query = request.GET.copy()
+    query.pop("add", None)
+    lines = []
+    for run in found:
+        query["runs"] = ",".join([*ids, run.public_id])
+        lines.append({"run": run, "url": f"?{query.urlencode(safe=',')}"})
+    return {"search": search, "found": lines}
+
+
+def _charts(request: HttpRequest, columns: list[Column], table: dict[str, Any]) -> dict[str, Any]:
+    present = [
+        row for row in table["metrics"] if row["key"] in BAR_METRICS and any(c["raw"] is not None for c in row["cells"])
+    ]
+    keys = [row["key"] for row in present]
+    asked = request.GET.get("metric")
+    chosen = next((row for row in present if row["key"] == asked), present[0] if present else None)
+    documents = [column for column in columns if column.document]
+    drawable = any(charts.roofs_of(column.document) for column in documents)
+    return {
+        "bar_choices": [(row["key"], row["title"]) for row in present],
+        "bar_chosen": chosen["key"] if chosen else "",
+        "bars": bar_figure(chosen, columns) if chosen else None,
+        "bar_row": chosen,
+        "roofline": charts.roofline_figure([c.document for c in documents], [c.label for c in documents])
+        if drawable
+        else None,
+        "bar_keys": keys,
+    }
 
 
 @login_required
 @require_safe
 def compare_csv(request: HttpRequest) -> HttpResponse:
-    return exports.comparison_csv(request, read_selection(request).runs, baseline=request.GET.get("baseline"))
+    runs, _ = _runs(request)
+    return exports.comparison_csv(request, runs[:MAX_RUNS], baseline=request.GET.get("baseline"))
 
 
 @login_required
 @require_safe
 def compare_json(request: HttpRequest) -> HttpResponse:
-    return exports.comparison_json(request, read_selection(request).runs, baseline=request.GET.get("baseline"))
+    runs, _ = _runs(request)
+    return exports.comparison_json(request, runs[:MAX_RUNS], baseline=request.GET.get("baseline"))

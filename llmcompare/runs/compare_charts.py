@@ -1,0 +1,70 @@
+"""The bar chart of a comparison: one metric, one bar per run. Its table twin is the row of that metric."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from llmcompare.runs.charts import plain
+from llmcompare.runs.compare import Column
+from llmcompare.runs.tiles import ORDER
+from profiling.units import DEFINITIONS
+
+#: Metrics that one bar per run says something about.
+BAR_METRICS = frozenset(ORDER)
+
+_AXIS_UNITS = {"s": "seconds", "B": "bytes", "token/s": "tokens per second", "1": "ratio"}
+
+
+def bar_figure(row: Mapping[str, Any], columns: Sequence[Column]) -> dict[str, Any]:
+    """``row`` is a metric row of ``compare.comparison``. Bars start at zero; estimated ones are hatched, measured ones solid.
+
+    A run without the figure has no bar, but keeps its place with the word.
+    """
+    import plotly.graph_objects as go
+
+    labels = [f"{at + 1}. {plain(column.label, 40)}" for at, column in enumerate(columns)]
+    traces = []
+    for at, cell in enumerate(row["cells"]):
+        measured = cell["origin"] == "measured"
+        text = cell["text"] if cell["raw"] is not None else "unknown"
+        traces.append(
+            go.Bar(
+                x=[cell["raw"] or 0],
+                y=[labels[at]],
+                orientation="h",
+                name=labels[at],
+                text=[f"{text} ({cell['origin'].split(',')[0]})" if cell["origin"] else text],
+                textposition="auto",
+                cliponaxis=False,
+                marker={"pattern": {"shape": "" if measured else "/", "solidity": 0.15}},
+                hovertemplate=f"{labels[at]}<br>{plain(text)}<br>{plain(cell['origin'])}<extra></extra>",
+                meta={"tone": f"series-{at % 8}"},
+            )
+        )
+    figure = go.Figure(
+        traces,
+        layout=go.Layout(
+            template=None,
+            showlegend=False,
+            barmode="overlay",
+            bargap=0.35,
+            height=110 + 42 * len(columns),
+            margin={"l": 8, "r": 24, "t": 8, "b": 48},
+            xaxis={
+                "title": {"text": _axis_title(row)},
+                "rangemode": "tozero",
+                "automargin": True,
+                "exponentformat": "SI",
+            },
+            yaxis={"automargin": True, "autorange": "reversed", "type": "category"},
+        ),
+    )
+    return figure.to_plotly_json()
+
+
+def _axis_title(row: Mapping[str, Any]) -> str:
+    definition = DEFINITIONS.get(f"{row['key']}/1")
+    unit = _AXIS_UNITS.get(definition.unit, definition.unit) if definition else ""
+    better = f", {row['better']} is better" if row["better"] else ""
+    return f"{row['title']}{f' ({unit})' if unit else ''}{better}"

@@ -1,0 +1,216 @@
+"""The form of a new run. It checks shapes; what the values mean is checked by ``validation.check_inputs``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+from uuid import uuid4
+
+from django import forms
+
+from hardware.models import Hardware, Host
+from hardware.templatetags.figures import bandwidth, count, short_size
+from llmcompare.accounts.models import User
+from llmcompare.catalog.models import LanguageModel
+from llmcompare.common.forms import BootstrapForm
+from llmcompare.runs.models import Run
+from llmcompare.runs.validation import MAX_PROMPT_CHARACTERS
+from profiling.spec import WORKLOAD_DTYPES, Workload
+
+#: In the hardware list, a host is chosen for an estimate on the ceilings that were measured on it.
+HOST_PREFIX = "host:"
+WORKLOAD_FIELDS = ("batch_size", "input_tokens", "output_tokens", "dtype", "iterations", "warmup", "logits")
+DEFAULTS = Workload()
+
+MODEL_GROUPS = {
+    "decoder": "Decoders: generate text",
+    "encoder": "Encoders: read text",
+    "encdec": "Encoder-decoders",
+    "ssm": "State-space models",
+    "audio": "Audio",
+    "vision": "Vision",
+}
+
+
+class SpecSelect(forms.Select):
+    """A select whose options carry what the page's filter and the list of formats need to know of them."""
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.data: dict[str, dict[str, str]] = {}
+
+    def create_option(self, name, value, label, selected, index, subindex=None, attrs=None):
+        option = super().create_option(name, value, label, selected, index, subindex, attrs)
+        option["attrs"] |= {f"data-{key}": text for key, text in self.data.get(str(value), {}).items()}
+        return option
+
+
+class NewRunForm(BootstrapForm, forms.Form):
+    kind = forms.ChoiceField(choices=Run.Kind.choices, initial=Run.Kind.ESTIMATE, widget=forms.RadioSelect)
+    model = forms.ChoiceField(widget=SpecSelect, error_messages={"invalid_choice": "Choose a model from the list."})
+    hardware = forms.ChoiceField(
+        required=False,
+        widget=SpecSelect,
+        error_messages={"invalid_choice": "Choose hardware from the list."},
+    )
+    host = forms.ChoiceField(
+        required=False, widget=SpecSelect, error_messages={"invalid_choice": "Choose a host from the list."}
+    )
+    prompt = forms.CharField(
+        required=False,
+        strip=False,
+        max_length=MAX_PROMPT_CHARACTERS,
+        widget=forms.Textarea(attrs={"rows": 3, "maxlength": False}),
+    )
+    batch_size = forms.IntegerField(label="Batch size", initial=DEFAULTS.batch_size)
+    input_tokens = forms.IntegerField(label="Input tokens", initial=DEFAULTS.input_tokens)
+    output_tokens = forms.IntegerField(label="Output tokens", initial=DEFAULTS.output_tokens)
+    dtype = forms.ChoiceField(
+        label="Data type", choices=[(name, name) for name in WORKLOAD_DTYPES], initial=DEFAULTS.dtype
+    )
+    iterations = forms.IntegerField(label="Timed iterations", initial=DEFAULTS.iterations)
+    warmup = forms.IntegerField(label="Warm-up iterations", initial=DEFAULTS.warmup)
+    logits = forms.ChoiceField(
+        choices=[("last", "last position (as generation does)"), ("all", "all positions")], initial=DEFAULTS.logits
+    )
+    visibility = forms.ChoiceField(
+        choices=Run.Visibility.choices, initial=Run.Visibility.PRIVATE, label="Who may see it"
+    )
+    team = forms.ChoiceField(required=False)
+    title = forms.CharField(required=False, max_length=150, label="Title (optional)")
+    notes = forms.CharField(
+        required=False, max_length=5000, label="Notes (optional)", widget=forms.Textarea(attrs={"rows": 2})
+    )
+    idempotency_key = forms.CharField(required=False, max_length=64, widget=forms.HiddenInput)
+
+    def __init__(self, *args, user: User, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.models = {row.slug: row for row in LanguageModel.objects.visible_to(user)}
+        self.devices = {row.slug: row for row in Hardware.objects.visible_to(user)}
+        hosts = Host.objects.select_related("hardware").prefetch_related("ceilings")
+        self.hosts = {row.slug: row for row in hosts}
+        self.online = set(Host.objects.online().values_list("slug", flat=True))
+        self.teams = {team.slug: team for team in user.teams.all()}
+        self._fill_models()
+        self._fill_places()
+        self.fields["team"].choices = [("", "–"), *((slug, team.name) for slug, team in self.teams.items())]
+        self.fields["kind"].widget.attrs.pop("class", None)
+        if not self.is_bound:
+            self.initial.setdefault("idempotency_key", uuid4().hex)
+
+    def _fill_models(self) -> None:
+        field = self.fields["model"]
+        groups: dict[str, list] = {}
+        for row in self.models.values():
+            group = "Real weights" if row.weights == "local" else MODEL_GROUPS.get(row.kind, row.kind)
+            groups.setdefault(group, []).append((row.slug, model_label(row)))
+            field.widget.data[row.slug] = {
+                "weights": row.weights,
+                "find": f"{row.name} {row.hf_id} {row.model_type} {row.architecture}".lower(),
+            }
+        field.choices = [("", "Choose a model"), *_real_first(groups)]
+
+    def _fill_places(self) -> None:
+        field, groups = self.fields["hardware"], {}
+        hosts = [host for host in self.hosts.values() if host.hardware and host.ceilings.all()]
+        if hosts:
+            groups["Hosts here, with measured ceilings"] = [
+                (HOST_PREFIX + h.slug, f"{h.name} ({h.hardware})") for h in hosts
+            ]
+        for host in hosts:
+            field.widget.data[HOST_PREFIX + host.slug] = {"dtypes": " ".join(known_dtypes(host.hardware, host))}
+        for row in self.devices.values():
+            group = "Only yours" if row.owner_id else row.vendor or "Other"
+            groups.setdefault(group, []).append((row.slug, hardware_label(row)))
+            field.widget.data[row.slug] = {"dtypes": " ".join(known_dtypes(row)), "find": f"{row} {row.kind}".lower()}
+        field.choices = [("", "Choose hardware"), *groups.items()]
+        self.fields["host"].choices = [
+            ("", "Choose a host"),
+            *((h.slug, self._host_label(h)) for h in self.hosts.values()),
+        ]
+
+    def _host_label(self, host: Host) -> str:
+        state = "offline" if host.slug not in self.online else "cannot measure" if not host.has_engine else "online"
+        return f"{host.name} ({host.hardware or 'hardware not known yet'}), {state}"
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        place = "host" if cleaned.get("kind") == Run.Kind.MEASURE else "hardware"
+        if not cleaned.get(place) and place not in self.errors:
+            what = (
+                "the host to measure on: a machine with a worker" if place == "host" else "the hardware to estimate for"
+            )
+            self.add_error(place, f"Choose {what}.")
+        if cleaned.get("visibility") == Run.Visibility.TEAM and not cleaned.get("team"):
+            text = (
+                "Choose the team."
+                if self.teams
+                else "You are not in a team yet. Choose another visibility, or make a team first."
+            )
+            self.add_error("team" if self.teams else "visibility", text)
+        return cleaned
+
+    def what(self) -> dict[str, Any]:
+        """What is asked, for ``launch_run`` and ``preview``: kind, model, hardware or host, workload. Only after validation."""
+        data = self.cleaned_data
+        place = data["host"] if data["kind"] == Run.Kind.MEASURE else data["hardware"]
+        on_host = data["kind"] == Run.Kind.MEASURE or place.startswith(HOST_PREFIX)
+        workload = {name: data[name] for name in WORKLOAD_FIELDS}
+        # A prompt is read by a real tokenizer, when the run is measured; an estimate counts tokens.
+        if data["kind"] == Run.Kind.MEASURE and data["prompt"].strip():
+            workload["prompt"] = data["prompt"]
+        return {
+            "kind": data["kind"],
+            "model": self.models[data["model"]],
+            "hardware": None if on_host else self.devices[place],
+            "host": self.hosts[place.removeprefix(HOST_PREFIX)] if on_host else None,
+            "workload": workload,
+        }
+
+    def about(self) -> dict[str, Any]:
+        """The rest, for ``launch_run``: who may see it, what it is called, its key."""
+        data = self.cleaned_data
+        return {
+            "visibility": data["visibility"],
+            "team": self.teams.get(data["team"]),
+            "title": data["title"],
+            "notes": data["notes"],
+            "idempotency_key": data["idempotency_key"] or None,
+        }
+
+    def add_service_errors(self, errors: dict[str, str]) -> None:
+        """Messages of a service at the fields that they are about; an estimate's host was chosen in the hardware list."""
+        for name, message in errors.items():
+            if name == "host" and self.cleaned_data.get("kind") == Run.Kind.ESTIMATE:
+                name = "hardware"
+            known = name in self.fields and name != "idempotency_key"
+            self.add_error(name if known else None, message)
+
+
+def _real_first(groups: dict[str, list]) -> list[tuple[str, list]]:
+    return sorted(groups.items(), key=lambda group: group[0] != "Real weights")
+
+
+def known_dtypes(hardware: Hardware, host: Host | None = None) -> list[str]:
+    """Formats for which a rate is known, from the datasheet or measured on the host; empty when none is."""
+    known = {name for name, rate in hardware.peak_flops.items() if rate}
+    if host is not None:
+        known |= {row.dtype for row in host.ceilings.all() if row.op_class == "gemm"}
+    return [name for name in WORKLOAD_DTYPES if name in known]
+
+
+def _joined(parts: Iterable[str]) -> str:
+    return ", ".join(part for part in parts if part)
+
+
+def model_label(model: LanguageModel) -> str:
+    size = f"{count(model.parameters)} parameters" if model.parameters else ""
+    note = {"preparing": "weights being prepared", "local": model.weights_note}.get(model.weights, "")
+    extra = _joined([size, note, "only yours" if model.owner_id else ""])
+    return f"{model.name} ({extra})" if extra else model.name
+
+
+def hardware_label(hardware: Hardware) -> str:
+    memory = short_size(hardware.memory_bytes) if hardware.memory_bytes else "memory unknown"
+    speed = bandwidth(hardware.memory_bandwidth) if hardware.memory_bandwidth else "bandwidth unknown"
+    return f"{hardware} ({memory}, {speed})"

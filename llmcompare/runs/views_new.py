@@ -1,0 +1,110 @@
+"""Starting a run: the form, and what it will need while it is being filled in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib.auth.decorators import login_required
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_http_methods, require_POST
+
+from llmcompare.common.errors import WHOLE_FORM, FieldErrors
+from llmcompare.runs.forms import HOST_PREFIX, WORKLOAD_FIELDS, NewRunForm, known_dtypes
+from llmcompare.runs.models import Run
+from llmcompare.runs.preview import preview
+from llmcompare.runs.services import launch_run
+
+PREFILLED = ("kind", "model", "hardware", "host", "prompt", "title", "visibility", "team", *WORKLOAD_FIELDS)
+
+
+@login_required
+@require_http_methods(["GET", "HEAD", "POST"])
+def new_run(request: HttpRequest) -> HttpResponse:
+    if request.method != "POST":
+        form = NewRunForm(user=request.user, initial=_initial(request))
+        return render(request, "runs/new.html", {"form": form, "chosen": _chosen(form)})
+    form = NewRunForm(request.POST, user=request.user)
+    if "preview" in request.POST:
+        # The button for browsers without JavaScript: the same form, with what it would need.
+        context = {"form": form, "chosen": _chosen(form), "panel": _panel(form)}
+        return render(request, "runs/new.html", context, status=200 if form.is_valid() else 422)
+    if form.is_valid():
+        try:
+            run = launch_run(owner=request.user, **form.what(), **form.about())
+        except FieldErrors as error:
+            form.add_service_errors(error.errors)
+        else:
+            return redirect("runs:detail", public_id=run.public_id)
+    return render(request, "runs/new.html", {"form": form, "chosen": _chosen(form)}, status=422)
+
+
+@login_required
+@require_POST
+def preview_panel(request: HttpRequest) -> HttpResponse:
+    """The panel beside the form. Always 200: an input that cannot be used yet is something that the panel says."""
+    form = NewRunForm(request.POST, user=request.user)
+    return render(request, "runs/_preview.html", {"panel": _panel(form), "chosen": _chosen(form), "fragment": True})
+
+
+def _panel(form: NewRunForm) -> dict[str, Any]:
+    """``result`` of the quick estimate, or ``problems``: (label, message) for everything that stands against it."""
+    if not form.is_valid():
+        return {"problems": _problems(form, {name: errors[0] for name, errors in form.errors.items()})}
+    asked = form.what()
+    try:
+        return {"result": preview(**asked), "asked": asked}
+    except FieldErrors as error:
+        return {"problems": _problems(form, error.errors)}
+
+
+def _problems(form: NewRunForm, errors: dict[str, str]) -> list[tuple[str, str]]:
+    labels = {name: str(field.label or name.replace("_", " ").capitalize()) for name, field in form.fields.items()}
+    return [("" if name == WHOLE_FORM else labels.get(name, ""), message) for name, message in errors.items()]
+
+
+def _chosen(form: NewRunForm) -> dict[str, Any]:
+    """The model and the device that are selected at the moment, for their specifications beside the form."""
+    measured = form["kind"].value() == Run.Kind.MEASURE
+    place = str(form["host" if measured else "hardware"].value() or "")
+    host = form.hosts.get(place.removeprefix(HOST_PREFIX)) if measured or place.startswith(HOST_PREFIX) else None
+    hardware = host.hardware if host else form.devices.get(place)
+    return {
+        "model": form.models.get(str(form["model"].value() or "")),
+        "host": host,
+        "hardware": hardware,
+        "dtypes": known_dtypes(hardware, host) if hardware else [],
+        "measured": measured,
+    }
+
+
+def _initial(request: HttpRequest) -> dict[str, Any]:
+    """What the address asks for, over the settings of the run in ``from`` (when the user may see it)."""
+    initial: dict[str, Any] = {}
+    source = request.GET.get("from")
+    if source:
+        run = (
+            Run.objects.visible_to(request.user)
+            .filter(public_id=source)
+            .select_related("model", "hardware", "host")
+            .first()
+        )
+        initial = _settings_of(run) if run else {}
+    initial |= {name: request.GET[name] for name in PREFILLED if request.GET.get(name)}
+    if initial.get("kind") not in Run.Kind.values:
+        initial["kind"] = Run.Kind.MEASURE if initial.get("host") and not initial.get("hardware") else Run.Kind.ESTIMATE
+    return initial
+
+
+def _settings_of(run: Run) -> dict[str, Any]:
+    workload = run.spec.get("workload", {})
+    settings = {name: workload[name] for name in WORKLOAD_FIELDS if name in workload}
+    settings |= {"kind": run.kind, "title": run.title, "prompt": workload.get("prompt") or ""}
+    if run.model:
+        settings["model"] = run.model.slug
+    if run.host:
+        settings["host"] = run.host.slug
+        settings["hardware"] = HOST_PREFIX + run.host.slug
+    elif run.hardware:
+        settings["hardware"] = run.hardware.slug
+    return settings

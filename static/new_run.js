@@ -1,0 +1,63 @@
+/* The new-run form: lists that narrow while one types, and only the fields that the chosen kind needs. */
+(function () {
+  "use strict";
+  var form = document.getElementById("new-run");
+  if (!form) { return; }
+
+  function kind() {
+    var chosen = form.querySelector("input[name=kind]:checked");
+    return chosen ? chosen.value : "estimate";
+  }
+
+  function showKind() {
+    form.querySelectorAll("[data-for]").forEach(function (part) { part.hidden = part.dataset.for !== kind(); });
+    showFormats();
+  }
+
+  /* An estimate needs a rate for the format: others are not offered, and a device without any known rate says so. */
+  function showFormats() {
+    var note = document.getElementById("dtype-note"), select = form.elements.dtype;
+    var device = form.elements.hardware.selectedOptions[0];
+    var known = device && device.value && kind() === "estimate" ? (device.dataset.dtypes || "").split(" ").filter(Boolean) : null;
+    Array.from(select.options).forEach(function (option) {
+      option.disabled = Boolean(known && known.length && known.indexOf(option.value) < 0 && !option.selected);
+    });
+    var text = "";
+    if (known && !known.length) { text = "No rate of this hardware is known for any of these formats: memory can be estimated, time cannot."; }
+    else if (known && known.indexOf(select.value) < 0) { text = "No " + select.value + " rate is known for this hardware. Known: " + known.join(", ") + "."; }
+    note.textContent = text;
+    note.hidden = !text;
+  }
+
+  /* The filter hides options; a browser that cannot hide options still finds them disabled. The chosen one always stays. */
+  function narrow(input) {
+    var select = document.getElementById(input.dataset.picker);
+    var words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
+    var first = null;
+    Array.from(select.options).forEach(function (option) {
+      var text = (option.dataset.find || "") + " " + option.textContent.toLowerCase();
+      var fits = !option.value || words.every(function (word) { return text.indexOf(word) >= 0; });
+      option.hidden = !fits && !option.selected;
+      if (fits && option.value && !first) { first = option; }
+    });
+    Array.from(select.querySelectorAll("optgroup")).forEach(function (group) {
+      group.hidden = !Array.from(group.children).some(function (option) { return !option.hidden; });
+    });
+    return first;
+  }
+
+  form.querySelectorAll("[data-picker]").forEach(function (input) {
+    input.hidden = false;
+    input.addEventListener("input", function (event) { event.stopPropagation(); narrow(input); });
+    input.addEventListener("change", function (event) { event.stopPropagation(); });
+    input.addEventListener("keydown", function (event) {
+      if (event.key !== "Enter") { return; }
+      event.preventDefault();
+      var first = narrow(input), select = document.getElementById(input.dataset.picker);
+      if (first) { select.value = first.value; select.dispatchEvent(new Event("change", { bubbles: true })); }
+      select.focus();
+    });
+  });
+  form.addEventListener("change", showKind);
+  showKind();
+})();
