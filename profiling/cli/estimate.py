@@ -1,0 +1,89 @@
+"""``python -m profiling estimate``."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from profiling.cli import inputs
+
+
+def add(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "estimate",
+        help="times and memory of a model on a device, from its configuration alone",
+        description="Estimate time to first token, time per output token and memory of a model on a device. Needs neither "
+        "weights nor the device: the real model code is traced without data, and every operator is put under the roofline.",
+        epilog="example: python -m profiling estimate -m llama-3-70b -d 'H100 SXM' --input 2048 --output 256",
+    )
+    inputs.add_model(parser)
+    inputs.add_hardware(parser)
+    inputs.add_workload(parser)
+    parser.add_argument(
+        "--execution",
+        choices=("eager", "fused"),
+        default="eager",
+        help="eager: every operator goes to memory; fused: element-wise chains ride along (default eager)",
+    )
+    parser.add_argument("--json", metavar="FILE", help="write the whole run document to FILE, or - for standard output")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    model, hardware = inputs.model_spec(arguments), inputs.hardware_spec(arguments)
+    workload = inputs.workload(arguments, execution=arguments.execution)
+    from profiling.estimate import estimate
+
+    document = estimate(model, hardware, workload)
+    if arguments.json:
+        inputs.write_json(document, arguments.json)
+    if arguments.json != "-":
+        print("\n".join(summary(document)))
+    return 0
+
+
+def summary(document: dict[str, Any]) -> list[str]:
+    """The document in a screenful of text."""
+    from profiling.memory import gigabytes
+    from profiling.units import DEFINITIONS
+
+    model, memory = document["model"], document["memory"]["estimate"]
+    lines = [
+        f"{model['name']} ({model['architecture']}, {model['parameters']:,} parameters) on {document['hardware']['name']}",
+        f"  ceilings: {document['conventions']['ceilings']}",
+        "",
+    ]
+    for metric in document["metrics"].values():
+        definition = DEFINITIONS[metric["definition"]]
+        lines.append(f"  {definition.name:<36} {_value(metric)}")
+    lines += ["", "  memory"]
+    for key in ("weights_bytes", "kv_cache_bytes", "state_bytes", "activation_peak_bytes", "total_bytes"):
+        lines.append(f"    {key.removesuffix('_bytes').replace('_', ' '):<34} {gigabytes(memory[key])}")
+    verdict = {
+        True: "fits",
+        False: f"does not fit: {gigabytes(memory['shortfall_bytes'] or 0)} too much",
+        None: "unknown",
+    }
+    lines.append(f"    {'fits':<34} {verdict[memory['fits']]}")
+    lines += [f"      {text}" for text in memory["suggestions"]]
+    for stage, values in document["stages"].items():
+        intensity = values["arithmetic_intensity"]
+        lines.append(
+            f"  {stage}: {values['flops']:,} FLOP, {values['bytes']:,} B, "
+            f"{intensity:.1f} FLOP/B, bound by {values['bound'] or 'unknown'}"
+        )
+    lines += [f"  note: {warning['message']}" for warning in document["warnings"]]
+    return lines
+
+
+def _value(metric: dict[str, Any]) -> str:
+    from profiling.memory import gigabytes
+
+    value, unit = metric["value"], metric["unit"]
+    if value is None:
+        return "unknown"
+    if unit == "s":
+        return f"{value * 1e3:,.3f} ms"
+    if unit == "B":
+        return gigabytes(value)
+    return f"{value:.1%}" if unit == "1" else f"{value:,.1f} {unit}"

