@@ -3,6 +3,8 @@
 Colours are not in the figures: a trace names its meaning (``meta.tone`` = "compute", "memory", …) and the browser takes the colour from
 the stylesheet, so that light, dark and print need one figure. Every figure is built through ``plotly.graph_objects``, which refuses
 anything that plotly would not understand; it is imported inside the functions, because most pages have no chart.
+The page loads plotly's basic bundle: traces are ``scatter`` and ``bar``, nothing else. Texts have no markup but ``<br>``: plotly turns
+``<b>`` and ``<sup>`` into inline styles, which the content security policy refuses.
 """
 
 from __future__ import annotations
@@ -232,7 +234,7 @@ def roofline_figure(
                         mine,
                         name=BOUND_TITLES.get(bound, bound),
                         symbol=_STAGE_SYMBOLS.get(stage, "x"),
-                        tone=bound,
+                        tone=bound if bound in BOUND_TITLES else "other",
                         group=STAGE_TITLES.get(stage, stage).capitalize(),
                         label=0,
                         middle=middle,
@@ -414,26 +416,14 @@ def samples_figure(document: Document, phase: str) -> dict[str, Any] | None:
                 meta={"tone": "muted" if name == "warm-up" else "series-0"},
             )
         )
-    timed = [y for _, y, _ in groups["timed"]]
-    if len(timed) >= 5:
-        traces.append(
-            go.Box(
-                y=timed,
-                name="timed, all",
-                xaxis="x2",
-                boxpoints=False,
-                hoverinfo="y",
-                meta={"tone": "series-0"},
-                showlegend=False,
-            )
-        )
     note = f" (every {every}th of {count(total)} shown)" if every > 1 else ""
     return _figure(
         traces,
         height=300,
         margin={"l": 10, "r": 10, "t": 16, "b": 40},
-        xaxis=_axis(("Step" if phase == "decode" else "Call") + note, domain=[0, 0.82] if len(timed) >= 5 else [0, 1]),
-        xaxis2={"domain": [0.86, 1], "showticklabels": False},
+        xaxis=_axis(
+            ("Step" if phase == "decode" else "Call") + note, rangemode="tozero" if phase == "decode" else "normal"
+        ),
         yaxis=_axis("Milliseconds", rangemode="tozero"),
         legend={"orientation": "h", "y": 1.15},
         hovermode="closest",

@@ -82,10 +82,10 @@ def _parents_first(nodes: dict[str, Node]) -> list[str]:
     reached = set(order)
     for node in nodes.values():
         if node.id not in reached:
-            if node.parent is not None:
-                nodes[node.parent].children.remove(node.id)
-            node.parent, node.children = None, []
+            node.parent = None
             order.append(node.id)
+    for node in nodes.values():
+        node.children = [child for child in node.children if nodes[child].parent == node.id]
     return order
 
 
@@ -143,7 +143,7 @@ def view(graph: Mapping[str, Any], *, open_ids: Iterable[str] | None = None) -> 
     while stack:
         node_id, hidden_in = stack.pop()
         node = tree[node_id]
-        stands_for[node_id] = hidden_in or node_id
+        stands_for[node_id] = node_id if hidden_in is None else hidden_in
         if hidden_in is None:
             shown.append(node_id)
             if node_id not in is_open:

@@ -20,12 +20,12 @@ _PREFIXED = {"B", "B/s", "FLOP", "FLOP/s", "OP/s", "B/token"}
 
 
 def _digits(value: float) -> str:
-    """Three significant digits, no exponent: 1234 → 1,234; 12.34 → 12.3; 1.0 → 1."""
+    """Three significant digits, all digits before the point: 1234 → 1,234; 12.34 → 12.3; 1.0 → 1."""
     if value == 0:
         return "0"
-    places = 2 - math.floor(math.log10(abs(value)))
+    places = max(2 - math.floor(math.log10(abs(value))), 0)
     rounded = round(value, places)
-    if places <= 0:
+    if places == 0:
         return f"{rounded:,.0f}"
     text = f"{rounded:,.{places}f}"
     return text.rstrip("0").rstrip(".")

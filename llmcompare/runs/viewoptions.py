@@ -14,6 +14,8 @@ STAGES = ("prefill", "decode", "encode")
 ROOFS = {"all": "all", "dtype": "this data type", "datasheet": "datasheet", "measured": "measured"}
 #: Stands for "nothing is open" in an address, where an absent ``open`` means the default.
 _NONE_OPEN = "-"
+#: Stands for the whole model, whose path is empty.
+_ROOT = "."
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Options:
         if new.by != "time":
             pairs.append(("by", new.by))
         if new.open_ids is not None:
-            pairs.append(("open", ",".join(new.open_ids) or _NONE_OPEN))
+            pairs.append(("open", ",".join(i or _ROOT for i in new.open_ids) or _NONE_OPEN))
         pairs += [(n, getattr(new, n)) for n in ("sort", "find", "points") if getattr(new, n)]
         if new.roofs != "all":
             pairs.append(("roofs", new.roofs))
@@ -59,13 +61,17 @@ def read_options(params: Mapping[str, str], document: Mapping[str, Any]) -> Opti
     return Options(
         stage=stage if stage in stages else first,
         by=by if by in MEASURES else "time",
-        open_ids=None if opened is None else tuple(i for i in opened.split(",") if i != _NONE_OPEN),
+        open_ids=None if opened is None else _opened(opened),
         sort=sort if sort in SORTS else "",
         find=params.get("find", "").strip()[:100],
         points=points if points in stages else "",
         roofs=roofs if roofs in ROOFS else "all",
         default_stage=first,
     )
+
+
+def _opened(text: str) -> tuple[str, ...]:
+    return tuple("" if i == _ROOT else i for i in text.split(",") if i and i != _NONE_OPEN)
 
 
 def stages_of(document: Mapping[str, Any]) -> list[str]:

@@ -1,0 +1,49 @@
+"""Numbers as the pages write them: nothing is rounded to zero, nothing unknown becomes a number."""
+
+from __future__ import annotations
+
+import pytest
+
+from llmcompare.runs.quantities import count, percent, show, signed_percent
+
+
+def plain(text: str) -> str:
+    return text.replace("\u202f", " ")
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [
+        (0.0123, "s", "12.3 ms"),
+        (1.0, "s", "1 s"),
+        (0.9999, "s", "1 s"),
+        (4.2e-9, "s", "4.2 ns"),
+        (75.25, "s", "75.2 s"),
+        (80e9, "B", "80 GB"),
+        (999_999, "B", "1 MB"),
+        (141107412992, "B", "141 GB"),
+        (512, "B", "512 B"),
+        (70783162384384, "FLOP", "70.8 TFLOP"),
+        (989e12, "FLOP/s", "989 TFLOP/s"),
+        (3.35e12, "B/s", "3.35 TB/s"),
+        (1234.5, "token/s", "1,234 token/s"),
+        (0.421, "1", "42.1 %"),
+        (0, "s", "0 s"),
+        (0, "B", "0 B"),
+        (0.5, "FLOP/B", "0.5 FLOP/B"),
+    ],
+)
+def test_values_have_three_digits_and_a_unit(value, unit, text):
+    assert plain(show(value, unit)) == text
+
+
+@pytest.mark.parametrize("value", [None, float("nan"), float("inf"), "12", True])
+def test_what_is_not_a_number_is_unknown(value):
+    assert show(value, "s") == count(value) == percent(value) == signed_percent(value) == "unknown"
+
+
+def test_counts_and_percentages():
+    assert [plain(count(n)) for n in (7, 9_999, 134_515_008, 70_553_706_496)] == ["7", "9,999", "135 M", "70.6 B"]
+    assert plain(percent(0.0004)) == "< 0.1 %"
+    assert plain(percent(0)) == "0.0 %"
+    assert plain(signed_percent(-38.52)) == "−38.5 %"
