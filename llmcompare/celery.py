@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 
 from celery import Celery
@@ -57,5 +58,6 @@ app.autodiscover_tasks(["llmcompare.runs"])
 
 
 @setup_logging.connect
-def _keep_logging(**_) -> None:
-    """Workers log as settings.LOGGING says. Without a receiver of this signal, Celery would set levels of its own."""
+def _keep_logging(loglevel: int | str = "WARNING", **_) -> None:
+    """Workers log as settings.LOGGING says; Celery's own lines follow its option ``-l``. Without a receiver here it would reset both."""
+    logging.getLogger("celery").setLevel(loglevel)
