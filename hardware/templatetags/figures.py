@@ -77,7 +77,8 @@ def count(value: Any) -> str:
     if value is None:
         return UNKNOWN
     for scale, prefix in ((10**12, "T"), (10**9, "B"), (10**6, "M")):
-        if abs(value) >= scale:
+        # 999,885,952 rounds to 1,000 M: it is shown as 1 B.
+        if abs(value) >= scale * 0.9995:
             return f"{plain_digits(Decimal(value) / scale, 3)}{SPACE}{prefix}"
     return f"{value:,}"
 

@@ -59,9 +59,14 @@ def export_list_json(request: HttpRequest) -> HttpResponse:
 @require_safe
 def detail(request: HttpRequest, slug: str) -> HttpResponse:
     model = get_object_or_404(LanguageModel.objects.visible_to(request.user), slug=slug)
+    return _detail(request, model)
+
+
+def _detail(request: HttpRequest, model: LanguageModel, *, inspect_error: str = "") -> HttpResponse:
     page = {
         "model": model,
         "facts": model.facts or {},
+        "inspect_error": inspect_error,
         "memory": memory_rows(model),
         "config_text": json.dumps(model.config, indent=2, ensure_ascii=False),
         "edited": services.is_edited(model),
@@ -80,14 +85,15 @@ def detail_json(request: HttpRequest, slug: str) -> HttpResponse:
 @login_required
 @require_POST
 def inspect(request: HttpRequest, slug: str) -> HttpResponse:
-    """Ask the engine about a model that it was not asked about yet (or could not be)."""
+    """Ask the engine about a model that it was not asked about yet (or could not be). The page does so by itself where scripts run."""
     model = get_object_or_404(LanguageModel.objects.visible_to(request.user), slug=slug)
+    problem = ""
     try:
         services.inspect_model(model=model)
     except EngineError as error:
-        messages.error(request, f"The engine could not inspect {model}: {error} Try again later.")
-    else:
-        messages.success(request, f"The engine inspected {model}.")
+        problem = f"The engine could not inspect {model}: {error}"
+    if problem or request.htmx:
+        return _detail(request, model, inspect_error=problem)
     return redirect("catalog:detail", slug=slug)
 
 

@@ -257,3 +257,18 @@ def test_html_in_a_name_is_text_everywhere(owner_client, engine):
     for page in ("catalog:list", "catalog:detail", "catalog:rename", "catalog:delete"):
         args = [] if page == "catalog:list" else [model.slug]
         assert "<img src=x" not in owner_client.get(reverse(page, args=args)).content.decode()
+
+
+def test_the_page_of_a_model_can_ask_the_engine(owner_client, engine):
+    model = make_model(facts=None)
+    address = reverse("catalog:inspect", args=[model.slug])
+    assert "has not inspected" in owner_client.get(reverse("catalog:detail", args=[model.slug])).content.decode()
+    engine.answer = EngineError(phase="start", kind="killed", message="It was ended.")
+    html = owner_client.post(address, HTTP_HX_REQUEST="true").content.decode()
+    assert "It was ended." in html
+    assert 'hx-trigger="submit"' in html  # or the page would ask again and again
+    engine.answer = FACTS
+    html = owner_client.post(address, HTTP_HX_REQUEST="true").content.decode()
+    assert "has not inspected" not in html
+    assert "256\u202fB" in html  # cache per token
+    assert owner_client.get(address).status_code == 405
