@@ -224,15 +224,19 @@ def prepare_inputs(model: ModelSpec, loaded: Any, workload: Workload, device: to
     return Inputs(ids.to(device), workload.prompt, tokenizer, _stop_tokens(loaded, tokenizer), templated)
 
 
-def _tokenizer(model: ModelSpec) -> Any:
-    import transformers
-
-    if model.weights != "local" or not model.weights_path:
+def check_prompt(model: ModelSpec, workload: Workload) -> None:
+    """Refuse a prompt where there is no tokenizer to read it, before anything is loaded."""
+    if workload.prompt is not None and (model.weights != "local" or not model.weights_path):
         raise SpecError(
             "prompt",
             f"{model.name} runs with random weights and has no tokenizer, so it cannot read a prompt. "
             "Clear the prompt and give a number of input tokens, or choose a model with real weights.",
         )
+
+
+def _tokenizer(model: ModelSpec) -> Any:
+    import transformers
+
     try:
         with _at_most(TOKENIZER_LIMIT_S, "tokenize"):
             return transformers.AutoTokenizer.from_pretrained(

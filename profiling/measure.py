@@ -18,7 +18,15 @@ from profiling import conditions, host, measured
 from profiling.failures import EngineError
 from profiling.generation import Generation, Runner
 from profiling.hooks import ModuleTime, ModuleTimer, central_mean
-from profiling.loading import MEASURED_KINDS, check_context, check_fits, choose_device, load, prepare_inputs
+from profiling.loading import (
+    MEASURED_KINDS,
+    check_context,
+    check_fits,
+    check_prompt,
+    choose_device,
+    load,
+    prepare_inputs,
+)
 from profiling.merge import attach_estimates
 from profiling.sampling import MemoryRecord
 from profiling.spec import HardwareSpec, ModelSpec, SpecError, Workload
@@ -80,6 +88,7 @@ def _check(session: Session) -> None:
     if model.kind not in MEASURED_KINDS:
         message = f"Models of kind {model.kind} take no text, so they cannot be measured here. Run an estimate."
         raise SpecError("model", message)
+    check_prompt(model, workload)
     if model.kind != "encoder" and workload.output_tokens < 1:
         raise SpecError("output_tokens", "Ask for at least 1 output token: this model generates text.")
     if model.kind == "encoder" and workload.output_tokens:
