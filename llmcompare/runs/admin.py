@@ -47,3 +47,10 @@ class RunAdmin(ReadOnly, admin.ModelAdmin):
         "deleted_at",
         "spec_digest",
     ]
+
+    def get_object(self, request, object_id, from_field=None):
+        """The page calls a run by its id: its title and the names of its parts are its owner's."""
+        run = super().get_object(request, object_id, from_field)
+        if run is not None:
+            run.title = run.public_id
+        return run

@@ -37,7 +37,16 @@ MACHINE = threading.Lock()
 class Engine(Protocol):
     """What the executor needs of :class:`profiling.client.EngineChild` and ``WarmChild``."""
 
-    def request(self, op: str, payload: dict[str, Any], **options: Any) -> dict[str, Any]: ...
+    def request(
+        self,
+        op: str,
+        payload: dict[str, Any],
+        *,
+        on_progress: Callable[[str, float, str], None],
+        on_log: Callable[[str, str], None],
+        should_stop: Callable[[], bool],
+        timeout_s: float,
+    ) -> dict[str, Any]: ...
 
 
 OpenEngine = Callable[[Run, "Watch"], AbstractContextManager[Engine]]

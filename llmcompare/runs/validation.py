@@ -72,7 +72,7 @@ def check_inputs(
 
 def _parse_workload(values: Mapping[str, Any]) -> tuple[Workload, dict[str, str]]:
     """The workload, and a message for each field that is wrong (such a field has its default in the returned value)."""
-    values, errors = dict(values), {}
+    values, errors = dict(values), dict[str, str]()
     while True:
         try:
             workload = Workload.from_json(values)

@@ -102,7 +102,7 @@ class Worker:
 
     def _measure_ceilings(self) -> None:
         """Quick ceilings, once per machine and per fingerprint (about 5 s)."""
-        host = Host.objects.get(pk=self.host.pk)
+        host = Host.objects.get(slug=host_slug())
         if host.ceilings_state == "done":
             return
         with MACHINE:
