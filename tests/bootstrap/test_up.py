@@ -155,6 +155,35 @@ def test_a_taken_port_is_named_with_its_holder_and_a_free_one_is_offered(tmp_pat
     assert not (tmp_path / "db.sqlite3").exists()
 
 
+def test_on_a_terminal_the_free_port_can_be_taken_at_once(first_start):
+    """A pseudo-terminal in place of the person at the keyboard: first "n", then just Enter."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        for answer in ("n\n", "\n"):
+            keyboard, terminal = os.openpty()
+            os.write(keyboard, answer.encode())
+            with Up(first_start["data"], "--port", str(port), stdin=terminal) as up:
+                os.close(terminal)
+                if answer == "n\n":
+                    assert up.finish() != 0
+                    assert "Nothing was started" in up.output
+                else:
+                    line = up.wait_for("llmcompare is running")
+                    assert f":{port}/" not in line
+            assert f"Port {port} is taken" in up.output
+            os.close(keyboard)
+
+
+def test_a_worker_alone_needs_no_port(first_start):
+    with Up(first_start["data"], "--no-web") as up:
+        up.wait_for("worker is starting")
+        assert not any("gunicorn" in " ".join(p.cmdline()) for p in up.family())
+        up.process.send_signal(signal.SIGTERM)
+        assert up.finish() == 0
+
+
 def test_wrong_addresses_and_options_are_explained(tmp_path):
     assert "is no address" in manage("up", "--bind", "no.such.name.invalid", data=tmp_path).stderr
     assert "leave nothing to start" in manage("up", "--no-web", "--no-worker", data=tmp_path).stderr
