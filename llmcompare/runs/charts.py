@@ -226,20 +226,7 @@ def roofline_figure(
                     )
                 )
             continue
-        for stage in dict.fromkeys(str(p.get("stage")) for p in points):
-            for bound in dict.fromkeys(str(p.get("bound")) for p in points if p.get("stage") == stage):
-                mine = [p for p in points if str(p.get("stage")) == stage and str(p.get("bound")) == bound]
-                traces.append(
-                    _point_trace(
-                        mine,
-                        name=BOUND_TITLES.get(bound, bound),
-                        symbol=_STAGE_SYMBOLS.get(stage, "x"),
-                        tone=bound if bound in BOUND_TITLES else "other",
-                        group=STAGE_TITLES.get(stage, stage).capitalize(),
-                        label=0,
-                        middle=middle,
-                    )
-                )
+        traces += _traces_of_one(points, middle)
     return _figure(
         traces,
         xaxis=_log_axis("Arithmetic intensity (FLOP per byte)", low, high, ""),
@@ -249,6 +236,31 @@ def roofline_figure(
         margin={"l": 64, "r": 12, "t": 16, "b": 56},
         legend={"orientation": "v", "groupclick": "toggleitem"},
     )
+
+
+def _traces_of_one(points: Sequence[Mapping[str, Any]], middle: float) -> list[Any]:
+    """A trace per stage, origin and bound. Where some points were measured, estimated ones step back: pale and without names."""
+    measured = any(p.get("origin") == "measured" for p in points)
+    groups: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
+    for point in points:
+        groups.setdefault(tuple(str(point.get(k)) for k in ("stage", "origin", "bound")), []).append(point)  # type: ignore[arg-type]
+    traces = []
+    for (stage, origin, bound), mine in groups.items():
+        pale = measured and origin != "measured"
+        title = STAGE_TITLES.get(stage, stage).capitalize() + (f", {origin}" if measured else "")
+        trace = _point_trace(
+            mine,
+            name=BOUND_TITLES.get(bound, bound),
+            symbol=_STAGE_SYMBOLS.get(stage, "x"),
+            tone=bound if bound in BOUND_TITLES else "other",
+            group=title,
+            label=0,
+            middle=middle,
+        )
+        if pale:
+            trace.update(opacity=0.3, mode="markers")
+        traces.append(trace)
+    return sorted(traces, key=lambda t: t.opacity is None)  # measured ones on top
 
 
 def _roofline_window(chosen: Sequence[tuple[Document, list[dict], list[dict]]]) -> tuple[float, float, float, float]:

@@ -144,7 +144,7 @@ def conditions_badge(document: Document) -> dict[str, Any] | None:
 
 
 def phase_rows(document: Document) -> list[dict[str, str]]:
-    """Measured memory by phase; a column that no phase has (no GPU) stays, as "unknown"."""
+    """Measured memory by phase."""
     rows = []
     for entry in (document.get("memory") or {}).get("phases") or []:
         rows.append(

@@ -188,13 +188,18 @@ def _table_row(row: layertable.ModuleRow, opened: set[str], options: Options) ->
         "flops": show(sums.get("flops"), "FLOP"),
         "bytes": show(sums.get("bytes"), "B"),
         "estimate": show(sums.get("estimate_s"), "s"),
-        "inclusive": show(sums.get("inclusive_s"), "s"),
-        "exclusive": show(sums.get("exclusive_s"), "s"),
-        "share": percent(row.share),
+        "inclusive": _measured(sums, "inclusive_s"),
+        "exclusive": _measured(sums, "exclusive_s"),
+        "share": "–" if row.share is None and not sums.get("calls") else percent(row.share),
         "share_width": f"{100 * row.share:.2f}" if row.share else "0",
         "bound": str(raw.get("bound") or ""),
         "shape": _shape(raw["output_shape"]) if raw.get("output_shape") else "",
     }
+
+
+def _measured(sums: Mapping[str, Any], key: str) -> str:
+    """A module that is never called (a list of modules) has no time of its own; any other without one is unknown."""
+    return "–" if sums.get(key) is None and not sums.get("calls") else show(sums.get(key), "s")
 
 
 def _sort_links(options: Options, measured: bool) -> list[dict[str, Any]]:

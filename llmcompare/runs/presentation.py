@@ -213,6 +213,11 @@ def memory(document: Document) -> dict[str, Any] | None:
         "per_token": show(section.get("kv_cache_bytes_per_token"), "B"),
         "suggestions": [str(s) for s in estimate.get("suggestions") or []],
         "phases": phase_rows(document),
+        "device_phases": any(
+            entry.get(key) is not None
+            for entry in section.get("phases") or []
+            for key in ("device_allocated_peak_bytes", "device_reserved_peak_bytes")
+        ),
     }
 
 
@@ -245,6 +250,9 @@ def _median(ordered: list[float]) -> float:
     return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
 
 
+_FINISHES = {"length": "stopped at the asked number of tokens", "eos": "the model ended its answer"}
+
+
 def output(document: Document) -> dict[str, Any] | None:
     section = document.get("output")
     if not isinstance(section, Mapping):
@@ -256,13 +264,16 @@ def output(document: Document) -> dict[str, Any] | None:
         return values[index] if isinstance(values, list) and index < len(values) else None
 
     finish = section.get("finish")
+    per_text = finish if isinstance(finish, list) else [finish] * len(texts)
     return {
         "prompt": section.get("prompt"),
-        "finish": {"length": "stopped at the asked number of tokens", "eos": "the model ended its answer"}.get(
-            str(finish), str(finish or UNKNOWN)
-        ),
         "texts": [
-            {"text": str(text), "input_tokens": at(inputs, i), "output_tokens": at(outputs, i)}
+            {
+                "text": str(text),
+                "input_tokens": at(inputs, i),
+                "output_tokens": at(outputs, i),
+                "finish": _FINISHES.get(str(at(per_text, i)), str(at(per_text, i) or UNKNOWN)),
+            }
             for i, text in enumerate(texts)
         ],
     }

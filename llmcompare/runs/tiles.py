@@ -17,10 +17,10 @@ ORDER = (
     "e2e_latency",
     "encode_time",
     "output_throughput",
-    "prefill_throughput",
-    "decode_throughput",
     "encode_throughput",
     "peak_memory",
+    "prefill_throughput",
+    "decode_throughput",
     "mfu_prefill",
     "mbu_decode",
     "prefill_time",
@@ -103,6 +103,8 @@ def _spread(metric: Mapping[str, Any], unit: str) -> list[tuple[str, str]]:
         rows.append(("range", f"{show(metric['min'], unit)} – {show(metric['max'], unit)}"))
     if number(metric.get("cv")) is not None:
         rows.append(("variation", percent(metric["cv"])))
+    if metric.get("note"):
+        rows.append(("note", str(metric["note"])))
     return rows
 
 
