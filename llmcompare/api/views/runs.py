@@ -43,7 +43,7 @@ CSV_OPTIONS = [
 LAUNCH_EXAMPLES = [
     OpenApiExample(
         "estimate",
-        value={"kind": "estimate", "model": "llama-3-70b", "hardware": "nvidia-h100-sxm", "input_tokens": 1024},
+        value={"kind": "estimate", "model": "llama-3-70b", "hardware": "nvidia-h100-sxm5-80gb", "input_tokens": 1024},
         request_only=True,
     ),
     OpenApiExample(
