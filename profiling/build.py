@@ -83,6 +83,7 @@ class Built:
     folds: tuple[Fold, ...]
     layers: int | None
     max_context: int | None
+    windows: tuple[int, ...]
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def times(self, path: str) -> int:
@@ -133,6 +134,7 @@ def build(model: ModelSpec, dtype: str, attn_implementation: str = "sdpa", *, fo
         folds=folds,
         layers=layers,
         max_context=_max_context(module),
+        windows=_windows(module),
     )
 
 
@@ -316,6 +318,13 @@ def _max_context(module: nn.Module) -> int | None:
                 value -= item.padding_idx + 1
             break
     return value
+
+
+def _windows(module: nn.Module) -> tuple[int, ...]:
+    """Sizes of the sliding windows and chunks that attention is limited to, each once."""
+    holders = [module.config, *module.modules()]
+    values = {getattr(h, name, None) for h in holders for name in ("sliding_window", "attention_chunk_size")}
+    return tuple(sorted(v for v in values if isinstance(v, int) and not isinstance(v, bool) and v > 0))
 
 
 class Lru:

@@ -6,7 +6,7 @@ context. Two traces give the line, a third in the middle proves it; where it doe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from profiling.execution import Work, works
@@ -45,13 +45,25 @@ def _segment_seconds(segment: Segment, limits: Ceilings) -> float:
     )
 
 
-def decode_curve(trace_at: Callable[[int], Trace], first: int, last: int, execution: str) -> DecodeCurve:
-    """The curve for contexts ``first`` to ``last``; ``trace_at(context)`` traces the step with that context."""
+def decode_curve(
+    trace_at: Callable[[int], Trace], first: int, last: int, execution: str, windows: Iterable[int] = ()
+) -> DecodeCurve:
+    """The curve for contexts ``first`` to ``last``; ``trace_at(context)`` traces the step with that context.
+
+    ``windows``: sliding windows of the model. The load changes around a full window, so segments are cut there at once
+    instead of being searched for; what is cut needlessly does no harm, and every segment is checked in any case.
+    """
 
     def at(context: int) -> list[Work]:
         return works(trace_at(context), execution)
 
-    return DecodeCurve(tuple(_segments(at, first, at(first), last, at(last))))
+    cuts = {w + d for w in windows for d in (-2, -1, 0, 1) if first < w + d <= last}
+    starts = sorted({first, *cuts})
+    ends = [start - 1 for start in starts[1:]] + [last]
+    segments: list[Segment] = []
+    for begin, end in zip(starts, ends, strict=True):
+        segments += _segments(at, begin, at(begin), end, at(end))
+    return DecodeCurve(tuple(segments))
 
 
 def _segments(at, first: int, start: list[Work], last: int, end: list[Work]) -> list[Segment]:
@@ -67,10 +79,6 @@ def _segments(at, first: int, start: list[Work], last: int, end: list[Work]) -> 
         return [Segment(first, last, start, end)]
     left = _segments(at, first, start, middle, halfway)
     right = _segments(at, middle + 1, at(middle + 1), last, end)
-    return _joined(left, right)
-
-
-def _joined(left: list[Segment], right: list[Segment]) -> list[Segment]:
     return left + right
 
 

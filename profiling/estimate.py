@@ -107,7 +107,7 @@ def trace_workload(model: ModelSpec, workload: Workload, tell: Progress) -> Trac
 
         middle = prompt + steps // 2
         stages["decode"] = at(middle)
-        curve = decode_curve(at, prompt, prompt + steps - 1, workload.execution)
+        curve = decode_curve(at, prompt, prompt + steps - 1, workload.execution, built.windows)
         final = at(prompt + steps - 1).cache_bytes
     return Traced(built, stages, curve, cached_cache_shape(model, dtype, attn), final)
 
@@ -169,7 +169,7 @@ def evaluate_workload(
         "memory": memory,
         "roofline": {"roofs": [_roof(hardware, limits)], "points": roofline_points(built, items)},
         "unknown_operators": unknown,
-        "warnings": warnings + _warnings(workload, built, memory["estimate"], unknown),
+        "warnings": warnings + _warnings(model, workload, built, memory["estimate"], unknown),
     }
 
 
@@ -282,8 +282,17 @@ def _encoded_tokens(traced: Traced, workload: Workload) -> int:
     return traced.stages["encode"].sequence_length or workload.input_tokens
 
 
-def _warnings(workload: Workload, built: Built, memory: dict[str, Any], unknown: list[str]) -> list[dict[str, str]]:
+def _warnings(
+    model: ModelSpec, workload: Workload, built: Built, memory: dict[str, Any], unknown: list[str]
+) -> list[dict[str, str]]:
     found = []
+    if model.config.get("quantization_config"):
+        found.append(
+            {
+                "code": "quantisation_ignored",
+                "message": f"The configuration describes quantised weights; this estimate has them in {workload.dtype}.",
+            }
+        )
     if memory["fits"] is False:
         found.append(
             {
@@ -312,7 +321,8 @@ def _warnings(workload: Workload, built: Built, memory: dict[str, Any], unknown:
         found.append(
             {
                 "code": "attention_fallback",
-                "message": f"{built.architecture} does not offer {workload.attn_implementation} attention: {used} was estimated.",
+                "message": f"{built.architecture} does not offer {workload.attn_implementation} attention: {used} was "
+                "estimated, whose score matrices are in memory and traffic.",
             }
         )
     if built.kind == "vision":
