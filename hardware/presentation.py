@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from hardware.catalogue import peak_field, source_versions
+from hardware.catalogue import CATALOGUE_FIELDS, peak_field, source_versions
 from hardware.models import Hardware
 from hardware.templatetags.figures import bandwidth, plain_digits, rate, size
 
@@ -128,9 +128,7 @@ def export_row(hardware: Hardware) -> list[Any]:
 
 def to_json(hardware: Hardware) -> dict[str, Any]:
     """Everything about one device, in base units."""
-    names = ("slug", "vendor", "name", "kind", "year", "memory_bytes", "memory_bandwidth", "peak_flops", "cache_bytes")
-    names += ("interconnect_bandwidth", "tdp_w", "note", "source", "compiled_on", "confidence", "disagreements")
-    return {name: getattr(hardware, name) for name in names}
+    return {name: getattr(hardware, name) for name in ("slug", "source", *CATALOGUE_FIELDS)}
 
 
 def export_json(devices: Iterable[Hardware]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from hardware.models import Ceiling, Hardware, Host
 from profiling.spec import HardwareSpec
 
 HOST_QUEUE_PREFIX = "hw."
+CEILING_STATES = ("missing", "measuring", "done", "failed")
 
 #: Figures of a device that carry a confidence of their own; ``peak_flops`` has one for each dtype.
 FIGURE_FIELDS = ("memory_bytes", "memory_bandwidth", "cache_bytes", "interconnect_bandwidth", "tdp_w")
@@ -152,7 +153,7 @@ def touch_host(*, host: Host) -> None:
 
 def set_ceilings_state(*, host: Host, state: str) -> None:
     """``missing``, ``measuring``, ``done`` or ``failed``."""
-    if state not in dict(Host._meta.get_field("ceilings_state").choices):
+    if state not in CEILING_STATES:
         raise ValueError(f"No such state: {state!r}")
     Host.objects.filter(pk=host.pk).update(ceilings_state=state)
     host.ceilings_state = state
@@ -220,8 +221,8 @@ def _hardware_of(detected: Mapping[str, Any]) -> Hardware:
         slug = match_accelerator(accelerators[0], entries)
         values = _detected_accelerator(accelerators[0])
     else:
-        entries = catalogue.filter(kind=Hardware.Kind.CPU).values("slug", "name")
-        slug = match_cpu(detected["cpu"]["model"], detected.get("cores_physical"), entries)
+        processors = catalogue.filter(kind=Hardware.Kind.CPU).values("slug", "name")
+        slug = match_cpu(detected["cpu"]["model"], detected.get("cores_physical"), processors)
         values = _detected_cpu(detected)
     if slug is not None:
         return catalogue.get(slug=slug)

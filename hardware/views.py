@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.core.paginator import Paginator
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_http_methods, require_safe
 
@@ -42,7 +42,7 @@ def hardware_list(request: HttpRequest) -> HttpResponse:
 
 @login_required
 @require_safe
-def export_csv(request: HttpRequest) -> HttpResponse:
+def export_csv(request: HttpRequest) -> HttpResponseBase:
     rows = (export_row(hardware) for hardware in _filtered(request).qs)
     return csv_response("hardware.csv", EXPORT_HEADER, rows, CsvFormat.from_query(request.GET))
 

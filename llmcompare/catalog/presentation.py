@@ -36,7 +36,7 @@ def memory_rows(model: LanguageModel) -> list[dict[str, Any]]:
     facts = model.facts or {}
     counted = facts.get("weight_bytes") or {}
     cache = facts.get("kv_cache_bytes_per_token") or {}
-    names = [*MEMORY_DTYPES, *(name for name in DTYPE_BYTES if name in counted and name not in MEMORY_DTYPES)]
+    names = [name for name in DTYPE_BYTES if name in MEMORY_DTYPES or name in counted]
     rows = []
     for dtype in names:
         weights = counted.get(dtype)

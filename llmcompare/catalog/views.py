@@ -7,7 +7,7 @@ import json
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.core.paginator import Paginator
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
@@ -44,7 +44,7 @@ def model_list(request: HttpRequest) -> HttpResponse:
 
 @login_required
 @require_safe
-def export_csv(request: HttpRequest) -> HttpResponse:
+def export_csv(request: HttpRequest) -> HttpResponseBase:
     rows = (export_row(model) for model in _filtered(request).qs.defer("config", "facts"))
     return csv_response("models.csv", EXPORT_HEADER, rows, CsvFormat.from_query(request.GET))
 

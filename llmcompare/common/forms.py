@@ -5,7 +5,7 @@ from __future__ import annotations
 from django import forms
 
 
-class BootstrapForm:
+class BootstrapForm(forms.BaseForm):
     """Mix in before a form class. Fields with errors are marked for the eye (``is-invalid``); Django marks them for screen readers."""
 
     def __init__(self, *args, **kwargs) -> None:
