@@ -43,7 +43,16 @@
     Array.from(select.querySelectorAll("optgroup")).forEach(function (group) {
       group.hidden = !Array.from(group.children).some(function (option) { return !option.hidden; });
     });
+    select.size = words.length ? 7 : 0;
     return first;
+  }
+
+  /* The choice is made: the list folds again and shows it. */
+  function settle(select) {
+    var input = form.querySelector("[data-picker='" + select.id + "']");
+    if (!input) { return; }
+    input.value = "";
+    narrow(input);
   }
 
   form.querySelectorAll("[data-picker]").forEach(function (input) {
@@ -54,10 +63,10 @@
       if (event.key !== "Enter") { return; }
       event.preventDefault();
       var first = narrow(input), select = document.getElementById(input.dataset.picker);
-      if (first) { select.value = first.value; select.dispatchEvent(new Event("change", { bubbles: true })); }
+      if (first && input.value) { select.value = first.value; select.dispatchEvent(new Event("change", { bubbles: true })); }
       select.focus();
     });
   });
-  form.addEventListener("change", showKind);
+  form.addEventListener("change", function (event) { if (event.target.matches("select")) { settle(event.target); } showKind(); });
   showKind();
 })();

@@ -23,7 +23,7 @@ def bar_figure(row: Mapping[str, Any], columns: Sequence[Column]) -> dict[str, A
     """
     import plotly.graph_objects as go
 
-    labels = [f"{at + 1}. {plain(column.label, 40)}" for at, column in enumerate(columns)]
+    labels = [f"{at + 1}. {plain(column.label, 26)}" for at, column in enumerate(columns)]
     traces = []
     for at, cell in enumerate(row["cells"]):
         measured = cell["origin"] == "measured"
@@ -34,7 +34,7 @@ def bar_figure(row: Mapping[str, Any], columns: Sequence[Column]) -> dict[str, A
                 y=[labels[at]],
                 orientation="h",
                 name=labels[at],
-                text=[f"{text} ({cell['origin'].split(',')[0]})" if cell["origin"] else text],
+                text=[text],
                 textposition="auto",
                 cliponaxis=False,
                 marker={"pattern": {"shape": "" if measured else "/", "solidity": 0.15}},
@@ -56,8 +56,9 @@ def bar_figure(row: Mapping[str, Any], columns: Sequence[Column]) -> dict[str, A
                 "rangemode": "tozero",
                 "automargin": True,
                 "exponentformat": "SI",
+                "nticks": 6,
             },
-            yaxis={"automargin": True, "autorange": "reversed", "type": "category"},
+            yaxis={"automargin": True, "autorange": "reversed", "type": "category", "ticksuffix": "  "},
         ),
     )
     return figure.to_plotly_json()

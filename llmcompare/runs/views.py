@@ -20,6 +20,8 @@ from llmcompare.runs.querysets import RunQuerySet
 PAGE_SIZES = (25, 50, 100, 200)
 DEFAULT_PAGE_SIZE = 50
 RECENT = 8
+#: Filters that are folded away until one of them is used.
+MORE_FILTERS = ("kind", "dtype", "after", "before", "size")
 
 
 @login_required
@@ -50,6 +52,7 @@ def run_list(request: HttpRequest) -> HttpResponse:
         "page": page,
         "filter": chosen,
         "narrowed": any(value for name, value in request.GET.items() if name not in ("page", "size", "sort")),
+        "more_open": any(request.GET.get(name) for name in MORE_FILTERS),
         "sort": chosen.sort_in_use,
         "page_size": page.paginator.per_page,
         "page_sizes": PAGE_SIZES,
