@@ -23,12 +23,17 @@ class ScriptedEngine:
     """An engine whose request does what a test says, with the options that the executor passed."""
 
     def __init__(self, script) -> None:
-        self.script, self.asked = script, []
+        self.script, self.asked, self.broken = script, [], None
 
     def request(self, op, payload, *, on_progress, on_log, should_stop, timeout_s):
         self.asked.append((op, payload, timeout_s))
         self.on_progress, self.on_log, self.should_stop = on_progress, on_log, should_stop
-        return self.script(self)
+        try:
+            return self.script(self)
+        except AssertionError as error:
+            # The executor would take it for a fault of its own and fail the run: the test must see it.
+            self.broken = error
+            raise
 
 
 @pytest.fixture
@@ -52,6 +57,8 @@ def carry_out(run, script, shutdown=None) -> ScriptedEngine:
         yield engine
 
     execute(run_id=run.pk, worker="host-a:1", shutdown=shutdown or threading.Event(), open_engine=open_engine)
+    if engine.broken:
+        raise engine.broken
     run.refresh_from_db()
     return engine
 

@@ -117,6 +117,14 @@ def test_a_failure_keeps_its_message_without_paths_and_what_was_computed(owner):
     assert run.events.last().level == "error"
 
 
+def test_what_a_run_shows_of_its_work_has_no_paths(owner):
+    run = claimed(owner)
+    lifecycle.report(run=run, stage="load", fraction=0.1, message="Loading /srv/secret/place/model.bin")
+    lifecycle.log(run=run, message="Loading /srv/secret/place/model.bin")
+    run.refresh_from_db()
+    assert run.message == run.events.last().message == "Loading model.bin"
+
+
 def test_putting_back_costs_no_attempt(owner):
     run = claimed(owner)
     assert lifecycle.put_back(run=run)
