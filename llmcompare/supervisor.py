@@ -52,8 +52,11 @@ class Supervisor:
     ready: threading.Event = field(default_factory=threading.Event)
     stopping: bool = False
 
-    def run(self) -> int:
-        """Keep the services running until SIGINT, SIGTERM or SIGHUP. Returns 0, or 1 when a service could not be kept running."""
+    def run(self, started: Callable[[], None]) -> int:
+        """Keep the services running until SIGINT, SIGTERM or SIGHUP. Returns 0, or 1 when a service could not be kept running.
+
+        ``started`` is called once, after the services were started and while signals are heeded already.
+        """
         wake_read, wake_write = os.pipe()
         self._lifeline, lifeline_write = os.pipe()
         for descriptor in (wake_read, wake_write):
@@ -67,6 +70,8 @@ class Supervisor:
         try:
             with selectors.DefaultSelector() as selector:
                 selector.register(wake_read, selectors.EVENT_READ)
+                gave_up = self._look_after()
+                started()
                 while not self.stopping and gave_up is None:
                     gave_up = self._look_after()
                     if gave_up is None and not self.stopping:

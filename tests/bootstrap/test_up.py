@@ -84,7 +84,7 @@ def test_the_second_start_is_quick_silent_about_the_password_and_stops_within_te
     with Up(first_start["data"], "--port", str(port)) as up:
         seconds = up.wait_until_running()
         record_property("second_start_s", round(seconds, 2))
-        assert seconds < 15, "the aim is 5 s on an idle machine"
+        assert seconds < 30, "the aim is 5 s on an idle machine; other tests run beside this one"
         assert "password" not in up.output
         family = up.family()
         assert any("gunicorn" in " ".join(p.cmdline()) for p in family)
@@ -178,7 +178,7 @@ def test_on_a_terminal_the_free_port_can_be_taken_at_once(first_start):
 
 def test_a_worker_alone_needs_no_port(first_start):
     with Up(first_start["data"], "--no-web") as up:
-        up.wait_for("worker is starting")
+        up.wait_for("worker was started")
         assert not any("gunicorn" in " ".join(p.cmdline()) for p in up.family())
         up.process.send_signal(signal.SIGTERM)
         assert up.finish() == 0

@@ -76,13 +76,16 @@ class Command(BaseCommand):
             if not options["no_worker"]:
                 services.append(_worker_service())
             supervisor = Supervisor(services, settings.BASE_DIR, environment, self._say)
-            if server:
-                arguments = (supervisor, server.getsockname(), url, options)
-                threading.Thread(target=self._announce, args=arguments, daemon=True).start()
-            else:
-                supervisor.ready.set()
-                self._say("The worker is starting. Ctrl-C stops it.")
-            code = supervisor.run()
+
+            def started() -> None:
+                if server:
+                    arguments = (supervisor, server.getsockname(), url, options)
+                    threading.Thread(target=self._announce, args=arguments, daemon=True).start()
+                else:
+                    supervisor.ready.set()
+                    self._say("The worker was started. Ctrl-C stops it.")
+
+            code = supervisor.run(started)
             if server:
                 server.close()
             self._say("Stopped.")
