@@ -102,7 +102,10 @@ DOCUMENT_FIELDS: dict[str, frozenset[str] | None] = {
     "estimates": None,
     "errors": None,
     "samples": None,
-    "output": frozenset({"input_tokens", "output_tokens", "finish"}),
+    "instrumentation": None,
+    "output": frozenset(
+        {"input_tokens", "output_tokens", "requested_output_tokens", "finish", "ignore_eos", "chat_template"}
+    ),
     "environment": frozenset(
         {
             "os",
@@ -115,6 +118,8 @@ DOCUMENT_FIELDS: dict[str, frozenset[str] | None] = {
             "ram_bytes",
             "accelerators",
             "threads",
+            "virtualised",
+            "device",
         }
     ),
     "conditions": None,
