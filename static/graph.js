@@ -73,6 +73,26 @@
     return { name: "dagre", rankDir: "TB", nodeSep: 26, rankSep: 30, edgeSep: 14, animate: false, fit: false, padding: 16 };
   }
 
+  /* A residual edge skips what lies between its ends: bow it to the side where it has to go round less. */
+  function bowResiduals(cy) {
+    cy.edges(".edge-residual").forEach(function (edge) {
+      var from = edge.source().position(), to = edge.target().position(), middle = (from.x + to.x) / 2;
+      var left = middle, right = middle;
+      cy.nodes(".leaf").forEach(function (node) {
+        var box = node.boundingBox({ includeLabels: false });
+        if (node.same(edge.source()) || node.same(edge.target()) || box.y2 < Math.min(from.y, to.y) || box.y1 > Math.max(from.y, to.y)) { return; }
+        /* Only what is near enough to be in the way; a far branch is passed on the inside. */
+        if (box.x1 < middle + 60 && box.x2 > middle - 60) {
+          left = Math.min(left, box.x1);
+          right = Math.max(right, box.x2);
+        }
+      });
+      var goLeft = middle - left <= right - middle;
+      var away = (goLeft ? middle - left : right - middle) + 22;
+      edge.style("control-point-distances", Math.min(2 * away, 500) * (goLeft ? 1 : -1));
+    });
+  }
+
   /* The whole graph if its text stays readable that way; else its top at a readable size, and one scrolls by dragging. */
   function settle(cy) {
     var box = cy.elements().boundingBox(), holder = cy.container();
@@ -108,21 +128,22 @@
     node.details.forEach(function (row) { line(list, row[0], row[1]); });
     card.append(close, title, list);
     if (node.expandable) {
-      var link = document.createElement("a");
+      var link = follow(document.createElement("a"), node.toggle);
       link.className = "btn btn-sm btn-outline-secondary";
-      link.href = node.toggle + "#network";
       link.textContent = node.open ? "Close this module" : "Open this module";
-      link.addEventListener("click", function (event) { if (go(node.toggle)) { event.preventDefault(); } });
       card.append(link);
+      if (window.htmx) { window.htmx.process(card); }
     }
     card.hidden = false;
   }
 
-  function go(address) {
-    if (!window.htmx) { return false; }
-    var url = window.location.pathname + address;
-    window.htmx.ajax("GET", url, { target: "#network", select: "#network", swap: "outerHTML" }).then(function () { window.history.pushState({ htmx: true }, "", url); });
-    return true;
+  /* A link that htmx follows like those in the table: it replaces this section, and the address says what is open. */
+  function follow(link, address) {
+    link.href = address + "#network";
+    if (!window.htmx) { return link; }
+    var attributes = { "hx-get": address, "hx-target": "#network", "hx-select": "#network", "hx-select-oob": "#roofline-switches", "hx-swap": "outerHTML", "hx-push-url": "true" };
+    Object.keys(attributes).forEach(function (name) { link.setAttribute(name, attributes[name]); });
+    return link;
   }
 
   function draw(holder) {
@@ -132,6 +153,7 @@
     var graph = JSON.parse(source.textContent), wrap = holder.closest(".graph-wrap");
     var cy = window.cytoscape({ container: holder, elements: elements(graph), style: style(), layout: layout(), minZoom: 0.1, maxZoom: 2.5, userZoomingEnabled: false, boxSelectionEnabled: false });
     holder.cy = cy;
+    bowResiduals(cy);
     settle(cy);
     drawn.push({ cy: cy, holder: holder });
     cy.on("tap", "node", function (event) {
@@ -141,7 +163,8 @@
       event.target.connectedEdges().addClass("near");
       holder.dispatchEvent(new CustomEvent("lc:module", { bubbles: true, detail: { path: node.row } }));
     });
-    cy.on("dbltap", "node", function (event) { if (event.target.data("node").expandable) { go(event.target.data("node").toggle); } });
+    /* The first tap has opened the card with the link; the second follows it. */
+    cy.on("dbltap", "node", function () { var link = wrap.querySelector("[data-graph-card] a.btn"); if (link) { link.click(); } });
     cy.on("tap", function (event) { if (event.target === cy) { showCard(wrap, null); cy.edges().removeClass("near"); } });
     wireZoom(wrap, cy);
     markFound(cy);

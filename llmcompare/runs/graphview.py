@@ -139,7 +139,7 @@ def view(graph: Mapping[str, Any], *, open_ids: Iterable[str] | None = None) -> 
     is_open = {i for i in opened if tree[i].children}
     shown: list[str] = []
     stands_for: dict[str, str] = {}
-    stack = [(n.id, None) for n in reversed(tree.values()) if n.parent is None]
+    stack: list[tuple[str, str | None]] = [(n.id, None) for n in reversed(tree.values()) if n.parent is None]
     while stack:
         node_id, hidden_in = stack.pop()
         node = tree[node_id]

@@ -136,5 +136,11 @@ def visible_rows(
 def _ordered(paths: Sequence[str], rows: Mapping[str, ModuleRow], key: str | None) -> list[str]:
     if key is None:
         return list(paths)
-    # Python's sort is stable: equal and unknown values keep the order of the model.
-    return sorted(paths, key=lambda p: -(rows[p].sums.get(key) if rows[p].sums.get(key) is not None else -1.0))
+    values = {path: rows[path].sums.get(key) for path in paths}
+
+    def rank(path: str) -> float:
+        value = values[path]
+        return 1.0 if value is None else -value
+
+    # Python's sort is stable: equal values keep the order of the model, unknown ones come last.
+    return sorted(paths, key=rank)

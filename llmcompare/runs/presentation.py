@@ -163,7 +163,7 @@ def operators(document: Document, options: Options) -> dict[str, Any] | None:
         rows = [r for r in rows if r.get("stage") == options.points]
     above = {(p.get("stage"), p.get("label")) for p in charts.points_of(document) if p.get("above_roof")}
     order = {stage: i for i, stage in enumerate(stages_of(document))}
-    rows.sort(key=lambda r: (order.get(r.get("stage"), 9), -(number(r.get("share")) or 0)))
+    rows.sort(key=lambda r: (order.get(str(r.get("stage")), 9), -(number(r.get("share")) or 0)))
     return {
         "cut": max(len(rows) - MAX_OPERATORS, 0),
         "rows": [

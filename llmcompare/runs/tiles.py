@@ -64,6 +64,7 @@ def _tile(key: str, metric: Mapping[str, Any], document: Document) -> dict[str, 
         "definition": definition.formula if definition else "This version has no definition of this metric.",
         "better": definition.better if definition else "",
         "spread": _spread(metric, unit),
+        "brief": " · ".join(f"{name} {text}" for name, text in _spread(metric, unit) if name in ("n", "95 % interval")),
         "estimates": _estimates(key, unit, document),
     }
     if key == "peak_memory":
@@ -138,7 +139,7 @@ def memory_fit(document: Document, used: float | None = None) -> dict[str, Any]:
     if capacity is None:
         capacity = number((document.get("hardware") or {}).get("memory_bytes"))
     fits = estimate.get("fits")
-    words = {True: "fits", False: "does not fit"}.get(fits, "fit unknown")
+    words = "fits" if fits is True else "does not fit" if fits is False else "fit unknown"
     shortfall = number(estimate.get("shortfall_bytes"))
     if fits is False and shortfall:
         words = f"does not fit: {show(shortfall, 'B')} short"
@@ -148,7 +149,7 @@ def memory_fit(document: Document, used: float | None = None) -> dict[str, Any]:
         "capacity": show(capacity, "B"),
         "percent": min(round(100 * need / capacity, 1), 100.0) if need is not None and capacity else None,
         "share": percent(need / capacity) if need is not None and capacity else UNKNOWN,
-        "icon": {True: "✓", False: "✕"}.get(fits, "?"),
+        "icon": "✓" if fits is True else "✕" if fits is False else "?",
     }
 
 
