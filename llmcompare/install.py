@@ -188,7 +188,7 @@ class Pip:
                 start_new_session=True,  # so that it can be stopped with everything that it started
             )
             try:
-                for chunk in _chunks(process, progress.tick):
+                for chunk in _chunks(process.stdout.fileno(), progress.tick):  # type: ignore[union-attr]  # a pipe
                     _append(file, chunk)
                     *lines, pending = (pending + chunk).split(b"\n")
                     for raw in lines:
@@ -220,14 +220,14 @@ def _pip_environment() -> dict[str, str]:
     return variables
 
 
-def _chunks(process: subprocess.Popen, tick: Callable[[], None]) -> Iterator[bytes]:
-    """What the process prints, until it closes its output; ``tick`` is called in every second of silence."""
+def _chunks(output: int, tick: Callable[[], None]) -> Iterator[bytes]:
+    """What comes out of the descriptor, until its other end is closed; ``tick`` is called in every second of silence."""
     with selectors.DefaultSelector() as selector:
-        selector.register(process.stdout, selectors.EVENT_READ)
+        selector.register(output, selectors.EVENT_READ)
         while True:
             if not selector.select(1.0):
                 tick()
-            elif chunk := os.read(process.stdout.fileno(), 65536):
+            elif chunk := os.read(output, 65536):
                 yield chunk
             else:
                 return

@@ -101,7 +101,7 @@ class Supervisor:
         now = time.monotonic()
         for service in self.services:
             if service.process is not None and service.process.poll() is not None:
-                self._kill_session(service)
+                self._kill_session(service.process)
                 lived = now - service.started
                 service.failures = 1 if lived > STABLE_S else service.failures + 1
                 if service.failures >= GIVE_UP_AFTER and not self.ready.is_set():
@@ -137,30 +137,30 @@ class Supervisor:
 
     def _stop(self) -> None:
         """Terminate, wait, kill; then whatever they left behind, wherever it went."""
-        alive = [s for s in self.services if s.process is not None and s.process.poll() is None]
+        alive = [(s.name, s.process) for s in self.services if s.process is not None and s.process.poll() is None]
         descendants = psutil.Process().children(recursive=True)
-        for service in alive:
-            service.process.terminate()
+        for _, process in alive:
+            process.terminate()
         deadline = time.monotonic() + STOP_GRACE_S
-        for service in alive:
+        for name, process in alive:
             try:
-                service.process.wait(max(0.0, deadline - time.monotonic()))
+                process.wait(max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
-                self.say(f"The {service.name} does not stop by itself; killing it.")
-            self._kill_session(service)
-            service.process.wait()
+                self.say(f"The {name} does not stop by itself; killing it.")
+            self._kill_session(process)
+            process.wait()
         # psutil knows a process by number and start time, so a number that was given out again is left alone.
         _, left = psutil.wait_procs(descendants, timeout=0.5)
-        for process in left:
+        for straggler in left:
             with contextlib.suppress(psutil.Error):
-                process.kill()
+                straggler.kill()
         psutil.wait_procs(left, timeout=1)
 
     @staticmethod
-    def _kill_session(service: Service) -> None:
+    def _kill_session(leader: subprocess.Popen) -> None:
         """The service leads its session's process group; some of its children may still be in it."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(service.process.pid, signal.SIGKILL)
+            os.killpg(leader.pid, signal.SIGKILL)
 
 
 def _how_it_ended(code: int) -> str:
