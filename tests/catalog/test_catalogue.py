@@ -231,9 +231,9 @@ def test_a_package_that_was_installed_later_is_noticed(db, packages):
 def test_the_command_says_what_it_did_and_is_quick_the_second_time(db, packages, capsys):
     call_command("load_catalogue")
     assert "hardware 89 new" in capsys.readouterr().out
-    started = time.perf_counter()
+    started = time.process_time()  # not the clock: other tests share the cores
     call_command("load_catalogue")
-    assert time.perf_counter() - started < 0.3
+    assert time.process_time() - started < 0.3
     assert "models 0 new, 0 updated, 36 unchanged" in capsys.readouterr().out
     LanguageModel.objects.filter(slug="gpt2").update(name="GPT two")
     call_command("load_catalogue")

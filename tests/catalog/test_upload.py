@@ -96,10 +96,10 @@ def test_brackets_in_text_are_not_nesting():
 
 
 def test_hostile_quotes_cost_no_time():
-    started = time.perf_counter()
+    started = time.process_time()  # not the clock: other tests share the cores
     refusal('{"' + '\\"' * 499_000)
     refusal('"' * 999_999)
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 2
 
 
 def test_random_bytes_are_never_more_than_a_message():
