@@ -1,6 +1,6 @@
 """The parent's side of the engine process: start it, ask it, watch it, end it. Imports no torch.
 
-The parent blocks in ``select`` on the child's pipes and wakes four times a second to look at the clock, at the caller's wish to
+The parent blocks in ``poll`` on the child's pipes and wakes four times a second to look at the clock, at the caller's wish to
 stop and at the child's memory: a parent that spins would take a core from what is being measured.
 """
 
@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from profiling import host
-from profiling.failures import EngineError
+from profiling.failures import EngineError, killed_message
 from profiling.spawn import child_environment, remove_stale_folders, spawn, temporary_folder_name
 
 __all__ = ["EngineChild", "EngineError", "WarmChild", "warm_child"]
@@ -76,7 +76,7 @@ class EngineChild:
             os.close(result_write)
             os.close(noise_write)
         self._results, self._noise = result_read, noise_read
-        self._stdin = self._process.stdin.fileno()  # type: ignore[union-attr] - it is a pipe
+        self._stdin = self._process.stdin.fileno()
         os.set_blocking(self._stdin, False)
         self._closed = False
 
@@ -201,16 +201,17 @@ class _Exchange:
             self.memory_limit = None if free is None else int(free * 0.97) + host.anonymous_memory(child.pid)
         noise = [child._noise]
         while True:
-            try:
-                writers = [child._stdin] if self.pending else []
-                readable, writable, _ = select.select([child._results, *noise], writers, [], WAKE_S)
-                if writable:
+            ready = _ready([child._results, *noise], [child._stdin] if self.pending else [])
+            if child._stdin in ready:
+                try:
                     self.pending = self.pending[os.write(child._stdin, self.pending) :]
-            except (BrokenPipeError, BlockingIOError):
-                readable, self.pending = [child._results], b""
-            if noise and child._noise in readable and not child._read_noise(self.on_log):
+                except BrokenPipeError:
+                    self.pending = b""  # it is ending: its results will say so
+                except BlockingIOError:
+                    pass
+            if noise and child._noise in ready and not child._read_noise(self.on_log):
                 noise = []
-            if child._results in readable:
+            if child._results in ready:
                 data = os.read(child._results, 1 << 20)
                 if not data:
                     raise self._ended()
@@ -289,16 +290,19 @@ class _Exchange:
         except subprocess.TimeoutExpired:
             return self._error("protocol", "The engine process closed its results without an answer.")
         if code < 0:
-            name = {9: "killed (signal 9)", 15: "ended (signal 15)", 11: "broken by a memory fault (signal 11)"}.get(
-                -code, f"ended by signal {-code}"
-            )
-            why = {
-                9: "; most often the machine ran out of memory. Use a smaller model, batch or context",
-                11: "; this is a fault in a library. Try another dtype or attention implementation",
-            }.get(-code, "")
-            return self._error("killed", f"The engine process was {name} during the stage “{self.phase}”{why}.")
+            return self._error("killed", killed_message(-code, self.phase))
         tail = f" Its last words: {self.child._output[-1]}" if self.child._output else ""
         return self._error("killed", f"The engine process exited with code {code} without an answer.{tail}")
+
+
+def _ready(readers: list[int], writers: list[int]) -> set[int]:
+    """Descriptors that can be read or written, or have ended; waits for WAKE_S at most. ``poll``: ``select`` ends at number 1024."""
+    poll = select.poll()
+    for descriptor in readers:
+        poll.register(descriptor, select.POLLIN)
+    for descriptor in writers:
+        poll.register(descriptor, select.POLLOUT)
+    return {descriptor for descriptor, _ in poll.poll(WAKE_S * 1000)}
 
 
 class WarmChild:

@@ -86,7 +86,7 @@ def _write_model(source: Path, folder: Path, report: Any) -> None:
     if getattr(config, "rms_norm_eps", None):
         config.rms_norm_eps = float(f"{config.rms_norm_eps:.6g}")  # the file holds it in single precision
     config._name_or_path = ""
-    model_class = transformers.AutoModelForCausalLM._model_mapping[type(config)]
+    model_class: Any = transformers.AutoModelForCausalLM._model_mapping[type(config)]
     config.architectures = [model_class.__name__]
     with torch.device("meta"):
         skeleton = model_class(config)

@@ -68,3 +68,19 @@ def describe(error: BaseException) -> str:
     """One readable line for an exception that nobody foresaw, without paths and not longer than 500 characters."""
     text = without_paths(" ".join(str(error).split())) or "no further explanation"
     return f"{type(error).__name__}: {text}"[:500]
+
+
+def killed_message(number: int, phase: str) -> str:
+    """What happened, why most likely, and what to do, when the engine process ended by signal ``number`` in ``phase``."""
+    how, why = {
+        9: (
+            "was killed (signal 9)",
+            "; most often the machine ran out of memory. Use a smaller model, batch or context",
+        ),
+        11: (
+            "broke with a memory fault (signal 11)",
+            "; this is a fault in a library. Try another dtype or attention implementation",
+        ),
+        15: ("was ended (signal 15)", ""),
+    }.get(number, (f"was ended by signal {number}", ""))
+    return f"The engine process {how} during the stage “{phase}”{why}."

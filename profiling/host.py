@@ -122,9 +122,10 @@ def cores() -> tuple[int, int]:
 def cpu_info() -> dict[str, Any]:
     """``model``, ``vendor``, ``isa`` (the flags that matter to matrix products) and ``caches`` (level → bytes, one instance each)."""
     text = _read(Path("/proc/cpuinfo"))
-    first = dict(
-        (part.strip() for part in line.split(":", 1)) for line in text.split("\n\n")[0].splitlines() if ":" in line
-    )
+    first: dict[str, str] = {}
+    for line in text.split("\n\n")[0].splitlines():
+        name, _, value = line.partition(":")
+        first[name.strip()] = value.strip()
     flags = set((first.get("flags") or first.get("Features") or "").split())
     model = first.get("model name") or _sysctl("machdep.cpu.brand_string") or platform.processor() or platform.machine()
     vendor = {"AuthenticAMD": "AMD", "GenuineIntel": "Intel"}.get(first.get("vendor_id", ""), "")

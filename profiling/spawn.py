@@ -81,7 +81,7 @@ _spawner: _Spawner | None = None
 _spawner_lock = threading.Lock()
 
 
-def spawn(arguments: list[str], **options: Any) -> subprocess.Popen[bytes]:
+def spawn(arguments: list[str], **options: Any) -> Any:
     """``subprocess.Popen`` from the spawner thread, which is started at the first call and again after a fork."""
     global _spawner
     with _spawner_lock:
