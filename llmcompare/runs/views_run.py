@@ -31,11 +31,15 @@ MAX_LOG_LINES = 500
 
 #: What a reader can do about a failure, by the phase in which it happened.
 _NEXT_STEPS = {
-    "validate": "Change the input named above and run it again.",
+    "queue": "Run it again when the machine is less busy.",
+    "start": "The engine did not start on that machine; its administrator finds the reason in the worker's log.",
+    "convert": "The model's real weights could not be prepared. Reinstall them, or run an estimate, which needs none.",
     "load": "Check that the model's weights are complete and fit in memory; a smaller data type or an estimate may do.",
+    "tokenize": "Check the prompt, or give token counts instead of a text.",
     "warmup": "Try a smaller batch or fewer tokens; the log says what was running.",
     "prefill": "Try fewer input tokens or a smaller batch; the log says what was running.",
     "decode": "Try fewer output tokens or a smaller batch; the log says what was running.",
+    "build": "The model could not be built from its configuration. Correct config.json and add the model again.",
     "trace": "The architecture could not be followed. The log names the operator or the setting.",
 }
 
