@@ -10,7 +10,7 @@ from llmcompare.runs.views import dashboard
 
 urlpatterns = [
     path("", dashboard, name="dashboard"),
-    path("robots.txt", robots),
+    path("robots.txt", robots, name="robots"),
     path("accounts/", include("llmcompare.accounts.urls")),
     path("models/", include("llmcompare.catalog.urls")),
     path("hardware/", include("hardware.urls")),

@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+import pytest
 from django.utils import timezone
 
 from tests.factories import TINY_LLAMA, make_hardware, make_host, make_model
@@ -72,3 +73,14 @@ def test_a_page_that_does_not_exist_is_a_404_in_our_shape(owner_api):
     answer = owner_api.read("models/", page=99)
     assert answer.status_code == 404
     assert answer.json()["code"] == "not_found"
+
+
+@pytest.mark.parametrize("odd", ["\ud800", "a\x00b", [[[[[]]]]] * 2, {"a" * 3: "\udfff"}])
+def test_texts_that_no_database_can_hold_are_refused_however_deep(owner_api, odd):
+    """Whatever key they are at: the configuration is free-form, so no field's own check reaches them."""
+    deep = odd
+    for _ in range(50 if isinstance(odd, list) else 3):
+        deep = [deep]
+    answer = owner_api.send("models/", {"name": "x", "config": TINY_LLAMA | {"id2label": deep}})
+    assert answer.status_code == 400
+    assert answer.json()["code"] == "parse_error"

@@ -77,6 +77,7 @@ def api_change_run(method: str, ok: int) -> list[Case]:
 COMPARE_PRIVATE = {"runs": "{private},{public}"}
 PAGES: dict[str, list[Case]] = {
     "dashboard": signed_in(),
+    "robots": everyone(),
     "accounts:login": [Case((200, (200, 302), (200, 302), (200, 302), (200, 302)))],
     "accounts:logout": [Case((302,) * 5, method="post")],
     "accounts:profile": signed_in(),
