@@ -33,17 +33,17 @@
   function narrow(input) {
     var select = document.getElementById(input.dataset.picker);
     var words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
-    var first = null;
+    var first = null, count = 0;
     Array.from(select.options).forEach(function (option) {
       var text = (option.dataset.find || "") + " " + option.textContent.toLowerCase();
       var fits = !option.value || words.every(function (word) { return text.indexOf(word) >= 0; });
-      option.hidden = !fits && !option.selected;
-      if (fits && option.value && !first) { first = option; }
+      option.hidden = option.value ? !fits && !option.selected : words.length > 0;
+      if (fits && option.value) { count += 1; first = first || option; }
     });
     Array.from(select.querySelectorAll("optgroup")).forEach(function (group) {
       group.hidden = !Array.from(group.children).some(function (option) { return !option.hidden; });
     });
-    select.size = words.length ? 7 : 0;
+    select.size = words.length ? Math.max(3, Math.min(count + 2, 8)) : 0;
     return first;
   }
 
@@ -69,4 +69,8 @@
   });
   form.addEventListener("change", function (event) { if (event.target.matches("select")) { settle(event.target); } showKind(); });
   showKind();
+
+  /* after a mistake: to the first field that is marked */
+  var wrong = form.querySelector("[aria-invalid=true]");
+  if (wrong) { wrong.focus(); }
 })();
