@@ -150,31 +150,41 @@ def test_random_weights_are_the_same_for_the_same_seed_and_in_the_asked_dtype():
 # --- known times ---------------------------------------------------------------------------------------------------------
 
 
-class Sleepy(torch.nn.Module):
-    """A language model whose forward pass takes a known time: so many seconds for each call."""
+class Clock:
+    """Time that passes only when it is told to: what a busy machine does cannot disturb it."""
 
-    def __init__(self, prefill_s: float, step_s: float, tokens: list[int]) -> None:
+    def __init__(self) -> None:
+        self.ns = 10**9
+
+    def perf_counter_ns(self) -> int:
+        return self.ns
+
+    process_time_ns = perf_counter_ns
+
+    def sleep(self, seconds: float) -> None:
+        self.ns += round(seconds * 1e9)
+
+
+class Sleepy(torch.nn.Module):
+    """A language model whose forward pass takes a known time on ``clock``: so many seconds for a prefill, so many for a step."""
+
+    def __init__(self, prefill_s: float, step_s: float, tokens: list[int], clock) -> None:
         super().__init__()
-        self.times, self.tokens, self.calls = (prefill_s, step_s), tokens, 0
+        self.times, self.tokens, self.clock = (prefill_s, step_s), tokens, clock
         self.config = SimpleNamespace()
 
     def forward(self, input_ids, past_key_values=None, use_cache=True, logits_to_keep=0):
-        begin = time.perf_counter()
-        seconds = self.times[0 if past_key_values is None else 1]
-        position = 0 if past_key_values is None else past_key_values
-        # Sleeping would end late by whatever the system's timer is late; the rest is spent on the clock itself.
-        time.sleep(max(0.0, seconds - 0.002))
-        while time.perf_counter() - begin < seconds:
-            pass
+        self.clock.sleep(self.times[0 if past_key_values is None else 1])
+        position = past_key_values or 0
         logits = torch.zeros(input_ids.shape[0], 1, 16)
         logits[:, :, self.tokens[position % len(self.tokens)]] = 1
         return SimpleNamespace(logits=logits, past_key_values=position + 1)
 
 
 def run_sleepy(
-    *, stop: frozenset[int] = frozenset(), tokens=(1, 2, 3), limit=5, iterations=5
+    clock, *, stop: frozenset[int] = frozenset(), tokens=(1, 2, 3), limit=5, iterations=5
 ) -> tuple[Session, Inputs]:
-    model = Sleepy(0.03, 0.02, list(tokens))
+    model = Sleepy(0.03, 0.05, list(tokens), clock)
     inputs = Inputs(torch.zeros(2, 4, dtype=torch.long), None, None, stop, False)
     runner = Runner(model, inputs, kind="decoder", logits="last", device=CPU)
     session = Session(tiny.MODEL, tiny.HOST, Workload(batch_size=2, input_tokens=4, output_tokens=limit), None)
@@ -183,29 +193,44 @@ def run_sleepy(
     return session, inputs
 
 
-def test_times_of_a_model_of_known_speed_come_out_within_two_per_cent():
-    memory = SimpleNamespace(peak=lambda: (1, 1))
-    for _ in range(3):  # other processes may delay a whole round
-        metrics = measured.metrics(run_sleepy()[0], memory)
-        close = all(
-            metrics[key]["value"] == pytest.approx(expected, rel=0.02)
-            for key, expected in {
-                "ttft": 0.03,
-                "tpot": 0.02,
-                "decode_time_per_step": 0.02,
-                "e2e_latency": 0.03 + 4 * 0.02,
-                "prefill_throughput": 2 * 4 / 0.03,
-                "decode_throughput": 2 / 0.02,
-                "output_throughput": 2 * 5 / 0.11,
-            }.items()
-        )
-        if close:
+@pytest.fixture
+def clock(monkeypatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr("profiling.generation.time", clock)
+    monkeypatch.setattr("profiling.hooks.time", clock)
+    return clock
+
+
+def metrics_of(session: Session) -> dict:
+    return measured.metrics(session, SimpleNamespace(peak=lambda: (1, 1)))
+
+
+def test_times_of_a_model_of_known_speed_come_out_exactly(clock):
+    metrics = metrics_of(run_sleepy(clock)[0])
+    expected = {
+        "ttft": 0.03,
+        "prefill_time": 0.03,
+        "tpot": 0.05,
+        "itl": 0.05,
+        "decode_time_per_step": 0.05,
+        "e2e_latency": 0.03 + 4 * 0.05,
+        "prefill_throughput": 2 * 4 / 0.03,
+        "decode_throughput": 2 / 0.05,
+        "output_throughput": 2 * 5 / 0.23,
+    }
+    assert {key: metrics[key]["value"] for key in expected} == pytest.approx(expected)
+
+
+def test_real_time_is_measured_within_two_per_cent():
+    for _ in range(5):  # a busy machine wakes sleepers late; the quickest of many steps was woken in time
+        metrics = metrics_of(run_sleepy(time, iterations=3)[0])
+        if metrics["itl"]["min"] == pytest.approx(0.05, rel=0.02):
             return
-    pytest.fail(f"not within 2 %: {[(key, metric['value']) for key, metric in metrics.items()]}")
+    pytest.fail(f"the quickest step took {metrics['itl']['min']} s instead of 0.05 s")
 
 
-def test_generation_ends_at_the_stop_token_and_counts_what_was_produced():
-    session, inputs = run_sleepy(stop=frozenset({3}), limit=10, iterations=1)
+def test_generation_ends_at_the_stop_token_and_counts_what_was_produced(clock):
+    session, inputs = run_sleepy(clock, stop=frozenset({3}), limit=10, iterations=1)
     (generation,) = session.timed
     assert generation.ids.tolist() == [[1, 2, 3], [1, 2, 3]]
     assert len(generation.stamps) == 4
@@ -214,8 +239,8 @@ def test_generation_ends_at_the_stop_token_and_counts_what_was_produced():
     assert produced["finish"] == ["eos", "eos"]
 
 
-def test_one_output_token_has_no_time_per_token():
-    metrics = measured.metrics(run_sleepy(limit=1)[0], SimpleNamespace(peak=lambda: (1, 1)))
+def test_one_output_token_has_no_time_per_token(clock):
+    metrics = metrics_of(run_sleepy(clock, limit=1)[0])
     assert {"tpot", "itl", "decode_throughput"}.isdisjoint(metrics)
     assert metrics["ttft"]["n"] == 5
 
@@ -223,14 +248,14 @@ def test_one_output_token_has_no_time_per_token():
 # --- hooks ---------------------------------------------------------------------------------------------------------------
 
 
-def test_exclusive_time_is_what_the_children_did_not_use():
+def test_exclusive_time_is_what_the_children_did_not_use(clock):
     class Slow(torch.nn.Module):
         def __init__(self, seconds, child=None):
             super().__init__()
             self.seconds, self.child = seconds, child
 
         def forward(self, x):
-            time.sleep(self.seconds)
+            clock.sleep(self.seconds)
             return self.child(self.child(x)) if self.child else x
 
     model = Slow(0.03, Slow(0.01))
@@ -238,10 +263,8 @@ def test_exclusive_time_is_what_the_children_did_not_use():
         model(1)
         times = timer.collect()
         assert timer.collect() == {}
-    assert times["child"].calls == 2
-    assert times["child"].inclusive_s == pytest.approx(0.02, rel=0.3)
-    assert times[""].inclusive_s == pytest.approx(0.05, rel=0.3)
-    assert times[""].exclusive_s == pytest.approx(times[""].inclusive_s - times["child"].inclusive_s)
+    assert times["child"] == ModuleTime(2, pytest.approx(0.02), pytest.approx(0.02))
+    assert times[""] == ModuleTime(1, pytest.approx(0.05), pytest.approx(0.03))
     assert not model._forward_hooks, "the hooks are gone afterwards"
 
 
@@ -331,3 +354,29 @@ def test_through_the_engine_process():
             engine.request("measure", tiny.request(batch_size=0))
     assert (caught.value.kind, caught.value.field) == ("spec", "batch_size")
     assert stages.index("load") < stages.index("iterations") < stages.index("done")
+
+
+def test_from_the_command_line(tmp_path, capsys):
+    from profiling.cli import main
+
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps(tiny.LLAMA))
+    target = tmp_path / "run.json"
+    options = [
+        "--no-ceilings",
+        "--input",
+        "8",
+        "--output",
+        "4",
+        "--dtype",
+        "fp32",
+        "--iterations",
+        "2",
+        "--threads",
+        "1",
+    ]
+    assert main(["measure", "-m", str(config), *options, "--json", str(target)]) == 0
+    assert json.loads(target.read_text())["output"]["output_tokens"] == [4]
+    assert "Time per output token" in capsys.readouterr().out
+    assert main(["measure", "-m", str(config), *options, "--prompt", "Hello"]) == 1
+    assert "no tokenizer" in capsys.readouterr().err
