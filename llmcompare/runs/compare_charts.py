@@ -65,7 +65,8 @@ def bar_figure(row: Mapping[str, Any], columns: Sequence[Column]) -> dict[str, A
 
 
 def _axis_title(row: Mapping[str, Any]) -> str:
+    """Short, for phones: the metric's name is the heading above the chart."""
     definition = DEFINITIONS.get(f"{row['key']}/1")
     unit = _AXIS_UNITS.get(definition.unit, definition.unit) if definition else ""
     better = f", {row['better']} is better" if row["better"] else ""
-    return f"{row['title']}{f' ({unit})' if unit else ''}{better}"
+    return f"{unit}{better}"
