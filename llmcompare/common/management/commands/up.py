@@ -175,7 +175,7 @@ def _environment(url: str) -> dict[str, str]:
     if os.geteuid() == 0:
         # Celery's page-long warning about this account; ours is one line (containers have no other account, as a rule).
         kept = variables.get("PYTHONWARNINGS")
-        variables["PYTHONWARNINGS"] = ",".join(filter(None, [kept, "ignore:You're running the worker with superuser"]))
+        variables["PYTHONWARNINGS"] = ",".join(filter(None, [kept, "ignore:::celery.platforms:"]))
     return variables
 
 
