@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 
 from llmcompare.guard import die_with_parent
+from profiling.client import EngineError, warm_child
 
 wsgi_app = "llmcompare.wsgi:application"
 worker_class = "gthread"
@@ -22,3 +24,12 @@ worker_tmp_dir = None
 def post_fork(server, worker) -> None:
     """A worker ends with its master, also when that is killed; elsewhere than on Linux it notices within a second by itself."""
     die_with_parent(signal.SIGTERM)
+
+
+def post_worker_init(worker) -> None:
+    """The first preview would wait for the engine's imports: they start now, beside the first pages."""
+    try:
+        warm_child().start()
+    except EngineError as error:
+        # A portal without engine still serves every page; previews say what is missing.
+        logging.getLogger(__name__).warning("No engine for previews: %s", error)
