@@ -8,10 +8,10 @@ from llmcompare.sharing import views
 
 app_name = "sharing"
 urlpatterns = [
-    path("runs/<str:public_id>/share/", views.share_run, name="run"),
+    path("runs/<slug:public_id>/share/", views.share_run, name="run"),
     path("compare/share/", views.share_comparison, name="comparison"),
     path("shares/", views.links, name="list"),
-    path("shares/<str:digest>/revoke/", views.revoke, name="revoke"),
+    path("shares/<slug:digest>/revoke/", views.revoke, name="revoke"),
     path("s/<str:token>/", views.open_page, name="open"),
     path("s/<str:token>/export.json", views.export_json, name="json"),
     path("s/<str:token>/export.csv", views.export_csv, name="csv"),

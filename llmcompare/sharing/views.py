@@ -42,7 +42,7 @@ def share_run(request: HttpRequest, public_id: str) -> HttpResponse:
 def share_comparison(request: HttpRequest) -> HttpResponse:
     """The same for ``?runs=a,b,c``, in that order."""
     asked = request.POST.get("runs") or request.GET.get("runs", "")
-    ids = list(dict.fromkeys(part for part in asked.split(",") if part))
+    ids = list(dict.fromkeys(part for part in asked.replace("\x00", "").split(",") if part))
     found = {
         r.public_id: r for r in Run.objects.visible_to(request.user).filter(public_id__in=ids[: services.MAX_RUNS + 1])
     }

@@ -9,13 +9,15 @@ from llmcompare.sharing.services import create_link
 from tests.exports.test_exports import DOCUMENT
 from tests.factories import make_hardware, make_host, make_model, make_run
 
+SECRET_TITLE = "Nobody else may read this title"
+
 #: Whoever may change something comes last.
 WHO = ("anonymous", "stranger", "teammate", "staff", "owner")
 
 
 def make_world(owner, team) -> dict[str, str]:
     """Names of rows as they occur in addresses: runs of the owner (private, for the team, in the bin), uploads, a link."""
-    private = make_run(owner, document=DOCUMENT)
+    private = make_run(owner, document=DOCUMENT, title=SECRET_TITLE)
     for_team = make_run(owner, document=DOCUMENT, visibility="team", team=team)
     other = make_run(owner, document=DOCUMENT, visibility="public")
     waiting = make_run(owner)

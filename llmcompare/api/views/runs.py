@@ -16,7 +16,6 @@ from rest_framework.response import Response
 from hardware.models import Hardware, Host
 from llmcompare.accounts.models import Team
 from llmcompare.api.errors import Refused
-from llmcompare.runs.filters import RunFilter
 from llmcompare.api.schema import filter_parameters, operation, page_of
 from llmcompare.api.serializers import (
     MAX_KEY,
@@ -30,6 +29,7 @@ from llmcompare.api.views.catalogue import PAGE, paged
 from llmcompare.catalog.models import LanguageModel
 from llmcompare.common.errors import FieldErrors
 from llmcompare.runs import exports
+from llmcompare.runs.filters import RunFilter
 from llmcompare.runs.models import Run
 from llmcompare.runs.services import cancel_run, delete_run, launch_run
 
@@ -272,7 +272,8 @@ def export_json(request: Request, public_id: str) -> HttpResponseBase:
 )
 @api_view(["GET"])
 def compare(request: Request) -> HttpResponseBase:
-    ids = list(dict.fromkeys(part for part in request.query_params.get("runs", "").split(",") if part))
+    asked = request.query_params.get("runs", "").replace("\x00", "")  # PostgreSQL takes no NUL, not even to look for it
+    ids = list(dict.fromkeys(part for part in asked.split(",") if part))
     if not COMPARED[0] <= len(ids) <= COMPARED[1]:
         raise FieldErrors({"runs": f"Name {COMPARED[0]} to {COMPARED[1]} different runs, separated by commas."})
     shown = Run.objects.visible_to(request.user).select_related("owner", "team", "host").prefetch_related("metrics")
