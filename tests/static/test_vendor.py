@@ -11,7 +11,9 @@ from scripts.vendor_assets import PACKAGES, VENDOR, sums, without_source_map
 
 ROOT = Path(__file__).resolve().parents[2]
 TEMPLATES = sorted((ROOT / "templates").rglob("*.html"))
-OWN_FILES = sorted(p for p in (ROOT / "static").rglob("*") if p.suffix in (".js", ".css", ".svg") and VENDOR not in p.parents)
+OWN_FILES = sorted(
+    p for p in (ROOT / "static").rglob("*") if p.suffix in (".js", ".css", ".svg") and VENDOR not in p.parents
+)
 
 # Namespaces are names, not addresses that anybody loads.
 NAMESPACE = "http://www.w3.org/"
@@ -39,7 +41,10 @@ def test_rules_that_scripts_would_insert_are_files():
     assert ".js-plotly-plot .plotly .modebar" in plotly
     assert ".plotly-notifier" in plotly
     assert plotly.count("{") == plotly.count("}") > 40
-    assert ".__________cytoscape_container { position: relative; }" in (VENDOR / "cytoscape-3.34.4" / "cytoscape.css").read_text()
+    assert (
+        ".__________cytoscape_container { position: relative; }"
+        in (VENDOR / "cytoscape-3.34.4" / "cytoscape.css").read_text()
+    )
 
 
 @pytest.mark.parametrize("path", TEMPLATES + OWN_FILES, ids=lambda p: str(p.relative_to(ROOT)))
