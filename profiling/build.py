@@ -275,7 +275,10 @@ def _fold(path: str, signatures: list[Any]) -> Fold:
 
 
 def _signature(module: nn.Module) -> Any:
-    """Equal for modules that do the same work: class, shapes and dtypes of tensors, plain attributes, children."""
+    """Equal for modules that do the same work: class, shapes and dtypes of tensors, plain attributes, children.
+
+    Fractional attributes (a scale, an epsilon) are left out: no operator costs more for them.
+    """
     tensors = tuple(
         (name, tuple(t.shape), str(t.dtype))
         for group in (module._parameters, module._buffers)
@@ -285,7 +288,7 @@ def _signature(module: nn.Module) -> Any:
     scalars = tuple(
         (name, value)
         for name, value in sorted(vars(module).items())
-        if isinstance(value, (int, float, str, bool, tuple, type(None)))
+        if isinstance(value, (int, str, bool, tuple, type(None)))
         and not name.startswith("_")
         and name not in _LAYER_NUMBER
     )

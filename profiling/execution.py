@@ -11,8 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from profiling.passes import Trace
+from profiling.recording import Call
 from profiling.roofline import Load
-from profiling.trace import Call
 
 _RIDES_ALONG = ("elementwise", "copy", "reduction")
 _CAN_CARRY = ("matmul", "elementwise", "copy", "reduction", "attention", "experts", "convolution", "scan", "gather")

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from profiling.build import Built, Fold, block_index
+from profiling.recording import Call, Shaped
 from profiling.tables import Evaluated, _Sum, module_sums, traced_path
-from profiling.trace import Call, Shaped
 
 INPUT, OUTPUT, CACHE = "input", "output", "cache"
 _OWN_NODE = ("attention", "experts", "scan", "matmul", "convolution")

@@ -34,7 +34,7 @@ COPIES = """_to_copy copy clone contiguous cat stack constant_pad_nd repeat flip
 #: Made from nothing: written, not read.
 FILLS = """arange full full_like zeros zeros_like ones ones_like new_zeros new_ones new_full scalar_tensor linspace eye fill
     zero rand rand_like randn randn_like randint randint_like randperm uniform normal exponential tril_indices triu_indices
-    one_hot_empty"""
+    """
 
 #: Reserve memory, touch none of it.
 EMPTY = "empty empty_like new_empty empty_strided new_empty_strided empty_permuted"
@@ -83,6 +83,12 @@ def empty(inputs, outputs, args, kwargs) -> Cost:
 def scalar(inputs, outputs, args, kwargs) -> Cost:
     """One element is read."""
     return Cost(reads={0: inputs[0].itemsize} if inputs else {})
+
+
+@operator("linalg_solve_triangular", op_class="other")
+def solve_triangular(inputs, outputs, args, kwargs) -> Cost:
+    """(n, n) triangular system with k right-hand sides: n²·k, by substitution; not a matrix product."""
+    return Cost(elementwise_flops=numel(outputs[0]) * inputs[0].shape[-1])
 
 
 # --- gathers and scatters: what is picked is moved, not the table ----------------------------------------------------

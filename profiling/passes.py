@@ -15,8 +15,10 @@ from transformers.modeling_outputs import BaseModelOutput
 
 import profiling
 from profiling.build import Built, Lru, cached_build
+from profiling.recording import Call, ModuleOutput, Recording
 from profiling.spec import ModelSpec, SpecError
-from profiling.trace import Call, ModuleOutput, Recording, TraceTooLong, cache_layers, record, run_unrecorded
+from profiling.tensors import cache_layers
+from profiling.trace import TraceTooLong, record, run_unrecorded
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from profiling.build import Built, block_index
-from profiling.trace import Call
+from profiling.recording import Call
 
 _NORM = re.compile(r"norm", re.IGNORECASE)
 _ATTENTION = re.compile(r"^(self_attn|self_attention|attn|attention|SelfAttention)$")

@@ -12,7 +12,6 @@ import threading
 import weakref
 from collections.abc import Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -23,6 +22,8 @@ import profiling.operators_plain  # noqa: F401  (registers)
 from profiling.build import Built
 from profiling.fused import CatchFused
 from profiling.operators import Cost, lookup
+from profiling.recording import Call, ModuleOutput, Recording, Shaped
+from profiling.tensors import cache_layers, cache_tensors, distinct_bytes, tensors_in
 
 #: A trace longer than this is a Python loop over tokens that no stand-in of profiling.fused knows.
 MAX_CALLS = 400_000
@@ -30,76 +31,6 @@ MAX_CALLS = 400_000
 
 class TraceTooLong(RuntimeError):
     """The model's forward loops in Python for longer than can be followed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Shaped:
-    """A tensor as a formula sees it. ``nbytes``: bytes of distinct elements (a broadcast dimension counts once)."""
-
-    uid: int
-    shape: tuple[int, ...]
-    dtype: str
-    itemsize: int
-    nbytes: int
-    source: str  # weight, buffer, cache, input, activation
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One executed operator. ``reads``: per input tensor (storage uid, bytes, source); ``writes``: (storage uid, bytes).
-
-    ``path``: the module it ran in; ``label``: the function of the modelling file around it, "" in ``forward`` itself.
-    ``hidden_bytes`` is traffic that only eager execution has. ``inputs``/``outputs`` keep shapes for the data-flow graph.
-    """
-
-    index: int
-    path: str
-    label: str
-    name: str
-    op_class: str
-    flops: int
-    elementwise_flops: int
-    reads: tuple[tuple[int, int, str], ...]
-    writes: tuple[tuple[int, int], ...]
-    hidden_bytes: int
-    inputs: tuple[Shaped, ...]
-    outputs: tuple[Shaped, ...]
-    facts: Mapping[str, Any]
-
-    @property
-    def bytes_read(self) -> int:
-        return sum(b for _, b, _ in self.reads)
-
-    @property
-    def bytes_written(self) -> int:
-        return sum(b for _, b in self.writes)
-
-    @property
-    def weight_bytes(self) -> int:
-        return sum(b for _, b, source in self.reads if source == "weight")
-
-
-@dataclass(frozen=True, slots=True)
-class ModuleOutput:
-    """What a module returned: the first tensor of it, and how often the module ran."""
-
-    calls: int
-    shape: tuple[int, ...] | None
-    nbytes: int | None
-    uid: int | None
-
-
-@dataclass(frozen=True)
-class Recording:
-    """One traced forward pass. ``unknown``: names of operators without a formula."""
-
-    calls: tuple[Call, ...]
-    outputs: dict[str, ModuleOutput]
-    unknown: tuple[str, ...]
-    activation_peak: int
-    cache_uids: frozenset[int]
-    input_uids: frozenset[int]
-    result_uids: frozenset[int]
 
 
 _VIEWS = {
@@ -129,27 +60,6 @@ def _op_facts(func: Any) -> tuple[str, bool, bool]:
         in_place = any(a is not None and a.is_write for a in aliases)
         known = _facts[func] = (name, view or name in _VIEWS or name in _SILENT or not returns, in_place)
     return known
-
-
-def _distinct_bytes(tensor: torch.Tensor) -> int:
-    count = 1
-    for size, stride in zip(tensor.shape, tensor.stride(), strict=True):
-        if stride != 0:
-            count *= size
-        elif size == 0:
-            return 0
-    return count * tensor.element_size()
-
-
-def tensors_in(value: Any) -> list[torch.Tensor]:
-    """Every tensor in nested lists, tuples, dictionaries and caches, in order."""
-    if isinstance(value, torch.Tensor):
-        return [value]
-    if isinstance(value, (list, tuple)):
-        return [t for item in value for t in tensors_in(item)]
-    if isinstance(value, Mapping):
-        return [t for item in value.values() for t in tensors_in(item)]
-    return []
 
 
 _local = threading.local()
@@ -233,7 +143,7 @@ class Tracer(TorchDispatchMode):
             tuple(tensor.shape),
             str(tensor.dtype).removeprefix("torch."),
             tensor.element_size(),
-            _distinct_bytes(tensor),
+            distinct_bytes(tensor),
             self._sources[uid],
         )
 
@@ -361,7 +271,7 @@ class Tracer(TorchDispatchMode):
         """The tensors that the cache holds after the pass, and its counters."""
         self.cache_uids |= {self._register(t, "cache") for t in cache_tensors(cache)}
         for tensor in (t for layer in cache_layers(cache, counters=True) for t in layer):
-            self._held[self._register(tensor, "cache")] = _distinct_bytes(tensor)
+            self._held[self._register(tensor, "cache")] = distinct_bytes(tensor)
 
 
 _PLAIN_FRAMES = ("wrapper", "<listcomp>", "<genexpr>", "<lambda>")
@@ -431,31 +341,3 @@ def run_unrecorded(run) -> Any:
     with torch.no_grad(), CatchFused(_Nobody()):
         _, cache = run()
     return cache
-
-
-def cache_layers(cache: Any, *, counters: bool = False) -> list[list[torch.Tensor]]:
-    """Tensors of each layer of a transformers cache (self-attention then cross-attention for encoder-decoders).
-
-    Single numbers (how many tokens were seen) are left out, unless ``counters``.
-    """
-    if cache is None:
-        return []
-    if hasattr(cache, "self_attention_cache"):
-        own = cache_layers(cache.self_attention_cache, counters=counters)
-        cross = cache_layers(cache.cross_attention_cache, counters=counters)
-        return [a + b for a, b in zip(own, cross, strict=True)]
-    return [_layer_tensors(layer, counters) for layer in getattr(cache, "layers", [])]
-
-
-def _layer_tensors(layer: Any, counters: bool) -> list[torch.Tensor]:
-    unique: dict[int, torch.Tensor] = {}
-    for value in vars(layer).values():
-        for tensor in tensors_in(value):
-            if tensor.numel() > 1 or counters:
-                unique[tensor.untyped_storage()._cdata] = tensor
-    return list(unique.values())
-
-
-def cache_tensors(cache: Any) -> list[torch.Tensor]:
-    """Every tensor of a cache that grows or is a state."""
-    return [t for layer in cache_layers(cache) for t in layer]

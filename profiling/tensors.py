@@ -1,0 +1,58 @@
+"""Finding tensors: in arguments and results, and in transformers' caches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+
+def distinct_bytes(tensor: torch.Tensor) -> int:
+    """Bytes of distinct elements: a broadcast dimension (stride 0) counts once."""
+    count = 1
+    for size, stride in zip(tensor.shape, tensor.stride(), strict=True):
+        if stride != 0:
+            count *= size
+        elif size == 0:
+            return 0
+    return count * tensor.element_size()
+
+
+def tensors_in(value: Any) -> list[torch.Tensor]:
+    """Every tensor in nested lists, tuples, dictionaries and caches, in order."""
+    if isinstance(value, torch.Tensor):
+        return [value]
+    if isinstance(value, (list, tuple)):
+        return [t for item in value for t in tensors_in(item)]
+    if isinstance(value, Mapping):
+        return [t for item in value.values() for t in tensors_in(item)]
+    return []
+
+
+def cache_layers(cache: Any, *, counters: bool = False) -> list[list[torch.Tensor]]:
+    """Tensors of each layer of a transformers cache (self-attention then cross-attention for encoder-decoders).
+
+    Single numbers (how many tokens were seen) are left out, unless ``counters``.
+    """
+    if cache is None:
+        return []
+    if hasattr(cache, "self_attention_cache"):
+        own = cache_layers(cache.self_attention_cache, counters=counters)
+        cross = cache_layers(cache.cross_attention_cache, counters=counters)
+        return [a + b for a, b in zip(own, cross, strict=True)]
+    return [_layer_tensors(layer, counters) for layer in getattr(cache, "layers", [])]
+
+
+def _layer_tensors(layer: Any, counters: bool) -> list[torch.Tensor]:
+    unique: dict[int, torch.Tensor] = {}
+    for value in vars(layer).values():
+        for tensor in tensors_in(value):
+            if tensor.numel() > 1 or counters:
+                unique[tensor.untyped_storage()._cdata] = tensor
+    return list(unique.values())
+
+
+def cache_tensors(cache: Any) -> list[torch.Tensor]:
+    """Every tensor of a cache that grows or is a state."""
+    return [t for layer in cache_layers(cache) for t in layer]
