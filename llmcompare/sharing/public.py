@@ -150,7 +150,7 @@ def shared_document(run: Run, *, include_text: bool) -> dict[str, Any]:
         if key not in DOCUMENT_FIELDS:
             continue
         allowed = DOCUMENT_FIELDS[key]
-        texts = TEXT_FIELDS.get(key, frozenset()) if include_text else frozenset()
+        texts: set[str] = TEXT_FIELDS.get(key, set()) if include_text else set()
         if allowed is not None and isinstance(value, Mapping):
             # The prompt and the answer are the user's own words: a path in them was meant to be shown.
             cut = {name: without_paths(item) for name, item in value.items() if name in allowed}

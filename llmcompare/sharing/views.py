@@ -8,7 +8,7 @@ from functools import wraps
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.core.exceptions import BadRequest
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.views.decorators.debug import sensitive_variables
@@ -101,13 +101,13 @@ def revoke(request: HttpRequest, digest: str) -> HttpResponse:
 # --- for the visitor -------------------------------------------------------------------------------------------------
 
 
-def shared(view: Callable[[HttpRequest, services.Opened], HttpResponse]) -> Callable[..., HttpResponse]:
+def shared(view: Callable[[HttpRequest, services.Opened], HttpResponseBase]) -> Callable[..., HttpResponseBase]:
     """A read-only page behind a token: everything that does not work is the same 404, and nobody keeps or passes on the address."""
 
     @sensitive_variables("token")
     @require_safe
     @wraps(view)
-    def opened_view(request: HttpRequest, token: str) -> HttpResponse:
+    def opened_view(request: HttpRequest, token: str) -> HttpResponseBase:
         opened = services.open_link(token)
         response = view(request, opened) if opened else render(request, "sharing/gone.html", status=404)
         response["X-Robots-Tag"] = "noindex, nofollow"
@@ -140,14 +140,14 @@ def export_json(request: HttpRequest, opened: services.Opened) -> HttpResponse:
 
 
 @shared
-def export_csv(request: HttpRequest, opened: services.Opened) -> HttpResponse:
+def export_csv(request: HttpRequest, opened: services.Opened) -> HttpResponseBase:
     try:
         layout = CsvFormat.from_query(request.GET)
     except BadRequest as error:
         return HttpResponse(str(error), status=400, content_type="text/plain; charset=utf-8")
     if len(opened.runs) == 1:
         run = opened.runs[0]
-        rows = exports.run_rows(public.shared_object(run, include_text=opened.link.include_text))
-        return csv_response(exports.run_filename(run, "csv"), exports.RUN_HEADER, rows, layout)
+        figures = exports.run_rows(public.shared_object(run, include_text=opened.link.include_text))
+        return csv_response(exports.run_filename(run, "csv"), exports.RUN_HEADER, figures, layout)
     header, rows = exports.comparison_table(exports.comparison_object(public.shared_lines(opened.runs)))
     return csv_response("comparison.csv", header, rows, layout)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.db.models import QuerySet
 from django.http import HttpResponseBase
 from django.shortcuts import get_object_or_404
@@ -75,7 +77,7 @@ def editable_run(request: Request, public_id: str) -> Run:
     return run
 
 
-def visible_named(model: type, request: Request, field: str, slug: str | None, where: str) -> object | None:
+def visible_named(model: type[Any], request: Request, field: str, slug: str | None, where: str) -> Any:
     """The object that a request names by slug, or a message at its field."""
     if slug is None:
         return None
