@@ -259,7 +259,8 @@ def _find_folds(named: list[tuple[str, nn.Module]], config: Any) -> tuple[Fold, 
             continue
         if not all(isinstance(block, GradientCheckpointingLayer) for block in item):
             continue
-        lists = [v for v in per_layer if len(v) == len(item)]
+        # A list as long as the model is deep says something of each layer, unless it just numbers them all.
+        lists = [v for v in per_layer if len(v) == len(item) and list(v) != list(range(len(item)))]
         signatures = [(_signature(block), tuple(repr(v[i]) for v in lists)) for i, block in enumerate(item)]
         folds.append(_fold(path, signatures))
     return tuple(folds)
