@@ -65,9 +65,7 @@ class Command(BaseCommand):
             server = self._listen(host, port, options) if web else None
             url = url_of(host, server.getsockname()[1]) if server else ""
             self._prepare(options)
-            environment = os.environ | {
-                "LLMCOMPARE_URL": os.environ.get("LLMCOMPARE_URL") or url or settings.PUBLIC_URL
-            }
+            environment = _environment(url)
             if os.geteuid() == 0:
                 self._say("Note: this runs as root. Outside a container use an ordinary account.")
             services = []
