@@ -97,6 +97,10 @@ class NewRunForm(BootstrapForm, forms.Form):
         self.fields["kind"].widget.attrs.pop("class", None)
         if not self.is_bound:
             self.initial.setdefault("idempotency_key", uuid4().hex)
+            able = [slug for slug, host in self.hosts.items() if slug in self.online and host.has_engine]
+            if len(able) == 1:
+                # Where only one machine can measure, nobody should have to choose it.
+                self.initial.setdefault("host", able[0])
 
     def _fill_models(self) -> None:
         field = self.fields["model"]

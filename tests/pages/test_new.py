@@ -139,6 +139,15 @@ def test_measuring_needs_a_host_that_is_online(owner_client, filled, hardware):
     assert "is offline" in page
 
 
+def test_the_only_machine_that_can_measure_is_chosen_already(owner_client, model):
+    host = factories.make_host()
+    factories.make_host(seen=None)
+    page = owner_client.get("/runs/new/", {"kind": "measure"})
+    assert page.context["form"]["host"].value() == host.slug
+    factories.make_host()
+    assert not owner_client.get("/runs/new/", {"kind": "measure"}).context["form"]["host"].value()
+
+
 def test_measurement_keeps_its_prompt(owner_client, filled, model, hardware, engine):
     # Only real weights come with a tokenizer.
     LanguageModel.objects.filter(pk=model.pk).update(weights="local", weights_path="/weights")
