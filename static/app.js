@@ -93,4 +93,12 @@
     var status = event.detail.xhr.status;
     if (status === 403 || status === 401) { location.reload(); }
   });
+
+  /* Leaving a page ends the requests that are under way. htmx would report each as an error in the console; it is none. */
+  var underWay = new Set();
+  document.addEventListener("htmx:beforeSend", function (event) { underWay.add(event.detail.xhr); });
+  document.addEventListener("htmx:afterRequest", function (event) { underWay.delete(event.detail.xhr); });
+  window.addEventListener("beforeunload", function () {
+    underWay.forEach(function (request) { request.onabort = request.onerror = null; });
+  });
 })();
