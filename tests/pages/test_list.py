@@ -26,6 +26,13 @@ def test_newest_runs_come_first_and_fifty_are_a_page(owner_client, owner, finish
     assert listed(second) == [run.public_id for run in reversed(runs)][50:]
 
 
+def test_pages_neither_repeat_nor_lose_rows(owner_client, owner):
+    made = {factories.make_run(owner).public_id for _ in range(60)}
+    pages = [listed(owner_client.get(f"/runs/?size=25&sort=batch&page={number}")) for number in (1, 2, 3)]
+    assert [len(page) for page in pages] == [25, 25, 10]
+    assert {run for page in pages for run in page} == made
+
+
 def test_queries_do_not_grow_with_the_list(owner_client, finished, django_assert_max_num_queries):
     for _ in range(30):
         finished()
