@@ -108,7 +108,7 @@ def new(request: HttpRequest) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 def delete(request: HttpRequest, slug: str) -> HttpResponse:
     """Ask (GET), then delete (POST) a device of one's own."""
-    hardware = get_object_or_404(Hardware.objects.filter(owner=request.user), slug=slug)
+    hardware = get_object_or_404(Hardware.objects.filter(owner=request.user.pk), slug=slug)
     if request.method != "POST":
         return render(request, "hardware/delete.html", {"hardware": hardware})
     delete_private(hardware=hardware)

@@ -17,6 +17,7 @@ from knox.models import AuthToken
 
 from llmcompare.accounts.forms import ChangePasswordForm, LoginForm, ProfileForm, TokenForm
 from llmcompare.accounts.models import Membership
+from llmcompare.accounts.requests import UserRequest
 from llmcompare.accounts.services import create_token, revoke_token
 from llmcompare.common.errors import FieldErrors
 from llmcompare.common.forms import add_errors
@@ -76,7 +77,7 @@ def tokens(request: HttpRequest) -> HttpResponse:
 @login_required
 @require_POST
 def revoke(request: HttpRequest) -> HttpResponse:
-    token = get_object_or_404(AuthToken, user=request.user, digest=request.POST.get("digest", ""))
+    token = get_object_or_404(AuthToken, user=request.user, digest=request.POST.get("digest", "").replace("\x00", ""))
     revoke_token(token=token)
     messages.success(request, f"The token {token.token_key[:8]}… no longer works.")
     return redirect("accounts:tokens")
@@ -84,7 +85,7 @@ def revoke(request: HttpRequest) -> HttpResponse:
 
 @login_required
 @require_safe
-def teams(request: HttpRequest) -> HttpResponse:
+def teams(request: UserRequest) -> HttpResponse:
     """The teams one is in, and who else is. Administrators make teams and add people in the admin."""
     members = Prefetch("membership_set", Membership.objects.select_related("user").order_by("user__username", "pk"))
     return render(request, "accounts/teams.html", {"teams": request.user.teams.prefetch_related(members)})

@@ -65,8 +65,7 @@ class UploadForm(BootstrapForm, forms.Form):
                 text = content.decode("utf-8-sig")
             except UnicodeDecodeError:
                 return
-            self.data = self.data.copy()
-            self.data["text"] = text
+            self.data = {**self.data, "text": text}
 
 
 class RenameForm(BootstrapForm, forms.Form):

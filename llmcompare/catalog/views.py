@@ -19,6 +19,7 @@ from llmcompare.catalog.presentation import EXPORT_HEADER, export_json, export_r
 from llmcompare.common.csv import CsvFormat, csv_response
 from llmcompare.common.errors import FieldErrors
 from llmcompare.common.forms import add_errors
+from llmcompare.common.requests import HtmxRequest
 from profiling.client import EngineError
 
 PAGE_SIZE = 50
@@ -30,7 +31,7 @@ def _filtered(request: HttpRequest) -> ModelFilter:
 
 
 def _own_upload(request: HttpRequest, slug: str) -> LanguageModel:
-    return get_object_or_404(LanguageModel.objects.filter(owner=request.user), slug=slug)
+    return get_object_or_404(LanguageModel.objects.filter(owner=request.user.pk), slug=slug)
 
 
 @login_required
@@ -84,7 +85,7 @@ def detail_json(request: HttpRequest, slug: str) -> HttpResponse:
 
 @login_required
 @require_POST
-def inspect(request: HttpRequest, slug: str) -> HttpResponse:
+def inspect(request: HtmxRequest, slug: str) -> HttpResponse:
     """Ask the engine about a model that it was not asked about yet (or could not be). The page does so by itself where scripts run."""
     model = get_object_or_404(LanguageModel.objects.visible_to(request.user), slug=slug)
     problem = ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 from django import forms
@@ -93,7 +93,7 @@ class NewRunForm(BootstrapForm, forms.Form):
         self.teams = {team.slug: team for team in user.teams.all()}
         self._fill_models()
         self._fill_places()
-        self.fields["team"].choices = [("", "–"), *((slug, team.name) for slug, team in self.teams.items())]
+        self._choice("team").choices = [("", "–"), *((slug, team.name) for slug, team in self.teams.items())]
         self.fields["kind"].widget.attrs.pop("class", None)
         if not self.is_bound:
             self.initial.setdefault("idempotency_key", uuid4().hex)
@@ -102,8 +102,11 @@ class NewRunForm(BootstrapForm, forms.Form):
                 # Where only one machine can measure, nobody should have to choose it.
                 self.initial.setdefault("host", able[0])
 
+    def _choice(self, name: str) -> forms.ChoiceField:
+        return cast(forms.ChoiceField, self.fields[name])
+
     def _fill_models(self) -> None:
-        field = self.fields["model"]
+        field = self._choice("model")
         groups: dict[str, list] = {}
         for row in self.models.values():
             group = "Real weights" if row.weights == "local" else MODEL_GROUPS.get(row.kind, row.kind)
@@ -115,20 +118,19 @@ class NewRunForm(BootstrapForm, forms.Form):
         field.choices = [("", "Choose a model"), *_real_first(groups)]
 
     def _fill_places(self) -> None:
-        field, groups = self.fields["hardware"], {}
-        hosts = [host for host in self.hosts.values() if host.hardware and host.ceilings.all()]
-        if hosts:
-            groups["Hosts here, with measured ceilings"] = [
-                (HOST_PREFIX + h.slug, f"{h.name} ({h.hardware})") for h in hosts
-            ]
-        for host in hosts:
-            field.widget.data[HOST_PREFIX + host.slug] = {"dtypes": " ".join(known_dtypes(host.hardware, host))}
+        field = self._choice("hardware")
+        groups: dict[str, list] = {}
+        for host in self.hosts.values():
+            if host.hardware and host.ceilings.all():
+                place, here = HOST_PREFIX + host.slug, groups.setdefault("Hosts here, with measured ceilings", [])
+                here.append((place, f"{host.name} ({host.hardware})"))
+                field.widget.data[place] = {"dtypes": " ".join(known_dtypes(host.hardware, host))}
         for row in self.devices.values():
             group = "Only yours" if row.owner_id else row.vendor or "Other"
             groups.setdefault(group, []).append((row.slug, hardware_label(row)))
             field.widget.data[row.slug] = {"dtypes": " ".join(known_dtypes(row)), "find": f"{row} {row.kind}".lower()}
         field.choices = [("", "Choose hardware"), *groups.items()]
-        self.fields["host"].choices = [
+        self._choice("host").choices = [
             ("", "Choose a host"),
             *((h.slug, self._host_label(h)) for h in self.hosts.values()),
         ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.contrib.auth.decorators import login_required
 from django.core.paginator import Paginator
 from django.db.models import Count, Q
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_safe
@@ -110,13 +110,13 @@ def _chosen(request: HttpRequest) -> RunQuerySet:
 
 @login_required
 @require_safe
-def list_csv(request: HttpRequest) -> HttpResponse:
+def list_csv(request: HttpRequest) -> HttpResponseBase:
     return exports.runs_csv(request, _chosen(request))
 
 
 @login_required
 @require_safe
-def list_json(request: HttpRequest) -> HttpResponse:
+def list_json(request: HttpRequest) -> HttpResponseBase:
     return exports.runs_json(request, _chosen(request))
 
 
@@ -127,7 +127,7 @@ def _exported(request: HttpRequest, public_id: str) -> Run:
 
 @login_required
 @require_safe
-def run_csv(request: HttpRequest, public_id: str) -> HttpResponse:
+def run_csv(request: HttpRequest, public_id: str) -> HttpResponseBase:
     return exports.run_csv(request, _exported(request, public_id))
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
-from django.http import HttpRequest, HttpResponse, QueryDict
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, QueryDict
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_safe
@@ -143,7 +143,7 @@ def _charts(request: HttpRequest, columns: list[Column], table: dict[str, Any]) 
 
 @login_required
 @require_safe
-def compare_csv(request: HttpRequest) -> HttpResponse:
+def compare_csv(request: HttpRequest) -> HttpResponseBase:
     runs, _ = _runs(request)
     return exports.comparison_csv(request, runs[:MAX_RUNS], baseline=request.GET.get("baseline"))
 

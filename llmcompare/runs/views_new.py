@@ -9,6 +9,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods, require_POST
 
+from llmcompare.accounts.requests import UserRequest
 from llmcompare.common.errors import WHOLE_FORM, FieldErrors
 from llmcompare.runs.forms import HOST_PREFIX, WORKLOAD_FIELDS, NewRunForm, known_dtypes
 from llmcompare.runs.models import Run
@@ -20,7 +21,7 @@ PREFILLED = ("kind", "model", "hardware", "host", "prompt", "title", "visibility
 
 @login_required
 @require_http_methods(["GET", "HEAD", "POST"])
-def new_run(request: HttpRequest) -> HttpResponse:
+def new_run(request: UserRequest) -> HttpResponse:
     if request.method != "POST":
         form = NewRunForm(user=request.user, initial=_initial(request))
         return render(request, "runs/new.html", {"form": form, "chosen": _chosen(form)})
@@ -41,7 +42,7 @@ def new_run(request: HttpRequest) -> HttpResponse:
 
 @login_required
 @require_POST
-def preview_panel(request: HttpRequest) -> HttpResponse:
+def preview_panel(request: UserRequest) -> HttpResponse:
     """The panel beside the form. Always 200: an input that cannot be used yet is something that the panel says."""
     form = NewRunForm(request.POST, user=request.user)
     return render(request, "runs/_preview.html", {"panel": _panel(form), "chosen": _chosen(form), "fragment": True})
@@ -50,7 +51,7 @@ def preview_panel(request: HttpRequest) -> HttpResponse:
 def _panel(form: NewRunForm) -> dict[str, Any]:
     """``result`` of the quick estimate, or ``problems``: (label, message) for everything that stands against it."""
     if not form.is_valid():
-        return {"problems": _problems(form, {name: errors[0] for name, errors in form.errors.items()})}
+        return {"problems": _problems(form, {name: str(errors[0]) for name, errors in form.errors.items()})}
     asked = form.what()
     try:
         return {"result": preview(**asked), "asked": asked}

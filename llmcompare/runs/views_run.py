@@ -10,20 +10,13 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_POST, require_safe
-from django_htmx.middleware import HtmxDetails
 
+from llmcompare.common.requests import HtmxRequest
 from llmcompare.runs.models import Run
 from llmcompare.runs.presentation import run_context
 from llmcompare.runs.querysets import RunQuerySet
 from llmcompare.runs.queues import waiting_note
 from llmcompare.runs.services import cancel_run, delete_run, restore_run
-
-
-class HtmxHttpRequest(HttpRequest):
-    """A request as the middleware leaves it."""
-
-    htmx: HtmxDetails
-
 
 #: Lines of the log that the status shows; the whole log is on the page of a finished run.
 STATUS_LINES = 12
@@ -74,7 +67,7 @@ def detail(request: HttpRequest, public_id: str) -> HttpResponse:
 
 @login_required
 @require_safe
-def status(request: HtmxHttpRequest, public_id: str) -> HttpResponse:
+def status(request: HtmxRequest, public_id: str) -> HttpResponse:
     """The progress of a run, polled every two seconds while it is active: 204 when nothing changed since version ``v``."""
     run = _run_or_404(Run.objects.visible_to(request.user), public_id)
     if not run.is_active and request.htmx:

@@ -14,6 +14,7 @@ from django.urls import reverse
 from django.views.decorators.debug import sensitive_variables
 from django.views.decorators.http import require_GET, require_http_methods, require_POST, require_safe
 
+from llmcompare.accounts.requests import UserRequest
 from llmcompare.common.csv import CsvFormat, csv_response
 from llmcompare.common.errors import FieldErrors
 from llmcompare.runs import exports
@@ -31,7 +32,7 @@ MAX_LINKS_SHOWN = 200
 
 @login_required
 @require_http_methods(["GET", "HEAD", "POST"])
-def share_run(request: HttpRequest, public_id: str) -> HttpResponse:
+def share_run(request: UserRequest, public_id: str) -> HttpResponse:
     """Choose how long and what, then get the link (POST)."""
     run = get_object_or_404(Run.objects.visible_to(request.user), public_id=public_id)
     return _share(request, [run], back=reverse("runs:detail", args=[run.public_id]))
@@ -39,7 +40,7 @@ def share_run(request: HttpRequest, public_id: str) -> HttpResponse:
 
 @login_required
 @require_http_methods(["GET", "HEAD", "POST"])
-def share_comparison(request: HttpRequest) -> HttpResponse:
+def share_comparison(request: UserRequest) -> HttpResponse:
     """The same for ``?runs=a,b,c``, in that order."""
     asked = request.POST.get("runs") or request.GET.get("runs", "")
     ids = list(dict.fromkeys(part for part in asked.replace("\x00", "").split(",") if part))
@@ -53,7 +54,7 @@ def share_comparison(request: HttpRequest) -> HttpResponse:
     )
 
 
-def _share(request: HttpRequest, runs: list[Run], *, back: str) -> HttpResponse:
+def _share(request: UserRequest, runs: list[Run], *, back: str) -> HttpResponse:
     page = {"runs": runs, "run_ids": ",".join(run.public_id for run in runs), "back": back}
     if request.method != "POST":
         return render(request, "sharing/new.html", page | {"form": ShareForm()})
@@ -75,7 +76,7 @@ def _share(request: HttpRequest, runs: list[Run], *, back: str) -> HttpResponse:
 
 @login_required
 @require_GET
-def links(request: HttpRequest) -> HttpResponse:
+def links(request: UserRequest) -> HttpResponse:
     """The user's links, newest first, with what became of each."""
     own = list(ShareLink.objects.filter(owner=request.user)[:MAX_LINKS_SHOWN])
     ids = {public_id for link in own for public_id in link.run_ids}
@@ -90,7 +91,7 @@ def links(request: HttpRequest) -> HttpResponse:
 
 @login_required
 @require_POST
-def revoke(request: HttpRequest, digest: str) -> HttpResponse:
+def revoke(request: UserRequest, digest: str) -> HttpResponse:
     """End a link at once."""
     link = get_object_or_404(ShareLink, owner=request.user, token_digest=digest)
     services.revoke_link(link=link)
