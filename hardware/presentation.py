@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any
 
 from hardware.catalogue import CATALOGUE_FIELDS, peak_field, source_versions
 from hardware.models import Hardware
-from hardware.templatetags.figures import bandwidth, plain_digits, rate, size
+from hardware.templatetags.figures import bandwidth, rate, size
+from profiling.quantities import datasheet
 
 #: Number formats in the order in which pages show them.
 DTYPES = ("fp32", "tf32", "bf16", "fp16", "fp8", "int8", "fp4", "int4")
@@ -73,7 +73,7 @@ def _rate_of(dtype: str):
 
 
 def _watts(value: float | None) -> str:
-    return "unknown" if value is None else f"{plain_digits(Decimal(str(value)), 6)}\u202fW"
+    return datasheet(value, "W", largest="")
 
 
 def _figure(hardware: Hardware, name: str, label: str, value, show, hint: str) -> Figure:

@@ -19,6 +19,7 @@ import torch
 from profiling import host
 from profiling.build import TORCH_DTYPES, Built, _resolve, cached_build
 from profiling.failures import EngineError, describe
+from profiling.quantities import say
 from profiling.safety import check_config
 from profiling.spec import HardwareSpec, ModelSpec, SpecError, Workload
 
@@ -82,8 +83,8 @@ def check_fits(model: ModelSpec, workload: Workload, device: torch.device) -> tu
             kind="memory",
             field="model",
             message=(
-                f"{model.name} needs at least {_gb(need.total)} in {workload.dtype} (weights {_gb(need.weights)}, cache "
-                f"{_gb(need.cache)}, logits {_gb(need.logits)}), but {_gb(need.available)} are free here. "
+                f"{model.name} needs at least {say(need.total, 'B')} in {workload.dtype} (weights {say(need.weights, 'B')}, cache "
+                f"{say(need.cache, 'B')}, logits {say(need.logits, 'B')}), but {say(need.available, 'B')} are free here. "
                 "Choose a smaller model, dtype, batch or context; an estimate needs no memory."
             ),
         )
@@ -113,10 +114,6 @@ def _free(device: torch.device) -> int | None:
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     return host.available_memory()
-
-
-def _gb(value: int) -> str:
-    return f"{value / 1e9:.2f} GB" if value < 10e9 else f"{value / 1e9:.1f} GB"
 
 
 def load(model: ModelSpec, workload: Workload, device: torch.device) -> Any:

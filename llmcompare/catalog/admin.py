@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from django.contrib import admin
 
-from hardware.templatetags.figures import count
 from llmcompare.catalog.forms import AdminModelForm
 from llmcompare.catalog.models import LanguageModel
 from llmcompare.catalog.services import is_edited
+from profiling.quantities import count
 
 
 @admin.register(LanguageModel)

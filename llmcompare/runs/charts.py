@@ -13,8 +13,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from llmcompare.runs.quantities import count, number, percent, show
 from llmcompare.runs.tables import records
+from profiling.quantities import count, number, percent, show
 
 Document = Mapping[str, Any]
 

@@ -13,8 +13,8 @@ from typing import Any
 
 from llmcompare.runs.facts import text_of
 from llmcompare.runs.models import Run
-from llmcompare.runs.quantities import number, show, signed_percent
 from llmcompare.runs.tiles import MAIN, ORDER, ceilings_level
+from profiling.quantities import number, show, signed_percent
 from profiling.units import DEFINITIONS
 
 MAX_RUNS = 20

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from llmcompare.runs.quantities import UNKNOWN, count, number, show
+from profiling.quantities import UNKNOWN, count, number, show
 
 Document = Mapping[str, Any]
 Rows = list[tuple[str, str]]

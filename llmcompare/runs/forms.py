@@ -9,12 +9,13 @@ from uuid import uuid4
 from django import forms
 
 from hardware.models import Hardware, Host
-from hardware.templatetags.figures import bandwidth, count, short_size
+from hardware.templatetags.figures import bandwidth, short_size
 from llmcompare.accounts.models import User
 from llmcompare.catalog.models import LanguageModel
 from llmcompare.common.forms import BootstrapForm
 from llmcompare.runs.models import Run
 from llmcompare.runs.validation import MAX_PROMPT_CHARACTERS
+from profiling.quantities import count
 from profiling.spec import WORKLOAD_DTYPES, Workload
 
 #: In the hardware list, a host is chosen for an estimate on the ceilings that were measured on it.
@@ -47,7 +48,10 @@ class SpecSelect(forms.Select):
 
 class NewRunForm(BootstrapForm, forms.Form):
     kind = forms.ChoiceField(choices=Run.Kind.choices, initial=Run.Kind.ESTIMATE, widget=forms.RadioSelect)
-    model = forms.ChoiceField(widget=SpecSelect, error_messages={"invalid_choice": "Choose a model from the list."})
+    model = forms.ChoiceField(
+        widget=SpecSelect,
+        error_messages={"invalid_choice": "Choose a model from the list.", "required": "Choose a model."},
+    )
     hardware = forms.ChoiceField(
         required=False,
         widget=SpecSelect,

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from llmcompare.runs.quantities import number
+from profiling.quantities import number
 
 #: What a node can be coloured and sized by: parameter value → (key of the node, title, unit).
 MEASURES: dict[str, tuple[str, str, str]] = {

@@ -6,8 +6,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from llmcompare.runs.quantities import number
 from llmcompare.runs.tables import records
+from profiling.quantities import number
 
 #: Column → key of the row to sort by; ``None`` keeps the order of the model.
 SORTS = {

@@ -7,8 +7,8 @@ from typing import Any
 
 from llmcompare.runs import graphview, layertable
 from llmcompare.runs.charts import plain
-from llmcompare.runs.quantities import UNKNOWN, count, number, percent, show
 from llmcompare.runs.viewoptions import Options
+from profiling.quantities import UNKNOWN, count, number, percent, show
 
 Document = Mapping[str, Any]
 

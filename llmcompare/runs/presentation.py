@@ -13,10 +13,10 @@ from llmcompare.runs import charts
 from llmcompare.runs.facts import conditions_badge, fact_sections, phase_rows
 from llmcompare.runs.models import Run
 from llmcompare.runs.network import network
-from llmcompare.runs.quantities import UNKNOWN, count, number, percent, show
 from llmcompare.runs.tables import records
 from llmcompare.runs.tiles import ceilings_level, ceilings_note, memory_fit, metric_tiles, stage_tiles
 from llmcompare.runs.viewoptions import ROOFS, Options, read_options, stages_of
+from profiling.quantities import UNKNOWN, count, number, percent, show
 
 Document = Mapping[str, Any]
 

@@ -19,6 +19,7 @@ from llmcompare.common.errors import WHOLE_FORM, FieldErrors
 from llmcompare.runs.models import Run
 from llmcompare.runs.validation import Inputs, check_inputs, stored_bytes
 from profiling.client import EngineError, warm_child
+from profiling.quantities import say
 from profiling.spec import RunSpec
 
 logger = logging.getLogger(__name__)
@@ -143,18 +144,12 @@ def _refuse_too_large(inputs: Inputs, needed: int | None, parts: Mapping[str, An
     what = "weights and cache"
     if parts is not None:
         names = {"weights_bytes": "weights", "kv_cache_bytes": "cache", "activation_peak_bytes": "activations"}
-        known = [f"{label} {_gb(parts[name])}" for name, label in names.items() if parts.get(name)]
+        known = [f"{label} {say(parts[name], 'B')}" for name, label in names.items() if parts.get(name)]
         what = ", ".join(known) or "weights, cache and activations"
     workload = inputs.workload
     raise FieldErrors(
         {
-            "model": f"{inputs.model.name} needs {_gb(needed)} in {workload.dtype} with batch {workload.batch_size} ({what}); "
-            f"{inputs.host} has {_gb(capacity)}. Choose a smaller model, format, batch or context, or an estimate."
+            "model": f"{inputs.model.name} needs {say(needed, 'B')} in {workload.dtype} with batch {workload.batch_size} ({what}); "
+            f"{inputs.host} has {say(capacity, 'B')}. Choose a smaller model, format, batch or context, or an estimate."
         }
     )
-
-
-def _gb(size: float) -> str:
-    """Bytes in GB (10⁹) with three significant digits, never in exponent form."""
-    gigabytes = size / 1e9
-    return f"{gigabytes:.0f} GB" if gigabytes >= 100 else f"{gigabytes:.3g} GB"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from llmcompare.runs.quantities import UNKNOWN, number, percent, show, signed_percent
+from profiling.quantities import UNKNOWN, number, percent, show, signed_percent
 from profiling.units import DEFINITIONS
 
 Document = Mapping[str, Any]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from llmcompare.runs.quantities import UNKNOWN, show, signed_percent
+from profiling.quantities import UNKNOWN, show, signed_percent
 
 
 def comparison_rows(compared: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -77,7 +77,7 @@ def test_figures_keep_the_digits_of_the_datasheet_and_unknown_is_said(owner_clie
     assert "unconfirmed" in html
     assert "hahnyuan/LLM-Viewer: 3,072\u202fGB/s" in html  # who says otherwise
     assert "2026-11-23" in html
-    assert "295.3" in html  # ridge point of bf16: 989.4e12 / 3350e9
+    assert "295 FLOP/byte" in html  # ridge point of bf16: 989.4e12 / 3350e9
 
 
 def test_a_device_without_bandwidth_or_peaks_has_no_roofline(owner_client, db):

@@ -1,10 +1,10 @@
-"""Numbers as the pages write them: nothing is rounded to zero, nothing unknown becomes a number."""
+"""Numbers as pages and command line write them: nothing is rounded to zero, nothing unknown becomes a number."""
 
 from __future__ import annotations
 
 import pytest
 
-from llmcompare.runs.quantities import count, percent, show, signed_percent
+from profiling.quantities import count, datasheet, percent, say, show, signed_percent
 
 
 def plain(text: str) -> str:
@@ -47,3 +47,16 @@ def test_counts_and_percentages():
     assert plain(percent(0.0004)) == "< 0.1 %"
     assert plain(percent(0)) == "0.0 %"
     assert plain(signed_percent(-38.52)) == "−38.5 %"
+
+
+def test_a_datasheet_keeps_its_own_digits_and_its_largest_prefix():
+    assert plain(datasheet(989_400_000_000_000, "FLOP/s")) == "989.4 TFLOP/s"
+    assert plain(datasheet(3.35e12, "B/s", largest="G")) == "3,350 GB/s"
+    assert plain(datasheet(50_331_648, "B", largest="G")) == "50.3316 MB"
+    assert plain(datasheet(700, "W", largest="")) == "700 W"
+    assert datasheet(None, "W") == "unknown"
+
+
+def test_sentences_have_ordinary_spaces():
+    assert say(5e9, "B") == "5 GB"
+    assert say(None, "B") == "unknown"

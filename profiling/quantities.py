@@ -1,0 +1,113 @@
+"""Numbers as people read them, for pages, command line and sentences alike: few digits, an SI prefix, the unit.
+
+``None`` (and whatever is no finite number) is "unknown", never 0. GB is 10⁹ bytes. Exact values stay in documents and exports.
+Standard library only.
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime
+from typing import Any
+
+UNKNOWN = "unknown"
+#: Between number and unit: narrow, and no line breaks there.
+SPACE = "\u202f"
+
+_LARGE = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
+_SMALL = ((1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n"))
+_COUNTS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
+
+#: Units that take an SI prefix for large values; times take one for small values.
+_PREFIXED = {"B", "B/s", "FLOP", "FLOP/s", "OP/s", "B/token"}
+
+
+def number(value: Any) -> float | None:
+    """The value as a finite float, or ``None``: documents come from outside."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+def show(value: Any, unit: str = "") -> str:
+    """``value`` in three digits with its unit: ``show(0.0123, "s")`` → "12.3 ms"; a ratio (unit "1" or "ratio") as per cent."""
+    plain = number(value)
+    if plain is None:
+        return UNKNOWN
+    if unit == "s":
+        return _scaled(plain, "s", _SMALL, 3) if plain else f"0{SPACE}s"
+    if unit in _PREFIXED:
+        return _scaled(plain, unit, _LARGE, 3)
+    if unit in ("1", "ratio"):
+        return percent(plain)
+    return f"{_digits(plain, 3)}{SPACE}{unit}".removesuffix(SPACE)
+
+
+def say(value: Any, unit: str = "") -> str:
+    """:func:`show` with an ordinary space: for terminals, logs and sentences that are kept in documents."""
+    return show(value, unit).replace(SPACE, " ")
+
+
+def datasheet(value: Any, unit: str, *, largest: str = "T") -> str:
+    """A given figure with its own digits (up to six): 989400000000000 FLOP/s → "989.4 TFLOP/s".
+
+    ``largest``: the prefix above which the number grows instead, as datasheets write 3,350 GB/s.
+    """
+    plain = number(value)
+    if plain is None:
+        return UNKNOWN
+    prefixes = [prefix for _, prefix in _LARGE]
+    return _scaled(plain, unit, _LARGE[prefixes.index(largest) :], 6)
+
+
+def count(value: Any) -> str:
+    """A large count in short: 134,515,008 → "135 M", 70,553,706,496 → "70.6 B"; below 10,000 in full."""
+    plain = number(value)
+    if plain is None:
+        return UNKNOWN
+    if abs(plain) < 10_000:
+        return f"{plain:,.0f}" if plain == int(plain) else _digits(plain, 3)
+    return _scaled(plain, "", _COUNTS, 3)
+
+
+def percent(value: Any) -> str:
+    """A fraction as per cent: 0.1234 → "12.3 %"; tiny but not nothing → "< 0.1 %"."""
+    plain = number(value)
+    if plain is None:
+        return UNKNOWN
+    if 0 < plain < 0.001:
+        return f"<{SPACE}0.1{SPACE}%"
+    return f"{plain * 100:.1f}{SPACE}%"
+
+
+def signed_percent(value: Any) -> str:
+    """A difference that is already in per cent: -12.34 → "−12.3 %"."""
+    plain = number(value)
+    if plain is None:
+        return UNKNOWN
+    sign = "−" if plain < 0 else "+"
+    return f"{sign}{abs(plain):.1f}{SPACE}%"
+
+
+def moment(value: Any) -> datetime | None:
+    """An RFC 3339 time of a document, or ``None`` when it cannot be read."""
+    try:
+        return datetime.fromisoformat(str(value).replace("Z", "+00:00"))
+    except ValueError:
+        return None
+
+
+def _scaled(value: float, unit: str, steps: tuple[tuple[float, str], ...], digits: int) -> str:
+    """In the largest step that leaves at least 1 before the point, else in the smallest."""
+    almost_one = 1 - 0.5 * 10.0**-digits  # 999.6 rounds to 1,000: the next larger prefix is taken before that shows
+    size, prefix = next((step for step in steps if abs(value) >= step[0] * almost_one), steps[-1])
+    return f"{_digits(value / size, digits)}{SPACE}{prefix}{unit}"
+
+
+def _digits(value: float, most: int) -> str:
+    """At most so many significant digits, but all before the point; grouped, no exponent: 1234 → 1,234; 12.34 → 12.3; 1.0 → 1."""
+    if value == 0:
+        return "0"
+    places = max(most - 1 - math.floor(math.log10(abs(value))), 0)
+    text = f"{round(value, places):,.{places}f}"
+    return text.rstrip("0").rstrip(".") if places else text
