@@ -69,6 +69,8 @@ LIMITS: tuple[tuple[re.Pattern[str], int, int, str], ...] = tuple(
         (r"hidden_(size|dim)|embed_dim|hidden_sizes", 0, 200_000, "as hidden size"),
         (r"position|n_ctx|seq_len|sequence_length", -1, 1_000_000_000, "positions"),
         (r"(_dim|_size|_rank|channels|_width|^expand|kernel)", -1, 2_000_000, "as size"),
+        # Last, whatever else is counted: transformers makes dictionaries and lists of such a length while it reads the configuration.
+        (r"^num_|^n_|_num_|labels$|classes$|buckets$", -1, 1_000_000, "as count"),
     )
 )
 

@@ -203,12 +203,13 @@ def _finish(run: Run, document: dict[str, Any]) -> None:
             if not lifecycle.finish(run=run, document=document):
                 logger.warning("Run %s: the results are dropped, another worker has the run", run.public_id)
             return
-        except (KeyError, TypeError, ValueError, DataError, IntegrityError) as error:
-            logger.exception("Run %s: the engine's document cannot be used", run.public_id)
-            message = f"The engine's result cannot be stored: {describe(error)}. This is a fault of the portal; please report it."
-            lifecycle.fail(run=run, phase="result", message=message)
-            return
-        except DatabaseError as error:
+        except Exception as error:
+            if not isinstance(error, DatabaseError) or isinstance(error, DataError | IntegrityError):
+                # It would be the same at every attempt.
+                logger.exception("Run %s: the engine's document cannot be used", run.public_id)
+                message = f"The engine's result cannot be stored: {describe(error)}. This is a fault of the portal; please report it."
+                lifecycle.fail(run=run, phase="result", message=message)
+                return
             logger.warning("Run %s: the results cannot be stored yet: %s", run.public_id, error)
             if time.monotonic() > deadline:
                 raise

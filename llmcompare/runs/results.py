@@ -15,6 +15,9 @@ COLUMNS = {
     "output_tokens_per_s": ("output_throughput",),
 }
 
+#: The largest number that a column for bytes holds: 9.2 exabytes. What needs more is in the document alone.
+MAX_BYTES = 2**63 - 1
+
 #: Keys of a metric that have columns of their own in ``RunMetric``.
 METRIC_COLUMNS = ("value", "unit", "origin", "definition")
 
@@ -39,7 +42,7 @@ def summarise(document: Mapping[str, Any]) -> Summary:
     estimate = document["memory"]["estimate"]
     peak = _value(metrics, "peak_memory")
     memory = peak if peak is not None else estimate.get("total_bytes")
-    columns["memory_bytes"] = None if memory is None else round(memory)
+    columns["memory_bytes"] = None if memory is None or memory > MAX_BYTES else round(memory)
     columns["fits"] = estimate.get("fits")
     workload = document["workload"]
     columns["bound"] = _bound(document["stages"], workload["output_tokens"]) or ""
