@@ -18,6 +18,15 @@ register = template.Library()
 _STATE_ICONS = {"queued": "clock", "running": "running", "done": "check", "failed": "cross", "cancelled": "stop"}
 
 
+_MODEL_KINDS = {"encdec": "encoder–decoder", "ssm": "state space"}
+
+
+@register.filter
+def model_kind(kind: str) -> str:
+    """The kind of a model in words."""
+    return _MODEL_KINDS.get(kind, kind)
+
+
 @register.simple_tag
 def icon(name: str) -> SafeString:
     """An icon of the sprite, hidden from screen readers: the text beside it says the same."""
