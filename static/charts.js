@@ -38,7 +38,7 @@
       Object.assign(layout[key], { gridcolor: line, linecolor: line, zerolinecolor: line, tickcolor: line, tickfont: { color: muted } });
     });
     (layout.shapes || []).forEach(function (shape) { shape.line = Object.assign({}, shape.line, { color: tone("compute") }); });
-    (layout.annotations || []).forEach(function (note) { note.font = { color: tone("compute") }; });
+    (layout.annotations || []).forEach(function (note) { note.font = { color: note.name === "quiet" ? muted : tone("compute") }; });
     return copy;
   }
 

@@ -2,7 +2,9 @@
    every text; here nodes are placed, painted and selected. Opening a module is an ordinary address, so a view can be shared. */
 (function () {
   "use strict";
-  var SHAPES = { module: "round-rectangle", op: "ellipse", input: "round-tag", output: "round-tag", cache: "barrel", weight: "cut-rectangle" };
+  var SHAPES = { module: "round-rectangle", op: "round-rectangle", input: "round-tag", output: "round-tag", cache: "barrel", weight: "cut-rectangle" };
+  /* The smallest scale at which the 14 px texts are read without effort. */
+  var READABLE = 0.8;
   var drawn = [];
 
   function css(name) {
@@ -30,14 +32,13 @@
     var nodes = graph.nodes.map(function (n) {
       var heat = n.share && top ? Math.sqrt(n.share / top) : 0;
       var lines = n.sub && !n.open ? n.label + (n.expandable ? "  ▸" : "") + "\n" + n.sub : n.label + (n.expandable ? (n.open ? "  ▾" : "  ▸") : "");
-      var small = n.kind === "op";
       var longest = Math.max.apply(null, lines.split("\n").map(function (l) { return l.length; }));
       return {
         group: "nodes", selectable: true, grabbable: !n.open,
         data: {
           id: n.id, parent: n.parent === null ? undefined : n.parent, node: n, text: lines, heat: heat,
           shape: SHAPES[n.kind] || "round-rectangle",
-          w: Math.max(small ? 44 : 84, longest * 7 + 18) * (1 + 0.35 * heat), h: (small ? 30 : n.sub ? 40 : 30) * (1 + 0.55 * heat)
+          w: Math.max(n.kind === "op" ? 56 : 84, longest * 7.4 + 24) * (1 + 0.3 * heat), h: (n.sub && !n.open ? 44 : 30) * (1 + 0.4 * heat)
         },
         classes: [n.open ? "open" : "leaf", "kind-" + n.kind, "bound-" + (n.bound || "none")].join(" ")
       };
@@ -51,8 +52,9 @@
   function style() {
     var low = css("--heat-low"), high = css("--heat-high"), text = css("--graph-text"), edge = css("--graph-edge"), back = css("--card") || css("--bs-body-bg");
     var rules = [
-      { selector: "node", style: { label: "data(text)", "text-wrap": "wrap", "font-size": 12, color: text, "text-valign": "center", "text-halign": "center", "line-height": 1.25, shape: "data(shape)", width: "data(w)", height: "data(h)", "border-width": 1.5, "border-color": edge, "background-color": function (n) { return mix(low, high, n.data("heat")); } } },
-      { selector: "node.open", style: { shape: "round-rectangle", "background-color": css("--graph-group"), "background-opacity": 0.7, "border-width": 1, "border-color": css("--bs-border-color"), "text-valign": "top", "text-halign": "center", "text-margin-y": -4, "font-weight": 600, padding: 14, "text-background-color": back, "text-background-opacity": 0.85, "text-background-padding": 2, "text-background-shape": "round-rectangle" } },
+      { selector: "node", style: { label: "data(text)", "text-wrap": "wrap", "font-size": 14, color: text, "text-valign": "center", "text-halign": "center", "line-height": 1.25, shape: "data(shape)", width: "data(w)", height: "data(h)", "border-width": 1.5, "border-color": edge, "background-color": function (n) { return mix(low, high, n.data("heat")); } } },
+      { selector: "node.open", style: { shape: "round-rectangle", "background-color": css("--graph-group"), "background-opacity": 0.7, "border-width": 1, "border-color": css("--bs-border-color"), "text-valign": "top", "text-halign": "center", "text-margin-y": -3, "font-weight": 600, padding: 12, "text-background-color": back, "text-background-opacity": 0.85, "text-background-padding": 2, "text-background-shape": "round-rectangle" } },
+      { selector: "node.kind-op", style: { "corner-radius": 22 } },
       { selector: "node.kind-input, node.kind-output", style: { "background-color": back, "border-style": "solid" } },
       { selector: "node.kind-cache", style: { "background-color": back, "border-color": css("--tone-network"), "border-style": "dashed" } },
       { selector: "edge", style: { width: "data(w)", "line-color": edge, "target-arrow-color": edge, "target-arrow-shape": "triangle", "arrow-scale": 0.8, "curve-style": "bezier", opacity: 0.85 } },
@@ -70,7 +72,7 @@
   }
 
   function layout() {
-    return { name: "dagre", rankDir: "TB", nodeSep: 26, rankSep: 30, edgeSep: 14, animate: false, fit: false, padding: 16 };
+    return { name: "dagre", rankDir: "TB", nodeSep: 24, rankSep: 26, edgeSep: 12, animate: false, fit: false, padding: 16 };
   }
 
   /* A residual edge skips what lies between its ends: bow it to the side where it has to go round less. */
@@ -95,16 +97,26 @@
 
   /* The whole graph if its text stays readable that way; else its top at a readable size, and one scrolls by dragging. */
   function settle(cy) {
+    nameGroups(cy);
     var box = cy.elements().boundingBox(), holder = cy.container();
-    var scale = Math.min(1, (holder.clientWidth - 36) / box.w);
-    if (window.innerWidth >= 576) { holder.style.height = Math.round(Math.min(Math.max(box.h * Math.max(scale, 0.6) + 40, 320), 1000)) + "px"; }
+    var scale = Math.min(1, Math.max(READABLE, (holder.clientWidth - 36) / box.w));
+    if (window.innerWidth >= 576) { holder.style.height = Math.round(Math.min(Math.max(box.h * READABLE + 40, 320), 1500)) + "px"; }
     cy.resize();
     cy.fit(undefined, 18);
-    if (cy.zoom() > 1.1) { cy.zoom(1.1); cy.center(); }
-    if (cy.zoom() < 0.62) {
-      cy.zoom(0.7);
-      cy.pan({ x: cy.width() / 2 - 0.7 * (box.x1 + box.w / 2), y: 18 - 0.7 * box.y1 });
+    if (cy.zoom() > 1) { cy.zoom(1); cy.center(); }
+    if (cy.zoom() < READABLE - 0.02) {
+      scale = Math.min(scale, READABLE);
+      cy.zoom(scale);
+      cy.pan({ x: cy.width() / 2 - scale * (box.x1 + box.w / 2), y: 18 - scale * box.y1 });
     }
+  }
+
+  /* Names of opened modules stand at the right end of their frame: edges come in at the middle, residual ones run on the left. */
+  function nameGroups(cy) {
+    cy.nodes(".open").forEach(function (node) {
+      var wide = node.outerWidth(), text = node.data("text").length * 7.6;
+      node.style("text-margin-x", Math.max(0, (wide - text) / 2 - 8));
+    });
   }
 
   function line(list, name, text) {

@@ -119,8 +119,8 @@ def _point_trace(
         y=[p["flops_per_s"] for p in points],
         mode="markers+text" if label == 0 and group != "Runs" else "markers",
         text=_point_names(points) if group != "Runs" else None,
-        # Names lean to the inside: at the right edge there is no room for them.
-        textposition=["bottom left" if math.log10(p["intensity"]) > middle else "bottom right" for p in points],
+        # Names lean to the inside, where there is room, and away from the roof, which rises to the left half and is flat in the right one.
+        textposition=["top left" if math.log10(p["intensity"]) > middle else "bottom right" for p in points],
         cliponaxis=False,
         name=plain(name),
         legendgroup=plain(group),
@@ -207,24 +207,12 @@ def roofline_figure(
             if key in seen:
                 continue
             seen.add(key)
-            prefix = f"{device}: " if several else ""
+            prefix = f"{device}: " if several and device not in roof_name(roof) else ""
             tone = f"series-{index}" if several else ("roof" if roof.get("dtype") == dtype else "roof-other")
             traces.append(_roof_trace(roof, low, high, prefix=prefix, main=roof.get("dtype") == dtype, tone=tone))
     for index, (_document, _roofs, points) in enumerate(chosen):
         if several:
-            symbol = _RUN_SYMBOLS[index % len(_RUN_SYMBOLS)]
-            if points:
-                traces.append(
-                    _point_trace(
-                        points,
-                        name=labels[index],
-                        symbol=symbol,
-                        tone=f"series-{index}",
-                        group="Runs",
-                        label=index,
-                        middle=middle,
-                    )
-                )
+            traces += _traces_of_several(points, labels[index], index, middle)
             continue
         traces += _traces_of_one(points, middle)
     return _figure(
@@ -235,7 +223,30 @@ def roofline_figure(
         height=520,
         margin={"l": 64, "r": 12, "t": 16, "b": 56},
         legend={"orientation": "v", "groupclick": "toggleitem"},
+        annotations=_ridge_notes(chosen),
     )
+
+
+def _traces_of_several(points: Sequence[Mapping[str, Any]], label: str, index: int, middle: float) -> list[Any]:
+    """The points of one run among others: measured ones filled, estimated ones pale (a measured run has both)."""
+    symbol = _RUN_SYMBOLS[index % len(_RUN_SYMBOLS)]
+    traces = []
+    for origin in ("estimated", "measured"):
+        mine = [p for p in points if (p.get("origin") == "measured") == (origin == "measured")]
+        if mine:
+            trace = _point_trace(
+                mine,
+                name=f"{index + 1}. {label}, {origin}",
+                symbol=symbol,
+                tone=f"series-{index}",
+                group="Runs",
+                label=index,
+                middle=middle,
+            )
+            if origin == "estimated":
+                trace.update(opacity=0.45)
+            traces.append(trace)
+    return traces
 
 
 def _traces_of_one(points: Sequence[Mapping[str, Any]], middle: float) -> list[Any]:
@@ -261,6 +272,23 @@ def _traces_of_one(points: Sequence[Mapping[str, Any]], middle: float) -> list[A
             trace.update(opacity=0.3, mode="markers")
         traces.append(trace)
     return sorted(traces, key=lambda t: t.opacity is None)  # measured ones on top
+
+
+def _ridge_notes(chosen: Sequence[tuple[Document, list[dict], list[dict]]]) -> list[dict[str, Any]]:
+    """The ridge point in words, where one main roof is drawn; with several the card of each roof has it."""
+    ridges = {
+        (roof["peak_flops"], roof["bandwidth"])
+        for document, roofs, _ in chosen
+        for roof in roofs
+        if roof.get("dtype") == (document.get("workload") or {}).get("dtype")
+    }
+    if len(ridges) != 1:
+        return []
+    ((peak, bandwidth),) = ridges
+    return [
+        {"x": math.log10(peak / bandwidth), "y": math.log10(peak), "text": f"ridge {show(peak / bandwidth, 'FLOP/B')}",
+         "showarrow": False, "xanchor": "left", "yanchor": "top", "xshift": 4, "yshift": -4, "name": "quiet"}
+    ]  # fmt: skip
 
 
 def _roofline_window(chosen: Sequence[tuple[Document, list[dict], list[dict]]]) -> tuple[float, float, float, float]:
@@ -340,8 +368,8 @@ def memory_figure(document: Document) -> dict[str, Any] | None:
         barmode="stack",
         height=230 if measured is not None else 190,
         margin={"l": 10, "r": 20, "t": 28, "b": 40},
-        xaxis=_axis("Bytes", exponentformat="SI", ticksuffix="B", rangemode="tozero"),
-        yaxis={"automargin": True, "autorange": "reversed"},
+        xaxis=_axis("", exponentformat="SI", ticksuffix="B", rangemode="tozero", nticks=7),
+        yaxis={"automargin": True, "autorange": "reversed", "ticksuffix": "  "},
         legend={"orientation": "h", "y": -0.55},
         hovermode="closest",
         **layout,
@@ -378,7 +406,7 @@ def memory_timeline_figure(document: Document) -> dict[str, Any] | None:
         height=280,
         margin={"l": 10, "r": 20, "t": 16, "b": 40},
         xaxis=_axis("Seconds since the start"),
-        yaxis=_axis("Bytes", exponentformat="SI", ticksuffix="B", rangemode="tozero"),
+        yaxis=_axis("Memory", exponentformat="SI", ticksuffix="B  ", rangemode="tozero"),
         legend={"orientation": "h", "y": 1.15},
     )
 

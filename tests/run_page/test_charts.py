@@ -63,9 +63,31 @@ def test_stages_levels_and_dtypes_can_be_chosen():
 def test_several_documents_have_a_symbol_and_a_colour_each_and_a_shared_roof_once():
     figure = charts.roofline_figure([documents.estimate(), documents.estimate()], ["one", "two"])
     runs = [t for t in figure["data"] if (t.get("meta") or {}).get("select")]
-    assert [t["name"] for t in runs] == ["one", "two"]
+    assert [t["name"] for t in runs] == ["1. one, estimated", "2. two, estimated"]
     assert len({(t["marker"]["symbol"][0], t["meta"]["tone"]) for t in runs}) == 2
     assert len([t for t in figure["data"] if t["mode"] == "lines"]) == 1
+
+
+def test_a_measured_run_among_others_shows_what_was_measured_and_its_estimate_paler():
+    here = documents.measured()
+    points = here["roofline"]["points"]
+    points.append(points[0] | {"origin": "measured", "flops_per_s": points[0]["flops_per_s"] / 2})
+    figure = charts.roofline_figure([here, documents.estimate()], ["here", "there"])
+    runs = {t["name"]: t for t in figure["data"] if (t.get("meta") or {}).get("select")}
+    assert set(runs) == {"1. here, estimated", "1. here, measured", "2. there, estimated"}
+    assert runs["1. here, estimated"]["opacity"] < 1
+    assert runs["1. here, measured"].get("opacity") is None
+    assert {t["meta"]["tone"] for name, t in runs.items() if name.startswith("1.")} == {"series-0"}
+
+
+def test_the_ridge_is_written_at_the_one_main_roof():
+    document = documents.estimate()
+    roof = document["roofline"]["roofs"][0]
+    (note,) = charts.roofline_figure([document])["layout"]["annotations"]
+    assert 10 ** note["x"] == pytest.approx(roof["peak_flops"] / roof["bandwidth"])
+    assert 10 ** note["y"] == pytest.approx(roof["peak_flops"])
+    document["workload"]["dtype"] = "fp8"  # no roof for it: nothing to name
+    assert charts.roofline_figure([document])["layout"].get("annotations", []) in ([], ())
 
 
 def test_roofs_with_unknown_figures_are_left_out():
