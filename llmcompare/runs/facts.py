@@ -38,9 +38,14 @@ _TITLES = {
     "load_avg": "Load average (1, 5, 15 min)",
     "wall_over_cpu": "Wall time over CPU time",
     "steal_pct": "Stolen CPU time (%)",
+    "foreign_cores": "Cores busy with other work",
+    "dtype": "Data type",
+    "warmup": "Warm-up iterations",
+    "env_vars": "Environment variables",
 }
 _COUNTS = {"parameters", "active_parameters"}
 _WEIGHTS = {"none": "none (an estimate needs no weights)", "random": "random", "local": "real"}
+_NOTES = {"weights_note", "note"}
 #: What a shared page leaves out: it may name paths, people or machines.
 _PRIVATE = {"env_vars", "fingerprint", "prompt", "source"}
 
@@ -64,9 +69,12 @@ def text_of(key: str, value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{k} {text_of('', v)}" for k, v in value.items()) or "none"
     if isinstance(value, (list, tuple)):
-        return ", ".join(text_of("", v) for v in value) or "none"
+        joint = " " if key == "reasons" else ", "
+        return joint.join(text_of("", v) for v in value) or "none"
     if isinstance(value, int):
         return f"{value:,}"
+    if isinstance(value, float):
+        return show(value, "")
     return str(value)
 
 
@@ -74,7 +82,14 @@ def rows_of(section: Any, *, skip: set[str] = frozenset(), shared: bool = False)
     if not isinstance(section, Mapping):
         return []
     hidden = skip | (_PRIVATE if shared else set())
-    return [(title_of(str(k)), text_of(str(k), v)) for k, v in section.items() if k not in hidden]
+    return [
+        (title_of(str(k)), text_of(str(k), v)) for k, v in section.items() if k not in hidden and not _empty(str(k), v)
+    ]
+
+
+def _empty(key: str, value: Any) -> bool:
+    """A note that there is none of: not an unknown figure, just nothing to say."""
+    return value is None and key in _NOTES
 
 
 def fact_sections(document: Document, *, shared: bool = False) -> list[dict[str, Any]]:

@@ -25,6 +25,7 @@ ORDER = (
     "mbu_decode",
     "prefill_time",
     "decode_time_per_step",
+    "itl",
     "load_time",
 )
 #: The first ones are drawn large.
@@ -64,7 +65,7 @@ def _tile(key: str, metric: Mapping[str, Any], document: Document) -> dict[str, 
         "definition": definition.formula if definition else "This version has no definition of this metric.",
         "better": definition.better if definition else "",
         "spread": _spread(metric, unit),
-        "brief": " · ".join(f"{name} {text}" for name, text in _spread(metric, unit) if name in ("n", "95 % interval")),
+        "brief": _brief(metric, unit),
         "estimates": _estimates(key, unit, document),
     }
     if key == "peak_memory":
@@ -107,6 +108,17 @@ def _spread(metric: Mapping[str, Any], unit: str) -> list[tuple[str, str]]:
     if metric.get("note"):
         rows.append(("note", str(metric["note"])))
     return rows
+
+
+def _brief(metric: Mapping[str, Any], unit: str) -> str:
+    """The spread in a few words below the value: "n = 5 · 95 % interval 53 ms – 64 ms"."""
+    spread = dict(_spread(metric, unit))
+    words = [f"n = {spread['n']}"] if "n" in spread else []
+    if metric.get("ci95"):
+        words.append(f"95 % interval {spread['95 % interval']}")
+    elif "ci95" in metric and metric.get("n") != 1:
+        words.append("too few for an interval")
+    return " · ".join(words)
 
 
 def _estimates(key: str, unit: str, document: Document) -> list[dict[str, Any]]:

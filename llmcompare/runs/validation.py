@@ -18,7 +18,7 @@ from llmcompare.runs.queues import live_hosts
 from profiling.spec import DTYPE_BYTES, WORKLOAD_DTYPES, RunSpec, SpecError, Workload
 
 #: Kinds of model that read text and generate none; and those that take text at all, so that this host can measure them.
-READ_ONLY_KINDS = ("encoder",)
+READ_ONLY_KINDS = ("encoder", "vision")
 MEASURED_KINDS = ("decoder", "ssm", "encoder", "encdec")
 
 MAX_PROMPT_CHARACTERS = 200_000
@@ -59,7 +59,8 @@ def check_inputs(
     notes: list[str] = []
     if model.kind in READ_ONLY_KINDS and parsed.output_tokens:
         parsed = replace(parsed, output_tokens=0)
-        notes.append(f"{model.name} is an encoder: it reads text and generates none, so output tokens are 0.")
+        reads = "images and generates nothing" if model.kind == "vision" else "text and generates none"
+        notes.append(f"{model.name} is an encoder: it reads {reads}, so output tokens are 0.")
     errors = _check_context(model, parsed) | errors
     if kind == Run.Kind.ESTIMATE and hardware is not None:
         errors = _check_rate(hardware, host, parsed) | errors
