@@ -10,7 +10,7 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from llmcompare.runs.exports import RUNS_HEADER, summary
+from llmcompare.runs.exports import RUNS_HEADER, shown_spec, summary
 from llmcompare.runs.models import Run
 
 WORKLOAD_FIELDS = (
@@ -216,16 +216,16 @@ class RunDetailSerializer(RunSerializer):
     message = serializers.CharField(allow_blank=True)
     cancel_requested = serializers.BooleanField()
     notes = serializers.CharField(allow_blank=True)
-    spec = serializers.JSONField(help_text="the frozen inputs")
+    spec = serializers.JSONField(help_text="the frozen inputs, without the folder of the weights")
     metrics = MetricSerializer(many=True)
     document = serializers.CharField(allow_null=True, help_text="address of the run document; null until there is one")
 
-    OWN = ("stage", "progress", "message", "cancel_requested", "notes", "spec")
+    OWN = ("stage", "progress", "message", "cancel_requested", "notes")
 
     def to_representation(self, run: Run) -> dict[str, Any]:
         stored = getattr(run, "document", None) is not None
         address = settings.PUBLIC_URL + reverse("api:run-document", args=[run.public_id])
-        values = summary(run) | {name: getattr(run, name) for name in self.OWN}
+        values = summary(run) | {name: getattr(run, name) for name in self.OWN} | {"spec": shown_spec(run)}
         values |= {"metrics": run.metrics.all(), "document": address if stored else None}
         return serializers.Serializer.to_representation(self, values)
 

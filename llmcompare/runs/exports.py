@@ -137,8 +137,17 @@ def summary(run: Run) -> dict[str, Any]:
 
 def run_object(run: Run) -> dict[str, Any]:
     """The run document unchanged, plus ``run``: who and what it is in this portal. Without a document only ``run``."""
-    identity = summary(run) | {"notes": run.notes, "spec": run.spec}
+    identity = summary(run) | {"notes": run.notes, "spec": shown_spec(run)}
     return {**document_of(run), "run": identity}
+
+
+def shown_spec(run: Run) -> dict[str, Any]:
+    """The frozen inputs without the folder of the weights: where files lie on the server is nobody's business outside it.
+
+    ``spec_digest`` is the digest of the inputs with it.
+    """
+    model = {name: value for name, value in (run.spec.get("model") or {}).items() if name != "weights_path"}
+    return {**run.spec, "model": model}
 
 
 def document_of(run: Run) -> dict[str, Any]:

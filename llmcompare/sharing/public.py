@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from llmcompare.runs import lifecycle
 from llmcompare.runs.exports import COMPARED_FACTS, document_of, duration_s
 from llmcompare.runs.models import Run
 
@@ -169,9 +170,17 @@ def shared_facts(run: Run) -> dict[str, Any]:
         "model": run.model_name,
         "hardware": run.hardware_name,
         "duration_s": duration_s(run),
-        "error": without_paths(run.error),
+        "error": _without_hosts(without_paths(run.error), run),
         "bound": run.bound or None,
     }
+
+
+def _without_hosts(text: str, run: Run) -> str:
+    """The text without the names of the machines that the run was on."""
+    names = {lifecycle.host_of(run.worker), run.host.slug if run.host else "", run.host.name if run.host else ""} - {""}
+    for name in sorted(names, key=len, reverse=True):
+        text = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", "[host]", text)
+    return text
 
 
 def shared_object(run: Run, *, include_text: bool) -> dict[str, Any]:

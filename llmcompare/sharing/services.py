@@ -93,7 +93,7 @@ def reachable_runs(link: ShareLink) -> list[Run] | None:
     """The link's runs in order, or None unless its maker is still active and can still see every one of them."""
     if not link.owner.is_active:
         return None
-    found = Run.objects.visible_to(link.owner).select_related("document").prefetch_related("metrics")
+    found = Run.objects.visible_to(link.owner).select_related("document", "host").prefetch_related("metrics")
     by_id = {run.public_id: run for run in found.filter(public_id__in=link.run_ids)}
     runs = [by_id[public_id] for public_id in link.run_ids if public_id in by_id]
     return runs if len(runs) == len(link.run_ids) else None
