@@ -77,7 +77,7 @@ def test_measure_smollm2_export_and_share(visit, portal, browser):
     assert "dequantised from Q4_1" in page.inner_text("main")
 
     # A decoder block shows both residual connections: around attention and around the MLP.
-    page.goto(page.url.split("?")[0] + "?stage=prefillpage.goto(page.url.split("?")[0] + "?stage=prefill&open=model,model.layers.0")open=.,model,model.layers,model.layers.0")
+    page.goto(page.url.split("?")[0] + "?stage=prefill&open=.,model,model.layers,model.layers.0")
     graph = script_data(visit, "network-graph")
     inside = [e for e in graph["edges"] if e["kind"] == "residual" and "model.layers.0#" in e["target"]]
     assert len({edge["target"] for edge in inside}) == 2, inside
