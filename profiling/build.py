@@ -109,7 +109,7 @@ def build(model: ModelSpec, dtype: str, attn_implementation: str = "sdpa", *, fo
     ``fold=False`` keeps every block, for checking the folded model against.
     """
     config_dict = check_config(model.config, architecture=model.architecture)
-    config, cls = _resolve(model, config_dict)
+    config, cls = resolve(model, config_dict)
     module = _construct(cls, config, TORCH_DTYPES[dtype], attn_implementation)
     modules, folds = _describe(module, config)
     parameters, weight_bytes = _count(module)
@@ -143,8 +143,13 @@ def _unfolded(fold: Fold) -> Fold:
     return Fold(fold.path, tuple(range(n)), fold.first, (1,) * n)
 
 
-def _resolve(model: ModelSpec, config_dict: dict[str, Any]) -> tuple[Any, type]:
-    """The configuration object and the model class, by name, among those that transformers itself has."""
+def resolve(model: ModelSpec, config_dict: dict[str, Any] | None = None) -> tuple[Any, type]:
+    """The configuration object and the model class, by name, among those that transformers itself has.
+
+    A class for text takes the text part of a configuration that has other parts too (images, audio), as
+    transformers' own ``AutoModelForCausalLM`` does. ``config_dict``: ``model.config`` where it was checked before.
+    """
+    config_dict = config_dict or check_config(model.config, architecture=model.architecture)
     model_type = config_dict["model_type"]
     name = (
         model.architecture or (config_dict.get("architectures") or [None])[0] or _default_class(model_type, model.kind)
@@ -156,7 +161,16 @@ def _resolve(model: ModelSpec, config_dict: dict[str, Any]) -> tuple[Any, type]:
         config = CONFIG_MAPPING[model_type].from_dict(copy.deepcopy(config_dict))
     except Exception as error:
         raise SpecError("config", f"This configuration is not valid for {model_type}: {_first_line(error)}") from error
-    return config, cls
+    return _part_for(cls, config), cls
+
+
+def _part_for(cls: type, config: Any) -> Any:
+    wanted = getattr(cls, "config_class", None)
+    if wanted is None or isinstance(config, wanted):
+        return config
+    parts = [getattr(config, name, None) for name in getattr(config, "sub_configs", {})]
+    fitting = [part for part in parts if isinstance(part, wanted)]
+    return fitting[0] if len(fitting) == 1 else config
 
 
 _AUTO_MAPPINGS = {

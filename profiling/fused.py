@@ -45,10 +45,32 @@ class CatchFused(TorchFunctionMode):
         return super().__exit__(*exc)
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        handler = _TORCH_FUNCTIONS.get(func)
+        handler = _TORCH_FUNCTIONS.get(func) or _PINS.get(func)
         if handler is None:
             return func(*args, **(kwargs or {}))
         return handler(self._tracer, *args, **(kwargs or {}))
+
+
+class Pinned(TorchFunctionMode):
+    """While active, questions about values have the answers that a trace gives them; nothing else is changed.
+
+    For running a model on the meta device without the tracer, such as under somebody else's counter.
+    """
+
+    def __enter__(self):
+        install_stand_ins()
+        _active.pinned = True
+        return super().__enter__()
+
+    def __exit__(self, *exc):
+        _active.pinned = False
+        return super().__exit__(*exc)
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        handler = _PINS.get(func)
+        if handler is None:
+            return func(*args, **(kwargs or {}))
+        return handler(None, *args, **(kwargs or {}))
 
 
 def _sdpa(tracer, query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False):
@@ -105,7 +127,7 @@ def _bool(tracer, tensor):
     return bool(tensor) if answer is None else answer
 
 
-_TORCH_FUNCTIONS |= {
+_PINS: dict[Any, Callable] = {
     torch.any: _any,
     torch.Tensor.any: _any,
     torch.all: _all,
@@ -116,17 +138,20 @@ _TORCH_FUNCTIONS |= {
 
 # --- loops over tokens in transformers' modelling files ----------------------------------------------------------------
 
-_STAND_INS: dict[tuple[str, str], Callable] = {}
+_STAND_INS: dict[tuple[str, str], tuple[Callable, bool]] = {}
 _installed: set[tuple[str, str]] = set()
 _install_lock = threading.Lock()
 
 
-def stand_in(module: str, *functions: str) -> Callable:
-    """Register a stand-in ``f(tracer, *args, **kwargs)`` for functions of a transformers modelling file."""
+def stand_in(module: str, *functions: str, pin: bool = False) -> Callable:
+    """Register a stand-in ``f(tracer, *args, **kwargs)`` for functions of a transformers modelling file.
+
+    ``pin``: it only answers a question about values, so it acts inside :class:`Pinned` as well, where ``tracer`` is None.
+    """
 
     def register(function: Callable) -> Callable:
         for name in functions:
-            _STAND_INS[(module, name)] = function
+            _STAND_INS[(module, name)] = function, pin
         return function
 
     return register
@@ -136,28 +161,28 @@ def install_stand_ins() -> None:
     """Wrap the registered functions of the files imported so far, each once per process. Outside a trace the wrapper
     calls the original."""
     with _install_lock:
-        for (module_name, name), function in _STAND_INS.items():
+        for (module_name, name), (function, pin) in _STAND_INS.items():
             module = sys.modules.get(module_name)
             if module is None or (module_name, name) in _installed:
                 continue
             original = getattr(module, name, None)
             if original is not None:
-                setattr(module, name, _wrap(original, function))
+                setattr(module, name, _wrap(original, function, pin))
             _installed.add((module_name, name))
 
 
-def _wrap(original: Callable, function: Callable) -> Callable:
+def _wrap(original: Callable, function: Callable, pin: bool) -> Callable:
     @functools.wraps(original)
     def call(*args, **kwargs):
         tracer = current()
-        if tracer is None:
+        if tracer is None and not (pin and getattr(_active, "pinned", False)):
             return original(*args, **kwargs)
         return function(tracer, *args, **kwargs)
 
     return call
 
 
-@stand_in("transformers.masking_utils", "fast_all")
+@stand_in("transformers.masking_utils", "fast_all", pin=True)
 def _nothing_is_padded(tracer, tensor):
     """Whether a padding mask lets everything through: yes, prompts of a workload have one length."""
     return True

@@ -73,15 +73,20 @@ def trace(built: Built, spec: Pass) -> Trace:
             ) from error
 
 
-def _trace(built: Built, spec: Pass) -> Trace:
+def prepare(built: Built, spec: Pass) -> tuple[dict[str, Any], Any]:
+    """The arguments of the forward pass, and the cache among them (None before the first token)."""
     cache, encoded = None, None
     if spec.context:
         cache = fill_cache(built, spec)
     if spec.stage == "decode" and built.kind in ("encdec", "audio"):
         encoded = _encoder_output(built, spec)
-    arguments = _arguments(built, spec, cache, encoded)
+    return _arguments(built, spec, cache, encoded), cache
+
+
+def _trace(built: Built, spec: Pass) -> Trace:
+    arguments, cache = prepare(built, spec)
     recording, cache = record(
-        built, lambda: _forward(built, arguments), cache_before=cache, inputs=list(_tensors(arguments))
+        built, lambda: forward(built, arguments), cache_before=cache, inputs=list(_tensors(arguments))
     )
     return Trace(
         spec=spec,
@@ -102,7 +107,7 @@ def fill_cache(built: Built, spec: Pass) -> Any:
     """The cache that a forward pass over ``spec.context`` tokens leaves behind, made by the model itself."""
     before = Pass("prefill", spec.batch_size, spec.context, 0, spec.source_tokens)
     arguments = _arguments(built, before, None, None)
-    return run_unrecorded(lambda: _forward(built, arguments))
+    return run_unrecorded(lambda: forward(built, arguments))
 
 
 def _tensors(arguments: dict[str, Any]):
@@ -168,7 +173,8 @@ def _encoder_output(built: Built, spec: Pass) -> BaseModelOutput:
     )
 
 
-def _forward(built: Built, arguments: dict[str, Any]) -> tuple[Any, Any]:
+def forward(built: Built, arguments: dict[str, Any]) -> tuple[Any, Any]:
+    """Run the model: (what it returned, the cache in it)."""
     output = (
         built.module(**arguments, return_dict=True) if _accepts(built, "return_dict") else built.module(**arguments)
     )

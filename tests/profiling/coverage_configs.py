@@ -1,0 +1,69 @@
+"""Configurations for the coverage sweep: what each text architecture of transformers is built from.
+
+Every type starts from the defaults of its own configuration class with :data:`LAYERS` layers: on the meta device width
+costs nothing, depth does. What the defaults lack, or where they contradict each other, is filled in here, in one place.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+#: Deep enough to show the pattern of most hybrid models, shallow enough to check hundreds of them unfolded.
+LAYERS = 8
+
+#: Type → keys that its default configuration lacks or needs changed, and why.
+FILLED: dict[str, dict[str, Any]] = {}
+
+#: Type → class, where the auto mapping names none that can be used.
+CLASSES: dict[str, str] = {}
+
+
+def types() -> dict[str, dict[str, str]]:
+    """Family → model type → class name, from the installed transformers' auto mappings.
+
+    ``encoder``: masked language models and text encoders that are no encoder-decoders.
+    """
+    from transformers.models.auto import modeling_auto as auto
+
+    causal = _names(auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
+    both = _names(auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES)
+    encoders = _names(auto.MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES) | _names(auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES)
+    return {
+        "decoder": causal,
+        "encoder": {t: c for t, c in sorted(encoders.items()) if t not in both or c.endswith("EncoderModel")},
+        "encdec": both,
+    }
+
+
+def _names(mapping: Any) -> dict[str, str]:
+    return {t: CLASSES.get(t) or (c if isinstance(c, str) else c[0]) for t, c in mapping.items()}
+
+
+def config_of(model_type: str) -> dict[str, Any]:
+    """The configuration of one type, as a ``config.json`` would have it."""
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    return _merged({"model_type": model_type, **_depth(CONFIG_MAPPING[model_type])}, FILLED.get(model_type, {}))
+
+
+def _depth(cls: type) -> dict[str, Any]:
+    """Keys of a configuration class that say how deep the model is, set to :data:`LAYERS`; in its parts as well."""
+    names = {"num_hidden_layers", "num_layers", "n_layer", "n_layers", "encoder_layers", "decoder_layers"}
+    names |= {"num_decoder_layers", "num_encoder_layers"}
+    import inspect
+
+    fields = set(inspect.signature(cls.__init__).parameters)
+    for base in cls.__mro__:
+        fields |= set(vars(base).get("__annotations__", {}))
+    found: dict[str, Any] = dict.fromkeys(sorted(names & fields), LAYERS)
+    for part, part_cls in (getattr(cls, "sub_configs", None) or {}).items():
+        if isinstance(part_cls, type) and hasattr(part_cls, "model_type") and part_cls.__name__ != "AutoConfig":
+            found[part] = _depth(part_cls) | {"model_type": part_cls.model_type}
+    return found
+
+
+def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    out = dict(base)
+    for key, value in over.items():
+        out[key] = _merged(out[key], value) if isinstance(value, dict) and isinstance(out.get(key), dict) else value
+    return {k: v for k, v in out.items() if v is not ...}
