@@ -43,7 +43,7 @@ def collect() -> dict[str, Any]:
 
 
 def _keys(cls: type) -> set[str]:
-    keys = set(inspect.signature(cls.__init__).parameters)
+    keys = set(inspect.signature(cls).parameters)
     for base in cls.__mro__:
         keys |= set(vars(base).get("__annotations__", {}))
     if dataclasses.is_dataclass(cls):

@@ -12,7 +12,7 @@ from typing import Any
 
 from profiling.build import Built, Fold, block_index
 from profiling.recording import Call, Shaped
-from profiling.tables import Evaluated, _Sum, module_sums, traced_path
+from profiling.tables import Evaluated, _Sum, module_sums, timings_of, traced_path
 
 INPUT, OUTPUT, CACHE = "input", "output", "cache"
 _OWN_NODE = ("attention", "experts", "scan", "matmul", "convolution")
@@ -268,8 +268,7 @@ def _nodes(built: Built, item: Evaluated, flow: _Flow, shown: list[str], used: s
 
 def _operation_sums(item: Evaluated, flow: _Flow) -> dict[str, _Sum]:
     sums: dict[str, _Sum] = defaultdict(_Sum)
-    times = item.timings or [None] * len(item.works)
-    for node, work, time in zip(flow.node_of_call, item.works, times, strict=True):
+    for node, work, time in zip(flow.node_of_call, item.works, timings_of(item), strict=True):
         sums[node].add(work, time, 1)
     return sums
 

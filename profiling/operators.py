@@ -33,9 +33,12 @@ OP_CLASSES = (
 class Tensor(Protocol):
     """What a formula may know of a tensor: logical shape, bytes per element, bytes that lie in memory behind it."""
 
-    shape: tuple[int, ...]
-    itemsize: int
-    nbytes: int
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def itemsize(self) -> int: ...
+    @property
+    def nbytes(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,8 +99,13 @@ class _Sum:
         return max(sorted(self.bounds), key=self.bounds.__getitem__) if self.bounds else None
 
 
-def _pairs(item: Evaluated):
-    return zip(item.works, item.timings or [None] * len(item.works), strict=True)
+def _pairs(item: Evaluated) -> Iterator[tuple[Work, Timing | None]]:
+    return zip(item.works, timings_of(item), strict=True)
+
+
+def timings_of(item: Evaluated) -> Sequence[Timing | None]:
+    """One timing per work, ``None`` where rates are unknown."""
+    return item.timings if item.timings is not None else [None] * len(item.works)
 
 
 def stage_summary(item: Evaluated) -> dict[str, Any]:

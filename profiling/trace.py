@@ -12,6 +12,7 @@ import threading
 import weakref
 from collections.abc import Mapping
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 import torch
@@ -75,6 +76,10 @@ def install_hooks(module: nn.Module) -> None:
         item.register_forward_hook(_left, always_call=True)
 
 
+def _path_of(module: nn.Module) -> str:
+    return str(module._traced_path)  # a string already, but torch declares attributes as tensors or modules
+
+
 def _entered(module, args, kwargs):
     tracer = getattr(_local, "tracer", None)
     if tracer is not None:
@@ -108,8 +113,8 @@ class Tracer(TorchDispatchMode):
         self._born: dict[int, str] = {}
         for tensor in built.module.parameters():
             self._register(tensor, "weight")
-        for tensor in built.module.buffers():
-            self._register(tensor, "buffer")
+        for buffer in built.module.buffers():
+            self._register(buffer, "buffer")
         self.cache_uids = {self._register(t, "cache") for t in cache_tensors}
         self.input_uids = {self._register(t, "input") for t in input_tensors}
 
@@ -127,7 +132,7 @@ class Tracer(TorchDispatchMode):
             nbytes = storage.nbytes()
             if source == "activation":
                 self._alive.append((uid, nbytes))
-                self._born[uid] = self._stack[-1]._traced_path if self._stack else ""
+                self._born[uid] = _path_of(self._stack[-1]) if self._stack else ""
             self._refs[uid] = weakref.ref(storage, lambda _: self._freed(key, uid, nbytes))
         return uid
 
@@ -169,14 +174,15 @@ class Tracer(TorchDispatchMode):
         if isinstance(output, Mapping):
             output = list(output.values())
         first = next(iter(tensors_in(output)), None)
-        known = self.module_outputs.get(module._traced_path)
+        path = _path_of(module)
+        known = self.module_outputs.get(path)
         calls = known.calls + 1 if known else 1
         if first is None:
-            self.module_outputs[module._traced_path] = ModuleOutput(calls, None, None, None)
+            self.module_outputs[path] = ModuleOutput(calls, None, None, None)
             return
         nbytes = first.numel() * first.element_size()
         uid = self._register(first, "activation")
-        self.module_outputs[module._traced_path] = ModuleOutput(calls, tuple(first.shape), nbytes, uid)
+        self.module_outputs[path] = ModuleOutput(calls, tuple(first.shape), nbytes, uid)
 
     def tokens(self) -> int:
         """Rows that entered the module being run (tokens, for a mixture-of-experts layer)."""
@@ -210,7 +216,7 @@ class Tracer(TorchDispatchMode):
         self._record(name, inputs, outputs, (), facts, False)
 
     def _record(self, name, inputs, outputs, args, kwargs, in_place) -> None:
-        path = self._stack[-1]._traced_path if self._stack else ""
+        path = _path_of(self._stack[-1]) if self._stack else ""
         if len(self.calls) >= MAX_CALLS:
             raise TraceTooLong(
                 f"The forward pass executes more than {MAX_CALLS:,} operators (a loop over tokens in Python). Use fewer tokens."
@@ -279,7 +285,8 @@ _PLAIN_FRAMES = ("wrapper", "<listcomp>", "<genexpr>", "<lambda>")
 
 def _label() -> str:
     """Name of the outermost function of a transformers file between the module's forward and the operator, "" for none."""
-    frame, name = sys._getframe(2), ""
+    frame: FrameType | None = sys._getframe(2)
+    name = ""
     while frame is not None:
         code = frame.f_code
         if code.co_name in ("forward", "_call_impl"):  # of the module that runs
