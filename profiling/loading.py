@@ -17,10 +17,9 @@ from typing import Any
 import torch
 
 from profiling import host
-from profiling.build import TORCH_DTYPES, Built, _resolve, cached_build
+from profiling.build import TORCH_DTYPES, Built, cached_build, resolve
 from profiling.failures import EngineError, describe
 from profiling.quantities import say
-from profiling.safety import check_config
 from profiling.spec import HardwareSpec, ModelSpec, SpecError, Workload
 
 MEASURED_KINDS = ("decoder", "ssm", "encoder", "encdec")
@@ -180,7 +179,7 @@ def _build_random(model: ModelSpec, workload: Workload) -> Any:
 
 
 def _resolved(model: ModelSpec) -> tuple[Any, Any]:
-    config, model_class = _resolve(model, check_config(model.config, architecture=model.architecture))
+    config, model_class = resolve(model)
     return copy.deepcopy(config), model_class
 
 
