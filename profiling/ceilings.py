@@ -31,16 +31,17 @@ FOREIGN_CORES = 0.25
 #: A timed call takes at least this long, or the clock and the call itself would be part of the rate.
 CALL_S = 0.002
 
-#: op_class → function(Bench, dtype name) → row or None. A new kind of ceiling is one function here.
+#: (op_class, dtype) → function(Bench, dtype name) → row or None. A new kind of ceiling is one function here.
 Kernel = Callable[["Bench", str], dict[str, Any] | None]
-KERNELS: dict[str, tuple[tuple[str, ...], Kernel]] = {}
+KERNELS: dict[tuple[str, str], Kernel] = {}
 
 
 def kernel(op_class: str, *dtypes: str) -> Callable[[Kernel], Kernel]:
     def register(function: Kernel) -> Kernel:
-        if op_class in KERNELS:
-            raise ValueError(f"ceiling {op_class!r} is registered twice")
-        KERNELS[op_class] = (dtypes, function)
+        for dtype in dtypes:
+            if (op_class, dtype) in KERNELS:
+                raise ValueError(f"ceiling {op_class!r} {dtype} is registered twice")
+            KERNELS[op_class, dtype] = function
         return function
 
     return register
@@ -135,16 +136,47 @@ def gemm(bench: Bench, dtype: str) -> dict[str, Any] | None:
         side *= 2
 
 
+@kernel("gemm", "int8")
+def gemm_int8(bench: Bench, dtype: str) -> dict[str, Any] | None:
+    """Square product of int8 matrices into int32, the right one column by column as kernels for weights want it; in operations."""
+    side = 256
+    while True:
+        left = torch.ones(side, side, dtype=torch.int8, device=bench.device)
+        right = torch.ones(side, side, dtype=torch.int8, device=bench.device).t()
+        call = partial(torch._int_mm, left, right)
+        call()
+        if side >= bench.largest_gemm or bench._timed(call, 1) > 0.02:
+            return bench.row("gemm", dtype, "OP/s", 2.0 * side**3, call, side=side)
+        side *= 2
+
+
+def _weight(bench: Bench, dtype: str) -> torch.Tensor:
+    """A weight matrix [outputs, 4096] that no cache holds."""
+    return bench.tensor(max(4096, bench.beyond_cache // (4096 * DTYPES[dtype].itemsize)), 4096, dtype=dtype)
+
+
 @kernel("gemv", "fp32", "bf16", "fp16")
 def gemv(bench: Bench, dtype: str) -> dict[str, Any] | None:
     """One row times a weight matrix that no cache holds: what a decode step does. Bytes are those of the weights."""
-    columns = 4096
-    rows = max(4096, bench.beyond_cache // (columns * DTYPES[dtype].itemsize))
-    weight, x = bench.tensor(rows, columns, dtype=dtype), bench.tensor(1, columns, dtype=dtype)
+    weight, x = _weight(bench, dtype), bench.tensor(1, 4096, dtype=dtype)
     size = weight.numel() * weight.element_size()
-    return bench.row(
-        "gemv", dtype, "B/s", float(size), lambda: functional.linear(x, weight), rows=rows, columns=columns
-    )
+    call = partial(functional.linear, x, weight)
+    return bench.row("gemv", dtype, "B/s", float(size), call, rows=weight.shape[0], columns=4096)
+
+
+#: Row counts at which products with few rows are timed: where kernels change, and where the weights' traffic stops to decide.
+FEW_ROWS = (2, 8, 64)
+
+
+def _skinny(rows: int, bench: Bench, dtype: str) -> dict[str, Any] | None:
+    """``rows`` rows times a weight matrix that no cache holds: decoding a batch, short prompts."""
+    weight, x = _weight(bench, dtype), bench.tensor(rows, 4096, dtype=dtype)
+    call = partial(functional.linear, x, weight)
+    return bench.row(f"skinny-{rows}", dtype, "FLOP/s", 2.0 * rows * weight.numel(), call, rows=rows)
+
+
+for _rows in FEW_ROWS:
+    kernel(f"skinny-{_rows}", "fp32", "bf16")(partial(_skinny, _rows))
 
 
 @kernel("copy", "")
@@ -247,13 +279,13 @@ def measure_ceilings(
     """Ceilings of this machine: ``rows`` as ``hardware.models.Ceiling`` keeps them, ``duration_s``, ``device``, ``fingerprint``, ``skipped``.
 
     On a processor with the default thread count (physical cores) and with one thread, unless ``threads`` names one. ``kind`` ``"cpu"``
-    measures the processor even where there is an accelerator. ``quick`` takes about 5 s, otherwise about five times as long.
+    measures the processor even where there is an accelerator. ``quick`` takes about 7 s, otherwise about five times as long.
     Kernels that this torch does not have are named in ``skipped`` with the reason.
     """
     report = progress or (lambda stage, fraction, message: None)
     started = time.perf_counter()
     benches = list(_benches(quick, threads, kind))
-    jobs = [(bench, name, dtype) for bench in benches for name, (dtypes, _) in KERNELS.items() for dtype in dtypes]
+    jobs = [(bench, name, dtype) for bench in benches for name, dtype in KERNELS]
     rows, skipped = [], []
     for index, (bench, name, dtype) in enumerate(jobs):
         label = f"{name} {dtype}".strip()
@@ -264,7 +296,7 @@ def measure_ceilings(
             torch.set_num_threads(bench.threads)
         try:
             with torch.inference_mode():
-                row = KERNELS[name][1](bench, dtype)
+                row = KERNELS[name, dtype](bench, dtype)
         except (RuntimeError, NotImplementedError, TypeError) as error:
             skipped.append({"op_class": name, "dtype": dtype, "reason": str(error).splitlines()[0][:200]})
             continue

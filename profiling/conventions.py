@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from profiling.roofline import Ceilings
+
 _EXECUTION = {
     "eager": "each operator reads its inputs from memory and writes its outputs to memory, as PyTorch does without compilation; "
     "the cache is copied when a token is added, as transformers' dynamic cache does",
@@ -15,7 +17,24 @@ _CEILINGS = {
 }
 
 
-def conventions(*, logits: str, execution: str, level: str, peak_dtype: str | None, attention: str) -> dict[str, str]:
+def _ceilings(limits: Ceilings) -> str:
+    """Which rates the times stand on, kernel by kernel."""
+    text = f"{limits.level}: {_CEILINGS[limits.level]}" + (f" ({limits.peak_dtype} rate)" if limits.peak_dtype else "")
+    if limits.level != "measured":
+        return text
+    rows = ", ".join(str(count) for count, _ in limits.skinny)
+    parts = [
+        "large products: square product",
+        f"products with few rows: timed with {rows} rows, straight lines between" if rows else "",
+        "products with up to 8 rows also read at the rate of a matrix-vector product" if limits.stream else "",
+        "attention over more than 8 queries: one attention kernel, softmax included" if limits.attention else "",
+        "all other traffic: copy",
+        f"every operator: {limits.overhead_s * 1e6:.1f} µs of overhead" if limits.overhead_s else "",
+    ]
+    return f"{text}. " + "; ".join(part for part in parts if part)
+
+
+def conventions(*, logits: str, execution: str, limits: Ceilings, attention: str) -> dict[str, str]:
     """Name → value in plain words, for the ``conventions`` object of the run document."""
     return {
         "flop": "a multiply-add is 2 FLOPs; flops are those of matrix products and convolutions, the rest is elementwise_flops",
@@ -35,5 +54,5 @@ def conventions(*, logits: str, execution: str, level: str, peak_dtype: str | No
             if attention == "sdpa"
             else "scores and probabilities are written to memory between the operators"
         ),
-        "ceilings": f"{level}: {_CEILINGS[level]}" + (f" ({peak_dtype} rate)" if peak_dtype else ""),
+        "ceilings": _ceilings(limits),
     }

@@ -21,7 +21,7 @@ from profiling.graph import graph
 from profiling.inspection import active_parameters
 from profiling.memory import gigabytes, memory_estimate
 from profiling.passes import CacheShape, Pass, Trace, cached_cache_shape, cached_trace
-from profiling.roofline import Ceilings, ceilings
+from profiling.roofline import Ceilings, ceilings, roofs
 from profiling.spec import HardwareSpec, ModelSpec, SpecError, Workload
 from profiling.tables import (
     MODULE_COLUMNS,
@@ -157,8 +157,7 @@ def evaluate_workload(
         "conventions": conventions(
             logits=workload.logits,
             execution=workload.execution,
-            level=limits.level,
-            peak_dtype=limits.peak_dtype,
+            limits=limits,
             attention=built.config._attn_implementation or "eager",
         ),
         "metrics": _metrics(workload, traced, items, limits, memory),
@@ -167,7 +166,10 @@ def evaluate_workload(
         "modules": {"columns": MODULE_COLUMNS, "rows": module_rows(built, items)},
         "graph": {stage: graph(built, item) for stage, item in items.items()},
         "memory": memory,
-        "roofline": {"roofs": [_roof(hardware, limits)], "points": roofline_points(built, items)},
+        "roofline": {
+            "roofs": roofs(hardware, limits, workload.threads),
+            "points": roofline_points(built, items),
+        },
         "unknown_operators": unknown,
         "warnings": warnings + _warnings(model, workload, built, memory["estimate"], unknown),
     }
@@ -200,17 +202,6 @@ def model_facts(model: ModelSpec, traced: Traced) -> dict[str, Any]:
         "weights_note": model.weights_note,
         "max_context": built.max_context,
         "layers": built.layers,
-    }
-
-
-def _roof(hardware: HardwareSpec, limits: Ceilings) -> dict[str, Any]:
-    return {
-        "name": hardware.name,
-        "level": limits.level,
-        "dtype": limits.peak_dtype,
-        "peak_flops": limits.peak_flops,
-        "bandwidth": limits.bandwidth,
-        "ridge": limits.ridge,
     }
 
 

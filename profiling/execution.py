@@ -8,8 +8,10 @@ scan is one kernel.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
+from profiling.operators import experts_touched
 from profiling.passes import Trace
 from profiling.recording import Call
 from profiling.roofline import Load
@@ -40,6 +42,10 @@ class Work:
         if call.op_class in ("matmul", "experts"):
             product = call.inputs[-2] if call.name in ("addmm", "baddbmm") else call.inputs[0]
             rows = product.shape[-2] if len(product.shape) > 1 else 1
+            if call.op_class == "experts" and rows and call.facts.get("tokens"):
+                tokens = call.facts["tokens"]
+                # Rows of one expert: its weights are streamed for those alone.
+                rows = math.ceil(rows / experts_touched(call.inputs[1].shape[0], rows / tokens, tokens))
         elif call.op_class == "attention":
             rows = call.facts.get("queries", 0)
         return Load(call.op_class, self.flops, self.elementwise_flops, self.bytes_moved, rows)

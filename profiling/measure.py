@@ -28,13 +28,16 @@ from profiling.loading import (
     prepare_inputs,
 )
 from profiling.merge import attach_estimates
-from profiling.sampling import MemoryRecord
+from profiling.sampling import MemoryRecord, release_unused
 from profiling.spec import HardwareSpec, ModelSpec, SpecError, Workload
 
 #: Passes with hooks: enough for a middle half, few beside the iterations that are published.
 HOOKED_PASSES = 3
 #: Passes through the model (decode steps) of which module times are kept; more would only fill memory.
 HOOKED_STEPS = 256
+#: Partial results are sent at most this often, with at most so many rows of samples: the latest.
+PARTIAL_S = 1.0
+PARTIAL_ROWS = 4000
 #: No further iteration is begun once this part of the time limit is used: what was measured must still be written down.
 TIME_SHARE = 0.7
 
@@ -57,6 +60,9 @@ class Session:
     requested_output: int = 0
     conditions: dict[str, Any] = field(default_factory=dict)
     load_s: float = 0.0
+    facts: dict[str, Any] = field(default_factory=dict)
+    memory: MemoryRecord | None = None
+    sent: float = -PARTIAL_S
 
     def warn(self, code: str, message: str) -> None:
         self.warnings.append({"code": code, "message": message})
@@ -75,10 +81,11 @@ def measure(model: ModelSpec, hardware: HardwareSpec, workload: Workload, progre
     _check(session)
     device = choose_device(hardware)
     threads = _set_threads(workload, device)
+    session.workload = replace(session.workload, threads=threads)
     try:
         return _measure(session, device, threads)
     except EngineError as error:
-        error.partial = error.partial or _partial(session, device, threads)
+        error.partial = error.partial or partial(session)
         raise
 
 
@@ -123,6 +130,10 @@ def _measure(session: Session, device: torch.device, threads: int) -> dict[str, 
         before = time.perf_counter()
         loaded = load(model, session.workload, device)
         session.load_s = time.perf_counter() - before
+        release_unused()
+    session.memory = memory
+    session.facts = measured.identity(session, built) | {"environment": measured.environment(device, threads)}
+    keep_partial(session, at_once=True)
     inputs = prepare_inputs(model, loaded, session.workload, device)
     session.workload = replace(session.workload, input_tokens=int(inputs.ids.shape[1]))
     check_context(model, built, session.workload)
@@ -162,6 +173,7 @@ def _warm_up(session: Session, runner: Runner, memory: MemoryRecord) -> None:
     session.report("warmup", 0.15, "First call")
     with memory.phase("warmup", sample=False):
         session.cold, finite = runner.first_logits()
+        keep_partial(session)
         if not finite:
             message = (
                 f"{session.model.name} computes NaN or infinity in {workload.dtype}, so its speed would mean nothing. "
@@ -171,6 +183,7 @@ def _warm_up(session: Session, runner: Runner, memory: MemoryRecord) -> None:
         for index in range(workload.warmup):
             session.report("warmup", 0.15 + 0.1 * index / workload.warmup, f"Warm-up {index + 1} of {workload.warmup}")
             session.warmups.append(_pass(session, runner))
+            keep_partial(session)
             if session.time_is_short():
                 break
 
@@ -185,6 +198,7 @@ def _iterate(session: Session, runner: Runner, device: torch.device, threads: in
             "iterations", 0.25 + 0.45 * index / workload.iterations, f"Iteration {index + 1} of {workload.iterations}"
         )
         session.timed.append(_pass(session, runner))
+        keep_partial(session)
         if session.time_is_short() and index + 1 < workload.iterations:
             session.warn(
                 "time_limit",
@@ -221,6 +235,8 @@ def _time_modules(session: Session, runner: Runner, loaded: Any, device: torch.d
 def _record_memory(session: Session, runner: Runner, memory: MemoryRecord) -> None:
     """One more pass with the memory sampler, prefill and decode apart."""
     session.report("memory", 0.84, "Memory by phase")
+    keep_partial(session, at_once=True)
+    release_unused()
     stage = "encode" if session.model.kind == "encoder" else "prefill"
     current = memory.phase(stage)
     current.__enter__()
@@ -245,11 +261,27 @@ def module_times(session: Session) -> dict[str, dict[str, ModuleTime]]:
     return {stage: central_mean(passes) for stage, passes in session.hooked.items()}
 
 
-def _partial(session: Session, device: torch.device, threads: int) -> dict[str, Any] | None:
-    if session.cold is None:
+def partial(session: Session) -> dict[str, Any] | None:
+    """What is known by now as an incomplete run document; None before the model is loaded."""
+    if session.memory is None:
         return None
-    return {
-        "samples": measured.samples_table(session),
-        "environment": measured.environment(device, threads),
-        "warnings": session.warnings,
+    samples = measured.samples_table(session)
+    done, wanted = len(session.timed), session.workload.iterations
+    message = f"The run ended early: {done} of {wanted} iterations were measured, and nothing after them."
+    return session.facts | {
+        "workload": session.workload.to_json(),
+        "duration_s": time.monotonic() - session.began,
+        "metrics": measured.metrics(session, session.memory),
+        "memory": {"phases": session.memory.phases()},
+        "samples": samples | {"rows": samples["rows"][-PARTIAL_ROWS:]},
+        "warnings": [*session.warnings, {"code": "incomplete", "message": message}],
     }
+
+
+def keep_partial(session: Session, *, at_once: bool = False) -> None:
+    """Hand on what is known by now, between passes: it is kept if this process is killed before it has finished."""
+    send = getattr(session.report, "partial", None)
+    now = time.monotonic()
+    if send is not None and (at_once or now - session.sent >= PARTIAL_S):
+        session.sent = now
+        send(partial(session))

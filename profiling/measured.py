@@ -70,15 +70,10 @@ def metrics(session: Session, memory: MemoryRecord) -> dict[str, Any]:
     """The measured metrics. Latencies use the tokens that were really produced; a metric without a value is left out."""
     series = _encode_series(session) if session.model.kind == "encoder" else _generate_series(session)
     result = {key: _measured(key, values) for key, values in series.items() if values}
-    above, absolute = memory.peak()
-    result["peak_memory"] = metric(
-        "peak_memory",
-        above,
-        "measured",
-        n=1,
-        absolute=absolute,
-        note="above what the process held before the model was loaded",
-    )
+    peak = memory.peak()
+    if peak is not None:
+        note = "without pages of files, above what the process held before the model was loaded; buffers of libraries are in it"
+        result["peak_memory"] = metric("peak_memory", peak[0], "measured", n=1, absolute=peak[1], note=note)
     result["load_time"] = metric("load_time", session.load_s, "measured", n=1)
     return result
 
@@ -220,6 +215,19 @@ def model_facts(session: Session, built: Built) -> dict[str, Any]:
     }
 
 
+def identity(session: Session, built: Built) -> dict[str, Any]:
+    """What a document says of itself, its model and its hardware: known before anything is measured."""
+    return {
+        "schema": "llmcompare-run",
+        "schema_version": "1.0",
+        "kind": "measure",
+        "created": session.created,
+        "producer": producer(),
+        "model": model_facts(session, built),
+        "hardware": session.hardware.to_json() | {"digest": session.hardware.digest()},
+    }
+
+
 def document(
     session: Session, *, built: Built, inputs: Inputs, memory: MemoryRecord, device: torch.device, threads: int
 ) -> dict[str, Any]:
@@ -227,15 +235,8 @@ def document(
     if session.model.weights == "random":
         session.warn("random_weights", "The weights are random: times and memory are real, the output means nothing.")
     produced = output(session, inputs)
-    return {
-        "schema": "llmcompare-run",
-        "schema_version": "1.0",
-        "kind": "measure",
-        "created": session.created,
+    return identity(session, built) | {
         "duration_s": 0.0,
-        "producer": producer(),
-        "model": model_facts(session, built),
-        "hardware": session.hardware.to_json() | {"digest": session.hardware.digest()},
         "workload": session.workload.to_json(),
         "conventions": {},
         "metrics": metrics(session, memory),

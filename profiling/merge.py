@@ -41,10 +41,10 @@ def attach_estimates(document: dict[str, Any], session: Session) -> None:
     document["graph"] = {stage: _graph(graph, times.get(stage, {})) for stage, graph in main["graph"].items()}
     document["memory"] |= {key: main["memory"][key] for key in ("kv_cache_bytes_per_token", "estimate")}
     document["unknown_operators"] = main["unknown_operators"]
-    roofs = [roof for estimate in estimates.values() for roof in estimate["roofline"]["roofs"]]
+    roofs = main["roofline"]["roofs"]  # every known one, both levels
     points = main["roofline"]["points"] + measured_points(document["modules"], main["roofline"]["roofs"][0])
     document["roofline"] = {"roofs": roofs, "points": points}
-    document["metrics"] |= _utilisation(document, main, roofs)
+    document["metrics"] |= _utilisation(document, main, estimates)
     document["errors"] = errors(document["metrics"], estimates)
 
 
@@ -152,13 +152,17 @@ def _point(
     }
 
 
-def _utilisation(document: dict[str, Any], estimate: dict[str, Any], roofs: list[dict[str, Any]]) -> dict[str, Any]:
+def _utilisation(
+    document: dict[str, Any], estimate: dict[str, Any], estimates: dict[str, dict[str, Any]]
+) -> dict[str, Any]:
     """Measured MFU and MBU: the counts of the estimate over measured times; against the datasheet where it is known.
 
     The bytes a step needs are those of the estimate's own MBU: value × step time × bandwidth.
     """
     metrics, result = document["metrics"], {}
-    roof = next((roof for roof in roofs if roof["level"] == "datasheet" and roof["peak_flops"]), roofs[0])
+    roof = estimates.get("datasheet", estimate)["roofline"]["roofs"][0]
+    if not roof["peak_flops"]:
+        roof = estimate["roofline"]["roofs"][0]
     prefill = estimate["stages"].get("prefill")
     if prefill and roof["peak_flops"] and "prefill_time" in metrics:
         value = prefill["flops"] / (metrics["prefill_time"]["value"] * roof["peak_flops"])

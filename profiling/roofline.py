@@ -1,15 +1,18 @@
 """From counts to time: ceilings of a device, and the roofline model over them. Pure functions, standard library only.
 
 Time of one operator = max(FLOPs / peak, bytes / bandwidth) + overhead. Two levels of ceilings: ``datasheet`` (an
-optimistic bound: nothing runs faster) and ``measured`` (rates timed on one host, ``HardwareSpec.ceilings``).
+optimistic bound: nothing runs faster) and ``measured`` (rates timed on one host, ``HardwareSpec.ceilings``), where products
+of one row, of few rows, attention and copies have rates of their own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
 
-from profiling.spec import HardwareSpec
+from profiling.spec import DTYPE_BYTES, HardwareSpec
 
 #: Which rate stands in, in this order, when a device has none for a format. Never silently: a warning names it.
 LADDER: dict[str, tuple[str, ...]] = {
@@ -18,8 +21,10 @@ LADDER: dict[str, tuple[str, ...]] = {
     "fp16": ("fp16", "fp32"),
 }
 
-#: A matrix product of at most this many rows streams its weights: the skinny-matrix ceiling applies to it.
+#: A matrix product of at most this many rows streams its weights: the matrix-vector bandwidth applies to it.
 SKINNY_ROWS = 8
+#: Integer formats are counted in operations, the others in floating-point operations.
+PEAK_UNITS = ("FLOP/s", "OP/s")
 
 
 @dataclass(frozen=True)
@@ -27,7 +32,10 @@ class Ceilings:
     """Rates of a device for one workload. ``None``: unknown. FLOP/s, bytes/s, seconds.
 
     ``peak_dtype`` is the format whose rate is used, which differs from ``dtype`` when the ladder was climbed.
-    ``vector``: rate of element-wise arithmetic (fp32 units), ``stream``: bandwidth of skinny matrix products.
+    ``bandwidth`` is the roof: the highest rate at which any kernel moves data (``bandwidth_from`` names it). Where kernels were
+    timed, ``stream`` is the bandwidth of skinny matrix products and ``copy`` that of everything else. ``vector``: rate of
+    element-wise arithmetic (fp32 units). ``skinny``: (rows, FLOP/s) of products with few rows, fewest first. ``attention``:
+    of one attention kernel, whose softmax is in it.
     """
 
     level: str
@@ -38,6 +46,9 @@ class Ceilings:
     vector: float | None = None
     stream: float | None = None
     attention: float | None = None
+    copy: float | None = None
+    skinny: tuple[tuple[int, float], ...] = ()
+    bandwidth_from: str | None = None
     overhead_s: float = 0.0
 
     @property
@@ -135,6 +146,7 @@ def _datasheet(hardware: HardwareSpec, dtype: str) -> tuple[Ceilings, list[dict[
             peak_flops=peaks.get(used) if used else None,
             bandwidth=hardware.memory_bandwidth,
             vector=peaks.get("fp32"),
+            bandwidth_from="datasheet",
         ),
         warnings,
     )
@@ -145,19 +157,16 @@ def _measured(hardware: HardwareSpec, dtype: str, threads: int | None) -> tuple[
     rows = hardware.ceilings
 
     def rate(op_class: str, unit: str, name: str | None) -> float | None:
-        found = [
-            r
-            for r in rows
-            if r.get("op_class") == op_class
-            and r.get("unit") == unit
-            and name in (None, r.get("dtype"))
-            and r.get("value")
-        ]
-        exact = [r for r in found if threads is not None and r.get("threads") == threads]
-        return max((float(r["value"]) for r in exact or found), default=None)
+        return measured_rate(hardware, op_class, (unit,), name, threads)
 
     used = next((name for name in LADDER[dtype] if rate("gemm", "FLOP/s", name)), None)
-    bandwidth = rate("copy", "B/s", dtype) or rate("copy", "B/s", None)
+    copy = rate("copy", "B/s", dtype) or rate("copy", "B/s", None)
+    stream = rate("gemv", "B/s", dtype)
+    bandwidth = max(copy, stream or 0.0) if copy else None
+    skinny = {
+        int(str(r["op_class"]).removeprefix("skinny-")) for r in rows if str(r.get("op_class")).startswith("skinny-")
+    }
+    few = [(count, rate(f"skinny-{count}", "FLOP/s", used)) for count in sorted(skinny)] if used else []
     if used is None:
         warnings.append(
             _warning("peak_unknown", f"No matrix-product rate for {dtype} was measured on {hardware.name}.")
@@ -179,12 +188,70 @@ def _measured(hardware: HardwareSpec, dtype: str, threads: int | None) -> tuple[
             peak_flops=rate("gemm", "FLOP/s", used) if used else None,
             bandwidth=bandwidth,
             vector=rate("elementwise", "FLOP/s", None),
-            stream=rate("gemv", "B/s", dtype),
+            stream=stream,
             attention=rate("attention", "FLOP/s", dtype),
+            copy=copy,
+            skinny=tuple((count, value) for count, value in few if value),
+            bandwidth_from=f"gemv {dtype}" if bandwidth and bandwidth == stream else "copy",
             overhead_s=min(overhead, default=0.0),
         ),
         warnings,
     )
+
+
+def measured_rate(
+    hardware: HardwareSpec, op_class: str, units: tuple[str, ...], dtype: str | None, threads: int | None
+) -> float | None:
+    """The best rate of a kind of kernel among the ceilings of ``hardware``: with ``threads`` threads where that was timed."""
+    found = [
+        r
+        for r in hardware.ceilings
+        if r.get("op_class") == op_class
+        and r.get("unit") in units
+        and dtype in (None, r.get("dtype"))
+        and r.get("value")
+    ]
+    exact = [r for r in found if threads is not None and r.get("threads") == threads]
+    return max((float(r["value"]) for r in exact or found), default=None)
+
+
+def roofs(hardware: HardwareSpec, used: Ceilings, threads: int | None = None) -> list[dict[str, Any]]:
+    """Every roof that is known of a device: first the one that the times stand on, then datasheet and measured ones by dtype."""
+    found = [_roof(hardware, used.level, used.peak_dtype, used.peak_flops, used.bandwidth, used.bandwidth_from)]
+    for dtype in DTYPE_BYTES:
+        peak = hardware.peak_flops.get(dtype)
+        if peak:
+            found.append(_roof(hardware, "datasheet", dtype, peak, hardware.memory_bandwidth, "datasheet"))
+    copy = measured_rate(hardware, "copy", ("B/s",), None, threads)
+    for dtype in DTYPE_BYTES:
+        peak = measured_rate(hardware, "gemm", PEAK_UNITS, dtype, threads)
+        if peak and copy:
+            stream = measured_rate(hardware, "gemv", ("B/s",), dtype, threads) or 0.0
+            source = f"gemv {dtype}" if stream > copy else "copy"
+            found.append(_roof(hardware, "measured", dtype, peak, max(copy, stream), source))
+    main = (found[0]["level"], found[0]["dtype"])
+    return [found[0] | {"used": True}] + [
+        roof | {"used": False} for roof in found[1:] if (roof["level"], roof["dtype"]) != main
+    ]
+
+
+def _roof(
+    hardware: HardwareSpec,
+    level: str,
+    dtype: str | None,
+    peak: float | None,
+    bandwidth: float | None,
+    source: str | None,
+) -> dict[str, Any]:
+    return {
+        "name": hardware.name,
+        "level": level,
+        "dtype": dtype,
+        "peak_flops": peak,
+        "bandwidth": bandwidth,
+        "bandwidth_from": source,
+        "ridge": peak / bandwidth if peak and bandwidth else None,
+    }
 
 
 def _warning(code: str, message: str) -> dict[str, str]:
@@ -193,12 +260,39 @@ def _warning(code: str, message: str) -> dict[str, str]:
 
 def rates(load: Load, limits: Ceilings) -> tuple[float, float]:
     """(FLOP/s, bytes/s) that hold for an operator; the ceilings must be known."""
-    peak, bandwidth = limits.peak_flops, limits.bandwidth
-    if load.op_class == "attention" and limits.attention and load.rows > SKINNY_ROWS:
+    peak, bandwidth = limits.peak_flops, limits.copy or limits.bandwidth
+    if _in_attention_kernel(load, limits):
         peak = limits.attention
-    if load.op_class in ("matmul", "experts") and limits.stream and 0 < load.rows <= SKINNY_ROWS:
-        bandwidth = limits.stream
+    if load.op_class in ("matmul", "experts"):
+        peak = _peak_of_rows(load.rows, limits)
+        if limits.stream and 0 < load.rows <= SKINNY_ROWS:
+            bandwidth = limits.stream
     return peak, bandwidth
+
+
+def _in_attention_kernel(load: Load, limits: Ceilings) -> bool:
+    return load.op_class == "attention" and bool(limits.attention) and load.rows > SKINNY_ROWS
+
+
+def _peak_of_rows(rows: int, limits: Ceilings) -> float:
+    """FLOP/s of a product with ``rows`` rows, never above the peak.
+
+    Its time grows in straight lines between the row counts that were timed, and beyond the last as the peak allows.
+    A single row is a matrix-vector product: its bandwidth decides.
+    """
+    peak, timed = limits.peak_flops, limits.skinny
+    if not timed or rows < 2:
+        return peak
+    first, last = timed[0], timed[-1]
+    if rows <= first[0]:
+        return min(peak, first[1] * rows / first[0])
+    if rows >= last[0]:
+        return min(peak, rows / (last[0] / last[1] + (rows - last[0]) / peak))
+    for (low, slow), (high, fast) in pairwise(timed):
+        if rows <= high:
+            part = (rows - low) / (high - low)
+            return min(peak, rows / ((1 - part) * low / slow + part * high / fast))
+    raise AssertionError("unreachable")
 
 
 def timing(load: Load, limits: Ceilings) -> Timing:
@@ -206,7 +300,9 @@ def timing(load: Load, limits: Ceilings) -> Timing:
     if not (load.flops or load.elementwise_flops or load.bytes_moved):
         return Timing(0.0, 0.0, 0.0)
     peak, bandwidth = rates(load, limits)
-    vector = load.elementwise_flops / limits.vector if limits.vector else 0.0
+    # What an attention kernel was timed at contains its softmax.
+    apart = limits.vector and not _in_attention_kernel(load, limits)
+    vector = load.elementwise_flops / limits.vector if apart else 0.0
     return Timing(load.flops / peak + vector, load.bytes_moved / bandwidth, limits.overhead_s)
 
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import gc
+import os
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -10,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+
+from profiling.host import anonymous_memory
 
 SAMPLE_S = 0.01
 TIMELINE_LIMIT = 2000
@@ -40,8 +46,21 @@ def peak_bytes() -> int | None:
     return None
 
 
+def release_unused() -> None:
+    """Give back what Python and the C allocator keep without using it (of loading, of earlier passes): it is nobody's memory,
+    but would count as the model's."""
+    gc.collect()
+    if sys.platform.startswith("linux"):
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).malloc_trim(0)  # glibc alone has it
+
+
 class MemoryRecord:
     """Memory of the phases of one run. The baseline of ``rss_delta_bytes`` is the process before the model was loaded.
+
+    ``anonymous_delta_bytes`` leaves out pages of files: code of libraries that is read in when it first runs, and mapped weights,
+    which the system can drop. Its peak is sampled; where the kernel's high-water mark can be reset, also that mark without the
+    pages of files at the end of the phase (of which there are never fewer than at the peak), so that no short peak is missed.
 
     Phases with ``sample=True`` also get a timeline from a thread. It wakes 100 times a second, so phases whose latency is
     published are recorded without it and repeated with it.
@@ -52,8 +71,10 @@ class MemoryRecord:
         self._phases: dict[str, dict[str, Any]] = {}
         self.timeline: list[list[Any]] = []
         self._origin = time.perf_counter_ns()
+        release_unused()
         self._baseline = resident_bytes()
-        self._phases["start"] = self._row("start", self._baseline, self._baseline)
+        self._anonymous = anonymous_memory(os.getpid())
+        self._phases["start"] = self._row("start", self._baseline, self._baseline, self._anonymous)
 
     @contextlib.contextmanager
     def phase(self, name: str, *, sample: bool = True) -> Iterator[None]:
@@ -64,8 +85,8 @@ class MemoryRecord:
 
             torch.cuda.reset_peak_memory_stats(self._cuda)
         stop = threading.Event()
-        sampled = [resident_bytes()]
-        thread = threading.Thread(target=self._sample, args=(name, stop, sampled), daemon=True)
+        sampled, anonymous = [resident_bytes()], [anonymous_memory(os.getpid())]
+        thread = threading.Thread(target=self._sample, args=(name, stop, sampled, anonymous), daemon=True)
         if sample:
             thread.start()
         try:
@@ -74,14 +95,16 @@ class MemoryRecord:
             stop.set()
             if sample:
                 thread.join()
-            end = resident_bytes()
+            end, held = resident_bytes(), anonymous_memory(os.getpid())
             high = peak_bytes() if can_reset else None
-            self._merge(self._row(name, end, max(*sampled, end, high or 0)))
+            without_files = high - (end - held) if high else 0
+            self._merge(self._row(name, end, max(*sampled, end, high or 0), max(*anonymous, held, without_files)))
 
-    def _sample(self, phase: str, stop: threading.Event, sampled: list[int]) -> None:
+    def _sample(self, phase: str, stop: threading.Event, sampled: list[int], anonymous: list[int]) -> None:
         while not stop.wait(SAMPLE_S):
             value = resident_bytes()
             sampled.append(value)
+            anonymous.append(anonymous_memory(os.getpid()))
             self.timeline.append([time.perf_counter_ns() - self._origin, phase, "rss", value])
             if self._cuda is not None:
                 import torch
@@ -89,12 +112,13 @@ class MemoryRecord:
                 allocated = torch.cuda.memory_allocated(self._cuda)
                 self.timeline.append([time.perf_counter_ns() - self._origin, phase, "device_allocated", allocated])
 
-    def _row(self, name: str, now: int, peak: int) -> dict[str, Any]:
+    def _row(self, name: str, now: int, peak: int, anonymous: int) -> dict[str, Any]:
         row = {
             "phase": name,
             "rss_bytes": now,
             "rss_peak_bytes": peak,
             "rss_delta_bytes": peak - self._baseline,
+            "anonymous_delta_bytes": anonymous - self._anonymous,
             "device_allocated_peak_bytes": None,
             "device_reserved_peak_bytes": None,
         }
@@ -111,6 +135,7 @@ class MemoryRecord:
             for key in (
                 "rss_peak_bytes",
                 "rss_delta_bytes",
+                "anonymous_delta_bytes",
                 "device_allocated_peak_bytes",
                 "device_reserved_peak_bytes",
             ):
@@ -137,10 +162,15 @@ class MemoryRecord:
             ]
         return {"columns": ["t_ns", "phase", "kind", "bytes"], "rows": rows}
 
-    def peak(self) -> tuple[int, int]:
-        """(highest memory above the baseline, highest absolute) in the run: the device's where there is one, else the process's."""
-        rows = [row for row in self._phases.values() if row["phase"] in ("prefill", "decode", "encode", "warmup")]
+    def peak(self) -> tuple[int, int] | None:
+        """(highest memory of the model, highest of the whole process) in prefill and decode, or encode; None before them.
+
+        On an accelerator what its allocator gave out and what it holds, else anonymous memory above the baseline and resident memory.
+        """
+        rows = [row for row in self._phases.values() if row["phase"] in ("prefill", "decode", "encode")]
+        if not rows:
+            return None
         if self._cuda is not None:
             allocated = max(row["device_allocated_peak_bytes"] for row in rows)
             return allocated, max(row["device_reserved_peak_bytes"] for row in rows)
-        return max(row["rss_delta_bytes"] for row in rows), max(row["rss_peak_bytes"] for row in rows)
+        return max(row["anonymous_delta_bytes"] for row in rows), max(row["rss_peak_bytes"] for row in rows)

@@ -81,8 +81,9 @@ DEFINITIONS: dict[str, Definition] = {
     "peak_memory/1": Definition(
         "Peak memory",
         "B",
-        "Weights + cache at its largest + constant state + peak of the activations alive at one moment; when measured: "
-        "the highest memory in use by the process during prefill and decode.",
+        "Weights + cache at its largest + constant state + peak of the activations alive at one moment. Measured in a pass of its "
+        "own, prefill and decode after the warm-up: on an accelerator what its allocator gave out; on a processor the memory of the "
+        "process above what it held before loading, without pages of files. Buffers inside libraries are in the latter alone.",
         "lower",
     ),
     "load_time/1": Definition("Load time", "s", "Time to build the model and put its weights in memory.", "lower"),

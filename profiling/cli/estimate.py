@@ -14,7 +14,8 @@ def add(commands: argparse._SubParsersAction) -> None:
         help="times and memory of a model on a device, from its configuration alone",
         description="Estimate time to first token, time per output token and memory of a model on a device. Needs neither "
         "weights nor the device: the real model code is traced without data, and every operator is put under the roofline.",
-        epilog="example: python -m profiling estimate -m llama-3-70b -d 'H100 SXM' --input 2048 --output 256",
+        epilog="example: python -m profiling estimate -m llama-3-70b -d nvidia-h100-sxm5-80gb --input-tokens 2048 "
+        "--output-tokens 256",
     )
     inputs.add_model(parser)
     inputs.add_hardware(parser)

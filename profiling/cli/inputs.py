@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,11 @@ DEVICES = _ROOT / "hardware" / "data" / "hardware_facts.json"
 
 def add_model(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("model")
-    group.add_argument(
-        "--model", "-m", required=True, help="id in the model catalogue (gpt2, llama-3-70b), or path of a config.json"
+    which = group.add_mutually_exclusive_group(required=True)
+    which.add_argument(
+        "--model", "-m", metavar="ID", help="id in the model catalogue (gpt2, llama-3-70b), or path of a config.json"
     )
+    which.add_argument("--config", metavar="FILE", help="a config.json of transformers, or the folder that holds one")
     group.add_argument("--architecture", help="transformers class; default: the one that the configuration names")
     group.add_argument("--kind", choices=MODEL_KINDS, help="default: the catalogue's, or decoder for a config.json")
 
@@ -28,7 +32,9 @@ def add_hardware(parser: argparse.ArgumentParser) -> None:
         "--hardware",
         "-d",
         required=True,
-        help="device in the hardware catalogue (part of its name, if only one has it), or path of a hardware JSON file",
+        metavar="SLUG",
+        help="device in the hardware catalogue by slug (nvidia-h100-sxm5-80gb), name or part of a name that only one has; "
+        "or path of a hardware JSON file",
     )
 
 
@@ -36,11 +42,15 @@ def add_workload(parser: argparse.ArgumentParser) -> None:
     default = Workload()
     group = parser.add_argument_group("workload")
     group.add_argument("--batch", type=int, default=default.batch_size, help="sequences at once (default %(default)s)")
+    add_input_tokens(group, default.input_tokens, "prompt tokens per sequence (default %(default)s)")
     group.add_argument(
-        "--input", type=int, default=default.input_tokens, help="prompt tokens per sequence (default %(default)s)"
-    )
-    group.add_argument(
-        "--output", type=int, default=default.output_tokens, help="generated tokens per sequence (default %(default)s)"
+        "--output-tokens",
+        "--output",
+        dest="output",
+        metavar="N",
+        type=int,
+        default=default.output_tokens,
+        help="generated tokens per sequence (default %(default)s)",
     )
     group.add_argument("--dtype", choices=WORKLOAD_DTYPES, default=default.dtype, help="default %(default)s")
     group.add_argument("--attention", choices=("sdpa", "eager"), default="sdpa", help="default %(default)s")
@@ -52,14 +62,24 @@ def add_workload(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_input_tokens(group: Any, default: int, text: str) -> None:
+    """``--input-tokens N``, and ``--input`` for short."""
+    group.add_argument("--input-tokens", "--input", dest="input", metavar="N", type=int, default=default, help=text)
+
+
 def model_spec(arguments: argparse.Namespace) -> ModelSpec:
-    """The model that ``--model`` names. Raises :class:`SpecError` when there is none."""
-    name = arguments.model
+    """The model that ``--config`` or ``--model`` names. Raises :class:`SpecError` when there is none."""
+    given = getattr(arguments, "config", None)
+    field, name = ("config", given) if given else ("model", arguments.model)
     path = Path(name)
     if path.is_dir():
         path = path / "config.json"
+    if given and not path.is_file():
+        raise SpecError("config", f"There is no file {name!r}.")
     if path.is_file():
-        config = _json(path, "model")
+        config = _json(path, field)
+        if not isinstance(config, dict):
+            raise SpecError(field, f"{path} holds no configuration: a JSON object was expected.")
         return ModelSpec(
             name=path.parent.name or path.stem,
             config=config,
@@ -87,12 +107,22 @@ def hardware_spec(arguments: argparse.Namespace) -> HardwareSpec:
     if Path(name).is_file():
         return HardwareSpec.from_json(_json(Path(name), "hardware"))
     devices = _json(DEVICES, "hardware")["devices"] if DEVICES.is_file() else []
-    exact = [d for d in devices if d["name"].lower() == name.lower()]
-    found = exact or [d for d in devices if name.lower() in f"{d['vendor']} {d['name']}".lower()]
+    wanted = name.lower()
+    exact = [d for d in devices if wanted in (d["name"].lower(), slug(d))]
+    found = exact or [d for d in devices if wanted in f"{d['vendor']} {d['name']}".lower() or wanted in slug(d)]
     if len(found) != 1:
-        names = ", ".join(d["name"] for d in found[:12]) or "none; look into hardware/data/hardware_facts.json"
-        raise SpecError("hardware", f"{len(found)} devices match {name!r}: {names}.")
+        close = found or [d for d in devices if any(word in slug(d) for word in wanted.replace("-", " ").split())]
+        names = ", ".join(slug(d) for d in close[:12]) or "see hardware/data/hardware_facts.json"
+        raise SpecError("hardware", f"{len(found) or 'No'} devices match {name!r}; name one of: {names}.")
     return _device(found[0])
+
+
+def slug(entry: dict[str, Any]) -> str:
+    """The identifier of a device, as the portal's catalogue makes it from vendor and name: ``nvidia-h100-sxm5-80gb``."""
+    words = (
+        unicodedata.normalize("NFKD", f"{entry['vendor']} {entry['name']}").encode("ascii", "ignore").decode().lower()
+    )
+    return re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", words)).strip("-_")
 
 
 def _device(entry: dict[str, Any]) -> HardwareSpec:
@@ -108,7 +138,7 @@ def _device(entry: dict[str, Any]) -> HardwareSpec:
     }
     return HardwareSpec(
         name=entry["name"],
-        slug=entry["name"].lower().replace(" ", "-"),
+        slug=slug(entry),
         vendor=entry["vendor"],
         kind=entry["kind"],
         memory_bytes=None if memory is None else int(memory),

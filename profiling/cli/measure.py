@@ -19,7 +19,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         help="run a model on this machine: latency, time by module, memory, and the estimate beside them",
         description="Run a model on this machine in a process of its own: time to first token, time per output token, time of every "
         "module, memory by phase. Real weights come from --weights or an installed package, otherwise they are random.",
-        epilog="example: python -m profiling measure -m smollm2-135m-instruct --prompt 'What is the capital of France?' --output 64",
+        epilog="example: python -m profiling measure -m smollm2-135m-instruct --prompt 'What is the capital of France?' --output-tokens 64",
     )
     inputs.add_model(parser)
     inputs.add_workload(parser)

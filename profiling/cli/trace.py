@@ -21,9 +21,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         "--stage", choices=("prefill", "decode", "encode"), help="default: prefill, or encode for encoders"
     )
     group.add_argument("--batch", type=int, default=1, help="sequences at once (default %(default)s)")
-    group.add_argument(
-        "--input", type=int, default=128, help="tokens of a prefill or encode pass (default %(default)s)"
-    )
+    inputs.add_input_tokens(group, 128, "tokens of a prefill or encode pass (default %(default)s)")
     group.add_argument(
         "--context", type=int, default=128, help="tokens in the cache of a decode pass (default %(default)s)"
     )
