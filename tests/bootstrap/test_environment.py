@@ -102,7 +102,8 @@ def test_a_terminated_installation_stops_pip_and_a_killed_one_keeps_others_out_u
     def until_building():
         process = project.start("up")
         output = ""
-        while not marker.exists():
+        # The file exists a moment before the number is in it.
+        while not (marker.exists() and marker.read_text()):
             assert process.poll() is None, output
             time.sleep(0.05)
         builder = psutil.Process(int(marker.read_text()))
