@@ -1,11 +1,4 @@
-"""Run documents as plotly figures: plain dictionaries that ``static/charts.js`` draws.
-
-Colours are not in the figures: a trace names its meaning (``meta.tone`` = "compute", "memory", …) and the browser takes the colour from
-the stylesheet, so that light, dark and print need one figure. Every figure is built through ``plotly.graph_objects``, which refuses
-anything that plotly would not understand; it is imported inside the functions, because most pages have no chart.
-The page loads plotly's basic bundle: traces are ``scatter`` and ``bar``, nothing else. Texts have no markup but ``<br>``: plotly turns
-``<b>`` and ``<sup>`` into inline styles, which the content security policy refuses.
-"""
+"""The roofline: FLOP/s over FLOP per byte, the roofs above, one point per operator group."""
 
 from __future__ import annotations
 
@@ -13,55 +6,12 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from llmcompare.runs.tables import records
-from profiling.quantities import count, number, percent, show
+from llmcompare.runs.charts.base import Document, figure, log_axis, plain
+from llmcompare.runs.tiles import BOUND_WORDS
+from profiling.quantities import number, percent, show
 
-Document = Mapping[str, Any]
-
-BOUND_TITLES = {
-    "compute": "compute-bound",
-    "memory": "memory-bound",
-    "overhead": "overhead-bound",
-    "network": "network-bound",
-}
-STAGE_TITLES = {"prefill": "prefill", "decode": "decode", "encode": "encode"}
 _STAGE_SYMBOLS = {"prefill": "circle", "decode": "diamond", "encode": "square"}
 _RUN_SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "star", "hexagon", "x")
-
-#: More samples than this are thinned before they are sent to the browser; the figure says so.
-MAX_SAMPLE_POINTS = 4000
-
-
-def plain(text: Any, limit: int = 80) -> str:
-    """A name without what plotly would read as markup ("<", "&") or as a template ("%{")."""
-    cleaned = str(text).replace("<", "‹").replace(">", "›").replace("&", "+").replace("%{", "% {")
-    return cleaned if len(cleaned) <= limit else cleaned[: limit - 1] + "…"
-
-
-def _figure(traces: list[Any], **layout: Any) -> dict[str, Any]:
-    import plotly.graph_objects as go
-
-    figure = go.Figure(traces, layout=go.Layout(template=None, **layout))
-    return figure.to_plotly_json()
-
-
-def _axis(title: str, **more: Any) -> dict[str, Any]:
-    return {"title": {"text": title}, "automargin": True, **more}
-
-
-def _log_axis(title: str, low: float, high: float, unit: str) -> dict[str, Any]:
-    """Powers of ten, written by us: plotly would write 10¹⁵ with an inline style, which the content security policy refuses."""
-    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    return _axis(
-        title,
-        type="log",
-        range=[math.log10(low), math.log10(high)],
-        tickvals=[10.0**n for n in decades],
-        ticktext=[show(10.0**n, unit) if unit else f"{10.0**n:,g}" for n in decades],
-    )
-
-
-# --- roofline
 
 
 def roofs_of(document: Document) -> list[dict[str, Any]]:
@@ -215,10 +165,10 @@ def roofline_figure(
             traces += _traces_of_several(points, labels[index], index, middle)
             continue
         traces += _traces_of_one(points, middle)
-    return _figure(
+    return figure(
         traces,
-        xaxis=_log_axis("Arithmetic intensity (FLOP per byte)", low, high, ""),
-        yaxis=_log_axis("Performance", bottom, top, "FLOP/s"),
+        xaxis=log_axis("Arithmetic intensity (FLOP per byte)", low, high, ""),
+        yaxis=log_axis("Performance", bottom, top, "FLOP/s"),
         hovermode="closest",
         height=520,
         margin={"l": 64, "r": 12, "t": 16, "b": 56},
@@ -258,12 +208,12 @@ def _traces_of_one(points: Sequence[Mapping[str, Any]], middle: float) -> list[A
     traces = []
     for (stage, origin, bound), mine in groups.items():
         pale = measured and origin != "measured"
-        title = STAGE_TITLES.get(stage, stage).capitalize() + (f", {origin}" if measured else "")
+        title = stage.capitalize() + (f", {origin}" if measured else "")
         trace = _point_trace(
             mine,
-            name=BOUND_TITLES.get(bound, bound),
+            name=BOUND_WORDS.get(bound, bound),
             symbol=_STAGE_SYMBOLS.get(stage, "x"),
-            tone=bound if bound in BOUND_TITLES else "other",
+            tone=bound if bound in BOUND_WORDS else "other",
             group=title,
             label=0,
             middle=middle,
@@ -299,172 +249,3 @@ def _roofline_window(chosen: Sequence[tuple[Document, list[dict], list[dict]]]) 
     low, high = min(xs) / 3, max(xs) * 6
     ys = [p["flops_per_s"] for p in points] + [r["peak_flops"] for r in roofs] or [1.0]
     return low, high, min(ys) / 4, max(ys) * 3
-
-
-# --- memory
-
-_MEMORY_PARTS = (
-    ("weights_bytes", "Weights", "part-0"),
-    ("kv_cache_bytes", "KV cache", "part-1"),
-    ("state_bytes", "State", "part-2"),
-    ("activation_peak_bytes", "Activations (peak)", "part-3"),
-)
-
-
-def memory_parts(document: Document) -> list[tuple[str, float | None, str]]:
-    """(title, bytes or None, tone) of the estimated breakdown, without parts that are exactly zero."""
-    estimate = (document.get("memory") or {}).get("estimate") or {}
-    parts = [(title, number(estimate.get(key)), tone) for key, title, tone in _MEMORY_PARTS if key in estimate]
-    return [part for part in parts if part[1] != 0]
-
-
-def memory_figure(document: Document) -> dict[str, Any] | None:
-    """Stacked bar of the estimated memory by kind, the measured peaks below it, and the capacity as a line; bytes."""
-    import plotly.graph_objects as go
-
-    parts = [(title, size, tone) for title, size, tone in memory_parts(document) if size is not None]
-    if not parts:
-        return None
-    traces = [
-        go.Bar(
-            y=["Estimate"],
-            x=[size],
-            orientation="h",
-            name=title,
-            hovertemplate=f"{title}: {show(size, 'B')}<extra></extra>",
-            meta={"tone": tone},
-        )
-        for title, size, tone in parts
-    ]
-    peak = (document.get("metrics") or {}).get("peak_memory") or {}
-    measured = number(peak.get("value")) if peak.get("origin") == "measured" else None
-    if measured is not None:
-        traces.append(
-            go.Bar(
-                y=["Measured peak"],
-                x=[measured],
-                orientation="h",
-                name="Measured peak",
-                hovertemplate=f"Measured peak: {show(measured, 'B')}<extra></extra>",
-                meta={"tone": "measured"},
-            )
-        )
-    estimate = document["memory"]["estimate"]
-    capacity = number(estimate.get("capacity_bytes"))
-    total = sum(size for _, size, _ in parts)
-    layout: dict[str, Any] = {}
-    # A capacity far beyond the need would squeeze the bar to nothing: then it is stated in words only.
-    if capacity and capacity <= total * 8:
-        layout["shapes"] = [
-            {"type": "line", "xref": "x", "yref": "paper", "x0": capacity, "x1": capacity, "y0": 0, "y1": 1,
-             "line": {"width": 2, "dash": "dash"}}
-        ]  # fmt: skip
-        layout["annotations"] = [
-            {"x": capacity, "y": 1, "yref": "paper", "text": f"capacity {show(capacity, 'B')}", "showarrow": False,
-             "xanchor": "right" if capacity > total * 0.6 else "left", "yanchor": "bottom"}
-        ]  # fmt: skip
-    return _figure(
-        traces,
-        barmode="stack",
-        height=230 if measured is not None else 190,
-        margin={"l": 10, "r": 20, "t": 28, "b": 40},
-        xaxis=_axis("", exponentformat="SI", ticksuffix="B", rangemode="tozero", nticks=7),
-        yaxis={"automargin": True, "autorange": "reversed", "ticksuffix": "  "},
-        legend={"orientation": "h", "y": -0.55},
-        hovermode="closest",
-        **layout,
-    )
-
-
-def memory_timeline_figure(document: Document) -> dict[str, Any] | None:
-    """Measured memory over time, one line per kind (RSS, allocated, reserved); ``None`` when nothing was sampled."""
-    import plotly.graph_objects as go
-
-    series: dict[str, list[tuple[float, float, str]]] = {}
-    for row in records((document.get("memory") or {}).get("timeline")):
-        at, size = number(row.get("t_ns")), number(row.get("bytes"))
-        if at is not None and size is not None:
-            series.setdefault(str(row.get("kind")), []).append((at, size, str(row.get("phase"))))
-    if not series:
-        return None
-    start = min(points[0][0] for points in series.values())
-    traces = [
-        go.Scatter(
-            x=[(at - start) / 1e9 for at, _, _ in points],
-            y=[size for _, size, _ in points],
-            mode="lines",
-            name=plain(kind),
-            hovertext=[f"{plain(phase)}: {show(size, 'B')}" for _, size, phase in points],
-            hovertemplate="%{hovertext} at %{x:.2f} s<extra></extra>",
-            line={"shape": "hv", "width": 2},
-            meta={"tone": f"part-{i % 6}"},
-        )
-        for i, (kind, points) in enumerate(series.items())
-    ]
-    return _figure(
-        traces,
-        height=280,
-        margin={"l": 10, "r": 20, "t": 16, "b": 40},
-        xaxis=_axis("Seconds since the start"),
-        yaxis=_axis("Memory", exponentformat="SI", ticksuffix="B  ", rangemode="tozero"),
-        legend={"orientation": "h", "y": 1.15},
-    )
-
-
-# --- samples
-
-
-def samples_figure(document: Document, phase: str) -> dict[str, Any] | None:
-    """Raw wall times of one phase in milliseconds: ``prefill`` by iteration, ``decode`` by step. Warm-up is drawn open."""
-    import plotly.graph_objects as go
-
-    groups: dict[str, list[tuple[float, float, str]]] = {"timed": [], "warm-up": []}
-    step_of: dict[Any, int] = {}
-    total = 0
-    for row in records(document.get("samples")):
-        wall = number(row.get("wall_ns"))
-        if row.get("phase") != phase or wall is None:
-            continue
-        iteration = row.get("iteration")
-        step = step_of[iteration] = step_of.get(iteration, 0) + 1
-        warm = bool(row.get("warmup"))
-        x = step if phase == "decode" else total + 1
-        total += 1
-        text = f"iteration {iteration}{f', step {step}' if phase == 'decode' else ''}: {show(wall / 1e9, 's')}"
-        groups["warm-up" if warm else "timed"].append((x, wall / 1e6, text))
-    if not total:
-        return None
-    every = max(1, math.ceil(total / MAX_SAMPLE_POINTS))
-    traces = []
-    for name, points in groups.items():
-        kept = points[::every]
-        if not kept:
-            continue
-        traces.append(
-            go.Scatter(
-                x=[x for x, _, _ in kept],
-                y=[y for _, y, _ in kept],
-                mode="markers",
-                name=name,
-                hovertext=[text for _, _, text in kept],
-                hovertemplate="%{hovertext}<extra></extra>",
-                marker={
-                    "symbol": "circle-open" if name == "warm-up" else "circle",
-                    "size": 7,
-                    "opacity": 0.9 if total < 200 else 0.6,
-                },
-                meta={"tone": "muted" if name == "warm-up" else "series-0"},
-            )
-        )
-    note = f" (every {every}th of {count(total)} shown)" if every > 1 else ""
-    return _figure(
-        traces,
-        height=300,
-        margin={"l": 10, "r": 10, "t": 16, "b": 40},
-        xaxis=_axis(
-            ("Step" if phase == "decode" else "Call") + note, rangemode="tozero" if phase == "decode" else "normal"
-        ),
-        yaxis=_axis("Milliseconds", rangemode="tozero"),
-        legend={"orientation": "h", "y": 1.15},
-        hovermode="closest",
-    )
