@@ -226,7 +226,7 @@ class _Exchange:
             raise self._error("cancelled", "The run was cancelled.")
         if self.timeout_s is not None and time.monotonic() - self.started > self.timeout_s:
             message = (
-                f"The time limit of {self.timeout_s:g} s was reached during the stage “{self.phase}”. Ask for fewer "
+                f"The time limit of {self.timeout_s:.3g} s was reached during the stage “{self.phase}”. Ask for fewer "
                 "iterations or tokens, a smaller batch, or raise the limit."
             )
             raise self._error("timeout", message)
@@ -309,11 +309,17 @@ class WarmChild:
     """The process-wide engine child for short requests: torch is imported once, requests queue up behind each other.
 
     The process is replaced when it has died, after ``max_requests``, or when it holds more than ``max_memory_bytes``.
+    While ``max_waiting`` requests wait, the next ones wait ``crowd_s`` seconds for a place and are refused then: each holds a thread
+    of the web server, and a few slow questions must not take the site down.
     """
 
-    def __init__(self, *, max_requests: int = 200, max_memory_bytes: int = 3 * 10**9) -> None:
+    def __init__(
+        self, *, max_requests: int = 200, max_memory_bytes: int = 3 * 10**9, max_waiting: int = 2, crowd_s: float = 2.0
+    ) -> None:
         self.max_requests, self.max_memory_bytes = max_requests, max_memory_bytes
         self._lock = threading.Lock()
+        self._crowd_s = crowd_s
+        self._places = threading.BoundedSemaphore(1 + max_waiting)
         self._child: EngineChild | None = None
 
     @property
@@ -341,8 +347,16 @@ class WarmChild:
     ) -> dict[str, Any]:
         """As :meth:`EngineChild.request`; the time limit includes waiting for the requests before this one."""
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        self._acquire(deadline, should_stop)
+        if not self._places.acquire(timeout=self._crowd_s):
+            raise _busy()
         try:
+            self._acquire(deadline, should_stop)
+        except BaseException:
+            self._places.release()
+            raise
+        try:
+            if deadline is not None and time.monotonic() > deadline:
+                raise _busy()  # a request without time would only cost the process
             for attempt in (1, 2):
                 child = self._ready()
                 left = None if deadline is None else max(0.0, deadline - time.monotonic())
@@ -357,6 +371,7 @@ class WarmChild:
             raise AssertionError("unreachable")
         finally:
             self._lock.release()
+            self._places.release()
 
     def close(self) -> None:
         with self._lock:
@@ -369,8 +384,7 @@ class WarmChild:
             if should_stop and should_stop():
                 raise EngineError(phase="queue", kind="cancelled", message="The request was cancelled.")
             if deadline is not None and time.monotonic() > deadline:
-                message = "The engine is busy with other requests. Try again in a moment."
-                raise EngineError(phase="queue", kind="busy", message=message)
+                raise _busy()
 
     def _ready(self) -> EngineChild:
         child = self._child
@@ -381,6 +395,12 @@ class WarmChild:
             child.close()
         self._child = EngineChild(warm=True)
         return self._child
+
+
+def _busy() -> EngineError:
+    return EngineError(
+        phase="queue", kind="busy", message="The engine is busy with other requests. Try again in a moment."
+    )
 
 
 _warm: WarmChild | None = None

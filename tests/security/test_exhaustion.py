@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from llmcompare.catalog.configs import parse_config
 from llmcompare.common.errors import FieldErrors
 from llmcompare.runs.results import summarise
+from profiling.client import EngineError, WarmChild
 from profiling.config_schema import known
 from profiling.safety import check_config
 from profiling.spec import SpecError
@@ -51,3 +53,41 @@ def test_counts_of_anything_are_bounded(key):
     with pytest.raises(SpecError, match=key):
         check_config(config | {key: 2**50})
     assert check_config(config | {"num_labels": 1000})["num_labels"] == 1000
+
+
+def test_slow_questions_to_the_engine_do_not_take_every_thread_of_the_web_server():
+    warm, begun, go_on = WarmChild(max_waiting=1, crowd_s=0.05), threading.Event(), threading.Event()
+
+    class SlowChild:
+        alive, requests, pid = True, 0, 0
+
+        def request(self, op, payload, **options):
+            begun.set()
+            assert go_on.wait(20)
+            return {"op": op}
+
+    warm._ready = SlowChild
+    answers = []
+    threads = [threading.Thread(target=lambda: answers.append(warm.request("estimate"))) for _ in range(2)]
+    threads[0].start()
+    assert begun.wait(20)
+    threads[1].start()
+    while warm._places._value:  # until the second one waits
+        time.sleep(0.01)
+    with pytest.raises(EngineError) as refused:
+        warm.request("estimate", timeout_s=60)
+    assert refused.value.kind == "busy"
+    go_on.set()
+    for thread in threads:
+        thread.join(20)
+    assert answers == [{"op": "estimate"}] * 2
+    assert warm.request("inspect") == {"op": "inspect"}  # the places are free again
+
+
+def test_a_request_whose_time_ran_out_while_it_waited_does_not_end_the_process():
+    warm = WarmChild()
+    warm._ready = lambda: pytest.fail("asked without time to answer")
+    with pytest.raises(EngineError, match="busy"):
+        warm.request("estimate", timeout_s=-1)
+    with pytest.raises(EngineError, match="busy"):
+        warm.request("estimate", timeout_s=-1)
