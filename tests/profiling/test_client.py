@@ -333,7 +333,7 @@ def test_the_warm_child_is_recycled_when_it_has_grown():
 
 
 def test_requests_from_several_threads_all_get_their_own_answer():
-    warm = WarmChild()
+    warm = WarmChild(max_waiting=7)
     answers: dict[int, str] = {}
 
     def ask(number: int) -> None:
