@@ -341,8 +341,15 @@ def _max_context(module: nn.Module) -> int | None:
 def _windows(module: nn.Module) -> tuple[int, ...]:
     """Sizes of the sliding windows and chunks that attention is limited to, each once."""
     holders = [module.config, *module.modules()]
-    values = {getattr(h, name, None) for h in holders for name in ("sliding_window", "attention_chunk_size")}
+    values = {_get(h, name) for h in holders for name in ("sliding_window", "attention_chunk_size")}
     return tuple(sorted(v for v in values if isinstance(v, int) and not isinstance(v, bool) and v > 0))
+
+
+def _get(holder: Any, name: str) -> Any:
+    try:
+        return getattr(holder, name, None)
+    except Exception:  # configurations that differ by layer refuse to answer for all; the modules know
+        return None
 
 
 class Lru:

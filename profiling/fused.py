@@ -117,14 +117,32 @@ def _all(tracer, tensor, *args, **kwargs):
     return _pinned(torch.all(tensor, *args, **kwargs), True)
 
 
-def _pinned(tensor, answer: bool):
+def _contains(tracer, tensor, value):
+    """``if pad_token in ids``: no, prompts without padding do not hold it."""
+    return False
+
+
+def _pinned(tensor, answer: bool | int):
     tensor._pinned_answer = answer
     return tensor
 
 
+def _max(tracer, tensor, *args, **kwargs):
+    """``ids.max().item()`` asks for the last position of an unpadded sequence (of lengths: none is exceptional)."""
+    result = torch.max(tensor, *args, **kwargs)
+    if args or kwargs or tensor.is_floating_point():
+        return result
+    return _pinned(result, tensor.shape[-1] - 1 if tensor.dim() > 1 else 0)
+
+
 def _bool(tracer, tensor):
     answer = getattr(tensor, "_pinned_answer", None)
-    return bool(tensor) if answer is None else answer
+    return bool(tensor) if answer is None else bool(answer)
+
+
+def _item(tracer, tensor):
+    answer = getattr(tensor, "_pinned_answer", None)
+    return tensor.item() if answer is None else answer
 
 
 _PINS: dict[Any, Callable] = {
@@ -133,6 +151,10 @@ _PINS: dict[Any, Callable] = {
     torch.all: _all,
     torch.Tensor.all: _all,
     torch.Tensor.__bool__: _bool,
+    torch.Tensor.__contains__: _contains,
+    torch.Tensor.max: _max,
+    torch.max: _max,
+    torch.Tensor.item: _item,
 }
 
 
@@ -180,6 +202,11 @@ def _wrap(original: Callable, function: Callable, pin: bool) -> Callable:
         return function(tracer, *args, **kwargs)
 
     return call
+
+
+@stand_in("torch", "_check_tensor_all_with", pin=True)
+def _check_values(tracer, *args):
+    """A check of values by torch: it holds."""
 
 
 @stand_in("transformers.masking_utils", "fast_all", pin=True)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 from profiling.operators import Cost, numel, operator
 
 #: Operations per element of the output. A transcendental function is one.
 ELEMENTWISE = {
     1: """add sub rsub mul div floor_divide true_divide remainder fmod neg abs sign floor ceil round trunc exp exp2 expm1
-        log log2 log1p sqrt rsqrt reciprocal sin cos tan tanh sigmoid relu erf pow maximum minimum clamp clamp_min clamp_max
+        log log2 log1p sqrt rsqrt reciprocal sin cos tan tanh sigmoid relu erf erfinv erfc pow maximum minimum clamp clamp_min clamp_max
         eq ne lt le gt ge logical_and logical_or logical_not logical_xor bitwise_and bitwise_or bitwise_not bitwise_xor
         __and__ __or__ __xor__ where masked_fill isinf isnan isneginf isfinite threshold dropout bernoulli native_dropout
         nan_to_num square atan2 acos asin atan cosh sinh frac triu tril heaviside bitwise_left_shift bitwise_right_shift
@@ -21,7 +23,7 @@ ELEMENTWISE = {
 REDUCTIONS = {
     1: """sum mean amax amin max min prod any all argmax argmin cumsum cumprod logsumexp histc bincount count_nonzero norm
         linalg_vector_norm topk sort argsort nonzero unique_consecutive _unique2 cummax logcumsumexp kthvalue median
-        searchsorted bucketize is_nonzero equal mode""",
+        searchsorted bucketize is_nonzero equal mode _is_all_true _is_any_true""",
     3: "var std var_mean std_mean",
     5: "_softmax _log_softmax _safe_softmax _fused_rms_norm rms_norm",
     8: "native_layer_norm native_group_norm native_batch_norm _native_batch_norm_legit _native_batch_norm_legit_no_training cudnn_batch_norm _batch_norm_no_update",
@@ -83,6 +85,25 @@ def empty(inputs, outputs, args, kwargs) -> Cost:
 def scalar(inputs, outputs, args, kwargs) -> Cost:
     """One element is read."""
     return Cost(reads={0: inputs[0].itemsize} if inputs else {})
+
+
+@operator(
+    "avg_pool1d", "avg_pool2d", "max_pool2d_with_indices", "max_pool1d", "_adaptive_avg_pool2d", op_class="reduction"
+)
+def pool(inputs, outputs, args, kwargs) -> Cost:
+    """One operation per element of a window, at every position of the output."""
+    size = args[1] if len(args) > 1 and isinstance(args[1], (list, tuple)) else ()
+    window = math.prod(size) if size else numel(inputs[0]) // max(numel(outputs[0]), 1)
+    return Cost(elementwise_flops=window * numel(outputs[0]))
+
+
+@operator("_fft_c2c", "_fft_r2c", "_fft_c2r", op_class="other")
+def fft(inputs, outputs, args, kwargs) -> Cost:
+    """Fast Fourier transform over n points: 5·n·log2(n) operations (Cooley–Tukey), none of them a matrix product."""
+    shape = inputs[0].shape
+    dims = args[1] if len(args) > 1 else (-1,)
+    points = math.prod(shape[d] for d in dims)
+    return Cost(elementwise_flops=round(5 * numel(inputs[0]) * math.log2(max(points, 2))))
 
 
 @operator("linalg_solve_triangular", op_class="other")

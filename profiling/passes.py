@@ -7,7 +7,7 @@ prefill; ``audio`` encodes one window of audio with the prefill; ``encoder`` and
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -78,6 +78,8 @@ def prepare(built: Built, spec: Pass) -> tuple[dict[str, Any], Any]:
     cache, encoded = None, None
     if spec.context:
         cache = fill_cache(built, spec)
+        if cache is None:  # a model that keeps none runs over the whole sequence at every step
+            spec = replace(spec, tokens=spec.context + spec.tokens, context=0)
     if spec.stage == "decode" and built.kind in ("encdec", "audio"):
         encoded = _encoder_output(built, spec)
     return _arguments(built, spec, cache, encoded), cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import zip_longest
 from typing import Any
 
 import torch
@@ -40,7 +41,7 @@ def cache_layers(cache: Any, *, counters: bool = False) -> list[list[torch.Tenso
     if hasattr(cache, "self_attention_cache"):
         own = cache_layers(cache.self_attention_cache, counters=counters)
         cross = cache_layers(cache.cross_attention_cache, counters=counters)
-        return [a + b for a, b in zip(own, cross, strict=True)]
+        return [a + b for a, b in zip_longest(own, cross, fillvalue=[])]
     return [_layer_tensors(layer, counters) for layer in getattr(cache, "layers", [])]
 
 

@@ -11,8 +11,63 @@ from typing import Any
 #: Deep enough to show the pattern of most hybrid models, shallow enough to check hundreds of them unfolded.
 LAYERS = 8
 
-#: Type → keys that its default configuration lacks or needs changed, and why.
-FILLED: dict[str, dict[str, Any]] = {}
+QWEN4 = {
+    "indexer_n_heads": 4,
+    "indexer_kv_heads": 1,
+    "indexer_head_dim": 256,
+    "indexer_budget": 2048,
+    "indexer_compress_ratio": 4,
+}
+
+#: Classes that mix bf16 and fp32 in their own forward and fail, with weights too.
+FP32_ONLY = ("deberta", "fnet", "xlnet")
+
+#: Type (or kind:type) → keys that its default configuration lacks or needs changed, and why.
+FILLED: dict[str, dict[str, Any]] = {
+    "gpt_neo": {"attention_types": [[["global", "local"], LAYERS // 2]]},
+    "zamba2": {"num_hidden_layers": ...},
+    "xmod": {"default_language": "en_XX", "languages": ["en_XX"]},
+    "reformer": {"attn_layers": ["local", "local", "lsh", "local", "local", "local", "lsh", "local"]},
+    "esm": {"vocab_size": 33, "pad_token_id": 1},
+    "deepseek_v2": {"num_experts_per_tok": 6},
+    "dots1": {"n_routed_experts": 128, "n_shared_experts": 2, "num_experts_per_tok": 6},
+    "hunyuan_v1_dense": {"head_dim": 128},
+    "hunyuan_v1_moe": {"head_dim": 128, "num_experts": 16, "moe_topk": 2},
+    "ministral": {"head_dim": 128},
+    "nemotron": {"num_key_value_heads": 8},
+    "qwen4_exp_text": QWEN4,
+    "qwen4_exp": {"text_config": QWEN4},
+    "bamba": {"attn_layer_indices": [3]},
+    "granitemoehybrid": {"layer_types": ["mamba", "mamba", "attention", "mamba"] * 2},
+    "gemma3n_text": {"num_hidden_layers": 35},
+    "gemma3n": {"text_config": {"num_hidden_layers": 35}},
+    "dots3_note": {"text_config": {"num_hidden_layers": 48}},
+    "gemma4_assistant": {"text_config": {"hidden_size_per_layer_input": 0, "vocab_size_per_layer_input": 0}},
+    "moshi": {"audio_vocab_size": 2048},
+    "encoder:t5gemma": {"is_encoder_decoder": False},
+    "lfm2_moe": {"layer_types": ["conv", "conv", "full_attention", "conv"] * 2},
+}
+
+#: Encoders that are causal language models only when they are told so: then they mask, and keep a cache.
+TOLD_TO_DECODE = [
+    "bert",
+    "bert-generation",
+    "big_bird",
+    "camembert",
+    "data2vec-text",
+    "electra",
+    "ernie",
+    "megatron-bert",
+    "reformer",
+    "rembert",
+    "roberta",
+    "roberta-prelayernorm",
+    "roc_bert",
+    "roformer",
+    "xlm-roberta",
+    "xlm-roberta-xl",
+    "xmod",
+]
 
 #: Type → class, where the auto mapping names none that can be used.
 CLASSES: dict[str, str] = {}
@@ -39,11 +94,14 @@ def _names(mapping: Any) -> dict[str, str]:
     return {t: CLASSES.get(t) or (c if isinstance(c, str) else c[0]) for t, c in mapping.items()}
 
 
-def config_of(model_type: str) -> dict[str, Any]:
+def config_of(model_type: str, kind: str) -> dict[str, Any]:
     """The configuration of one type, as a ``config.json`` would have it."""
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-    return _merged({"model_type": model_type, **_depth(CONFIG_MAPPING[model_type])}, FILLED.get(model_type, {}))
+    base = {"model_type": model_type, **_depth(CONFIG_MAPPING[model_type])}
+    if kind == "decoder" and model_type in TOLD_TO_DECODE:
+        base["is_decoder"] = True
+    return _merged(base, FILLED.get(f"{kind}:{model_type}") or FILLED.get(model_type, {}))
 
 
 def _depth(cls: type) -> dict[str, Any]:
