@@ -19,8 +19,9 @@ from profiling.decode import DecodeCurve, decode_curve
 from profiling.execution import works
 from profiling.graph import graph
 from profiling.inspection import active_parameters
-from profiling.memory import gigabytes, memory_estimate
+from profiling.memory import memory_estimate
 from profiling.passes import CacheShape, Pass, Trace, cached_cache_shape, cached_trace
+from profiling.quantities import say
 from profiling.roofline import Ceilings, ceilings, roofs
 from profiling.spec import HardwareSpec, ModelSpec, SpecError, Workload
 from profiling.tables import (
@@ -243,7 +244,7 @@ def _metrics(
     values |= {
         "prefill_time": prefill,
         "prefill_throughput": per_second(batch * workload.input_tokens, prefill),
-        "mfu_prefill": ratio(flops, prefill * limits.peak_flops) if prefill else None,
+        "mfu_prefill": ratio(flops, prefill * limits.peak_flops) if prefill and limits.peak_flops else None,
     }
     if workload.output_tokens:
         values["ttft"] = prefill
@@ -257,7 +258,7 @@ def _metrics(
                 "tpot": decode / steps if decode is not None else None,
                 "decode_time_per_step": step,
                 "decode_throughput": per_second(batch * steps, decode),
-                "mbu_decode": ratio(needed, step * limits.bandwidth) if step else None,
+                "mbu_decode": ratio(needed, step * limits.bandwidth) if step and limits.bandwidth else None,
             }
         total = prefill + decode if prefill is not None and decode is not None else None
         values |= {"e2e_latency": total, "output_throughput": per_second(batch * workload.output_tokens, total)}
@@ -288,7 +289,7 @@ def _warnings(
         found.append(
             {
                 "code": "does_not_fit",
-                "message": f"It needs {gigabytes(memory['total_bytes'])}, {gigabytes(memory['shortfall_bytes'])} more than the "
+                "message": f"It needs {say(memory['total_bytes'], 'B')}, {say(memory['shortfall_bytes'], 'B')} more than the "
                 "memory of one device: the times assume that it fitted.",
             }
         )

@@ -5,12 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from profiling.quantities import say
 from profiling.spec import DTYPE_BYTES
-
-
-def gigabytes(nbytes: float) -> str:
-    """``12.3 GB`` (10⁹ bytes), or MB below a tenth of one."""
-    return f"{nbytes / 1e9:,.1f} GB" if nbytes >= 1e8 else f"{nbytes / 1e6:,.1f} MB"
 
 
 def memory_estimate(
@@ -26,7 +22,7 @@ def memory_estimate(
     """The ``memory.estimate`` object of the run document. ``fits`` is None when the capacity is unknown."""
     total = weights_bytes + kv_cache_bytes + state_bytes + activation_peak_bytes
     fits = None if capacity_bytes is None else total <= capacity_bytes
-    result = {
+    result: dict[str, Any] = {
         "weights_bytes": weights_bytes,
         "kv_cache_bytes": kv_cache_bytes,
         "state_bytes": state_bytes,
@@ -37,7 +33,7 @@ def memory_estimate(
         "shortfall_bytes": max(0, total - capacity_bytes) if capacity_bytes is not None else None,
         "suggestions": [],
     }
-    if fits is False:
+    if capacity_bytes is not None and not fits:
         result["suggestions"] = _suggestions(result, dtype, batch_size, capacity_bytes)
     return result
 
@@ -49,22 +45,22 @@ def _suggestions(estimate: dict[str, Any], dtype: str, batch_size: int, capacity
     room = capacity - weights
     fitting = math.floor(room / per_sequence) if per_sequence else 0
     if 0 < fitting < batch_size:
-        found.append(f"A batch of {fitting} fits: each sequence needs {gigabytes(per_sequence)} beside the weights.")
+        found.append(f"A batch of {fitting} fits: each sequence needs {say(per_sequence, 'B')} beside the weights.")
     if DTYPE_BYTES[dtype] > 2:
         half = total / 2
         found.append(
-            f"In bf16 it needs about {gigabytes(half)}, "
-            + ("which fits." if half <= capacity else f"still {gigabytes(half - capacity)} too much.")
+            f"In bf16 it needs about {say(half, 'B')}, "
+            + ("which fits." if half <= capacity else f"still {say(half - capacity, 'B')} too much.")
         )
     for name in ("int8", "int4"):
         quantised = total - weights * (1 - DTYPE_BYTES[name] / DTYPE_BYTES[dtype])
         if quantised <= capacity:
             found.append(
-                f"With {name} weights it needs about {gigabytes(quantised)} before scales and zero points, which fits."
+                f"With {name} weights it needs about {say(quantised, 'B')} before scales and zero points, which fits."
             )
             break
     devices = math.ceil(total / capacity)
     found.append(
-        f"{devices} such devices hold it, {gigabytes(total / devices)} each, if weights and cache are split evenly."
+        f"{devices} such devices hold it, {say(total / devices, 'B')} each, if weights and cache are split evenly."
     )
     return found

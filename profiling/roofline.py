@@ -7,7 +7,7 @@ of one row, of few rows, attention and copies have rates of their own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -55,6 +55,12 @@ class Ceilings:
     def known(self) -> bool:
         """Can times be computed at all?"""
         return bool(self.peak_flops and self.bandwidth)
+
+    def roof(self) -> tuple[float, float]:
+        """(FLOP/s, bytes/s); raises :class:`ValueError` where one is unknown: ask ``known`` first."""
+        if not self.peak_flops or not self.bandwidth:
+            raise ValueError("the peak or the bandwidth is unknown")
+        return self.peak_flops, self.bandwidth
 
     @property
     def ridge(self) -> float | None:
@@ -260,11 +266,12 @@ def _warning(code: str, message: str) -> dict[str, str]:
 
 def rates(load: Load, limits: Ceilings) -> tuple[float, float]:
     """(FLOP/s, bytes/s) that hold for an operator; the ceilings must be known."""
-    peak, bandwidth = limits.peak_flops, limits.copy or limits.bandwidth
+    peak, bandwidth = limits.roof()
+    bandwidth = limits.copy or bandwidth
     if _in_attention_kernel(load, limits):
-        peak = limits.attention
+        peak = limits.attention or peak
     if load.op_class in ("matmul", "experts"):
-        peak = _peak_of_rows(load.rows, limits)
+        peak = _peak_of_rows(load.rows, peak, limits.skinny)
         if limits.stream and 0 < load.rows <= SKINNY_ROWS:
             bandwidth = limits.stream
     return peak, bandwidth
@@ -274,13 +281,12 @@ def _in_attention_kernel(load: Load, limits: Ceilings) -> bool:
     return load.op_class == "attention" and bool(limits.attention) and load.rows > SKINNY_ROWS
 
 
-def _peak_of_rows(rows: int, limits: Ceilings) -> float:
-    """FLOP/s of a product with ``rows`` rows, never above the peak.
+def _peak_of_rows(rows: int, peak: float, timed: Sequence[tuple[int, float]]) -> float:
+    """FLOP/s of a product with ``rows`` rows, never above the peak. ``timed``: (rows, FLOP/s), fewest rows first.
 
     Its time grows in straight lines between the row counts that were timed, and beyond the last as the peak allows.
     A single row is a matrix-vector product: its bandwidth decides.
     """
-    peak, timed = limits.peak_flops, limits.skinny
     if not timed or rows < 2:
         return peak
     first, last = timed[0], timed[-1]
@@ -301,8 +307,8 @@ def timing(load: Load, limits: Ceilings) -> Timing:
         return Timing(0.0, 0.0, 0.0)
     peak, bandwidth = rates(load, limits)
     # What an attention kernel was timed at contains its softmax.
-    apart = limits.vector and not _in_attention_kernel(load, limits)
-    vector = load.elementwise_flops / limits.vector if apart else 0.0
+    apart = not _in_attention_kernel(load, limits)
+    vector = load.elementwise_flops / limits.vector if apart and limits.vector else 0.0
     return Timing(load.flops / peak + vector, load.bytes_moved / bandwidth, limits.overhead_s)
 
 

@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from profiling.cli import inputs
+from profiling.quantities import say
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -45,7 +46,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 def summary(document: dict[str, Any]) -> list[str]:
     """The document in a screenful of text."""
-    from profiling.memory import gigabytes
     from profiling.units import DEFINITIONS
 
     model, memory = document["model"], document["memory"]["estimate"]
@@ -56,13 +56,13 @@ def summary(document: dict[str, Any]) -> list[str]:
     ]
     for metric in document["metrics"].values():
         definition = DEFINITIONS[metric["definition"]]
-        lines.append(f"  {definition.name:<36} {_value(metric)}")
+        lines.append(f"  {definition.name:<36} {say(metric['value'], metric['unit'])}")
     lines += ["", "  memory"]
     for key in ("weights_bytes", "kv_cache_bytes", "state_bytes", "activation_peak_bytes", "total_bytes"):
-        lines.append(f"    {key.removesuffix('_bytes').replace('_', ' '):<34} {gigabytes(memory[key])}")
+        lines.append(f"    {key.removesuffix('_bytes').replace('_', ' '):<34} {say(memory[key], 'B')}")
     verdict = {
         True: "fits",
-        False: f"does not fit: {gigabytes(memory['shortfall_bytes'] or 0)} too much",
+        False: f"does not fit: {say(memory['shortfall_bytes'], 'B')} too much",
         None: "unknown",
     }
     lines.append(f"    {'fits':<34} {verdict[memory['fits']]}")
@@ -75,16 +75,3 @@ def summary(document: dict[str, Any]) -> list[str]:
         )
     lines += [f"  note: {warning['message']}" for warning in document["warnings"]]
     return lines
-
-
-def _value(metric: dict[str, Any]) -> str:
-    from profiling.memory import gigabytes
-
-    value, unit = metric["value"], metric["unit"]
-    if value is None:
-        return "unknown"
-    if unit == "s":
-        return f"{value * 1e3:,.3f} ms"
-    if unit == "B":
-        return gigabytes(value)
-    return f"{value:.1%}" if unit == "1" else f"{value:,.1f} {unit}"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from profiling.cli import inputs
+from profiling.quantities import say
 from profiling.spec import HardwareSpec, ModelSpec, RunSpec, SpecError
 
 
@@ -138,15 +139,15 @@ def this_host(arguments: argparse.Namespace) -> HardwareSpec:
 
 def summary(document: dict[str, Any]) -> list[str]:
     """The document in a screenful of text: metrics with their spread, the estimates' errors, conditions, text."""
-    from profiling.cli.estimate import _value
     from profiling.units import DEFINITIONS
 
     model, output = document["model"], document["output"]
     note = model["weights_note"] or {"random": "random weights", "local": "local weights"}[model["weights"]]
     lines = [f"{model['name']} ({model['architecture']}, {note}) on {document['hardware']['name']}", ""]
     for metric in document["metrics"].values():
-        spread = f"  ({metric['min']:.4g} to {metric['max']:.4g}, n = {metric['n']})" if "min" in metric else ""
-        lines.append(f"  {DEFINITIONS[metric['definition']].name:<36} {_value(metric)}{spread}")
+        value, low, high = (say(metric.get(key), metric["unit"]) for key in ("value", "min", "max"))
+        spread = f"  ({low} to {high}, n = {metric['n']})" if "min" in metric else ""
+        lines.append(f"  {DEFINITIONS[metric['definition']].name:<36} {value}{spread}")
     for key, entries in document["errors"].items():
         shown = ", ".join(f"{entry['level']} {entry['error_pct']:+.0f} %" for entry in entries)
         lines.append(f"  estimate of {key:<24} {shown}")

@@ -74,7 +74,7 @@ def test_what_does_not_fit_says_by_how_much_and_what_would():
     assert result["shortfall_bytes"] == 40 * 10**9
     text = " ".join(result["suggestions"])
     assert "batch of 4 fits" in text  # (80 − 40) GB of room, 10 GB a sequence
-    assert "bf16 it needs about 60.0 GB, which fits" in text
+    assert "bf16 it needs about 60 GB, which fits" in text
     assert "2 such devices" in text
 
 

@@ -1,0 +1,102 @@
+"""docs/run-document.md and the documents say the same: no key that is not described, no description of what does not exist."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from profiling.spec import HardwareSpec, ModelSpec, Workload
+from tests.profiling import tiny
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENTS = sorted((ROOT / "tests" / "data" / "documents").glob("*.json"))
+
+#: Objects whose keys are data (names of packages, formats, …), not part of the contract.
+OPEN = {
+    "packages",
+    "env_vars",
+    "caches",
+    "peak_flops",
+    "confidence",
+    "detail",
+    "errors",
+    "weight_bytes",
+    "time_by_bound",
+}
+
+#: Described, but in none of the documents here: classes of operators, endings and values that these models do not have.
+NOT_HERE = {
+    *("convolution", "scan", "other", "length", "random", "reported", "weight"),
+    *("spec", "spec_digest", "weights_path", "anonymous_delta_bytes"),
+    *("columns", "rows", "low", "high", "json", "null", "error_pct"),
+    *("HardwareSpec", "Workload", "profiling", "units", "DEFINITIONS"),
+}
+
+
+def described() -> set[str]:
+    """Every name in code marks in the part about documents."""
+    text = (ROOT / "docs" / "run-document.md").read_text()
+    text = text[: text.index("## The child's protocol")]
+    return {name for span in re.findall(r"`([^`]+)`", text) for name in re.findall(r"[A-Za-z_]\w*", span)}
+
+
+def keys_of(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """(path, key) of all objects and (path, column) of all tables below ``value``."""
+    if isinstance(value, list):
+        for item in value:
+            yield from keys_of(item, f"{path}[]")
+    elif isinstance(value, dict) and set(value) == {"columns", "rows"}:
+        yield from ((path, column) for column in value["columns"])
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield path, key
+            if key not in OPEN:
+                yield from keys_of(inner, f"{path}.{key}")
+
+
+def texts_of(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (list, dict)):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from texts_of(inner)
+
+
+def specified() -> set[str]:
+    """What the document takes over from the specs as it is."""
+    return {field.name for spec in (HardwareSpec, Workload) for field in fields(spec)}
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.stem)
+def test_every_key_and_column_is_described(path):
+    known = described() | specified()
+    unknown = {f"{where}.{key}" for where, key in keys_of(json.loads(path.read_text())) if key not in known}
+    assert sorted(unknown) == []
+
+
+@pytest.fixture(scope="module")
+def fresh() -> list[dict[str, Any]]:
+    """Estimates of a decoder and of an encoder as the engine writes them now; the stored documents may be older."""
+    from profiling.estimate import estimate
+
+    models = (ModelSpec(name="Tiny", config=tiny.LLAMA), ModelSpec(name="Tiny", config=tiny.BERT, kind="encoder"))
+    return [estimate(model, tiny.HOST, tiny.WORKLOAD) for model in models]
+
+
+def test_the_engine_writes_nothing_that_is_not_described(fresh):
+    known = described() | specified()
+    assert sorted({f"{where}.{key}" for where, key in keys_of(fresh) if key not in known}) == []
+
+
+def test_everything_that_is_described_exists(fresh):
+    documents = [*fresh, *(json.loads(path.read_text()) for path in DOCUMENTS)]
+    keys = {key for _, key in keys_of(documents)}
+    words = {word for text in texts_of(documents) for word in re.findall(r"[A-Za-z_]\w*", text)}
+    assert sorted(described() - keys - words - NOT_HERE) == []
+    assert sorted(NOT_HERE - described()) == []
