@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 import transformers
@@ -21,6 +20,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.models.auto import modeling_auto
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
+from profiling.lru import Lru
 from profiling.safety import check_config
 from profiling.spec import ModelSpec, SpecError
 
@@ -117,7 +117,7 @@ def build(model: ModelSpec, dtype: str, attn_implementation: str = "sdpa", *, fo
     layers = max((len(f.kinds) for f in folds), default=None)
     if fold:
         for item in folds:
-            blocks = module.get_submodule(item.path)
+            blocks = cast(nn.ModuleList, module.get_submodule(item.path))
             del blocks[item.kept :]
     else:
         folds = tuple(_unfolded(item) for item in folds)
@@ -188,7 +188,7 @@ def _default_class(model_type: str, kind: str) -> str | None:
     return names[0] if isinstance(names, (tuple, list)) else names
 
 
-def _construct(cls: type, config: Any, dtype: torch.dtype, attn_implementation: str) -> nn.Module:
+def _construct(cls: Any, config: Any, dtype: torch.dtype, attn_implementation: str) -> nn.Module:
     """Build on meta with the wanted attention; a class that refuses it gets ``eager``, as transformers itself does."""
     attempts = [attn_implementation, "eager"] if attn_implementation != "eager" else ["eager"]
     error: Exception | None = None
@@ -352,30 +352,7 @@ def _get(holder: Any, name: str) -> Any:
         return None
 
 
-class Lru:
-    """A small dictionary that forgets what was not used for longest. Safe to use from several threads."""
-
-    def __init__(self, size: int) -> None:
-        self._size, self._items, self._lock = size, OrderedDict(), threading.Lock()
-
-    def get(self, key: Any) -> Any:
-        with self._lock:
-            if key in self._items:
-                self._items.move_to_end(key)
-                return self._items[key]
-            return None
-
-    def put(self, key: Any, value: Any) -> Any:
-        """Store ``value``, unless another thread was first; returns what is stored."""
-        with self._lock:
-            value = self._items.setdefault(key, value)
-            self._items.move_to_end(key)
-            while len(self._items) > self._size:
-                self._items.popitem(last=False)
-            return value
-
-
-_BUILT = Lru(12)
+_BUILT: Lru[Built] = Lru(12)
 
 
 def cached_build(model: ModelSpec, dtype: str, attn_implementation: str) -> Built:

@@ -6,8 +6,6 @@ The web process itself imports no torch. Answers are kept by the digest of the f
 from __future__ import annotations
 
 import logging
-import threading
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -19,6 +17,7 @@ from llmcompare.common.errors import WHOLE_FORM, FieldErrors
 from llmcompare.runs.models import Run
 from llmcompare.runs.validation import Inputs, check_inputs, stored_bytes
 from profiling.client import EngineError, warm_child
+from profiling.lru import Lru
 from profiling.quantities import say
 from profiling.spec import RunSpec
 
@@ -32,31 +31,8 @@ FORM_FIELDS = {"config": "model", "weights_path": "model", "architecture": "mode
 TIMES = {"ttft_s": "ttft", "tpot_s": "tpot", "e2e_s": "e2e_latency", "encode_s": "encode_time"}
 
 
-class _Answers:
-    """The latest documents by spec digest; the least recently used one goes first. Thread-safe."""
-
-    def __init__(self, size: int) -> None:
-        self._size, self._lock = size, threading.Lock()
-        self._documents: OrderedDict[str, dict[str, Any]] = OrderedDict()
-
-    def get(self, digest: str) -> dict[str, Any] | None:
-        with self._lock:
-            if digest in self._documents:
-                self._documents.move_to_end(digest)
-            return self._documents.get(digest)
-
-    def put(self, digest: str, answer: dict[str, Any]) -> None:
-        with self._lock:
-            self._documents[digest] = answer
-            while len(self._documents) > self._size:
-                self._documents.popitem(last=False)
-
-    def clear(self) -> None:
-        with self._lock:
-            self._documents.clear()
-
-
-answers = _Answers(CACHE_SIZE)
+#: The latest answers by digest of the spec.
+answers: Lru[dict[str, Any]] = Lru(CACHE_SIZE)
 
 
 def preview(
@@ -112,8 +88,7 @@ def _estimate(inputs: Inputs) -> dict[str, Any]:
     answer = answers.get(digest)
     if answer is None:
         document = warm_child().request("estimate", {"spec": spec.to_json()}, timeout_s=TIMEOUT_S)
-        answer = _in_short(document)
-        answers.put(digest, answer)
+        answer = answers.put(digest, _in_short(document))
     return answer
 
 

@@ -108,15 +108,6 @@ def test_wrong_input_does_not_reach_the_engine(db, engine):
     assert child.specs == []
 
 
-def test_the_cache_forgets_the_least_recently_used():
-    cache = module._Answers(2)
-    cache.put("a", {})
-    cache.put("b", {})
-    cache.get("a")
-    cache.put("c", {})
-    assert (cache.get("a"), cache.get("b"), cache.get("c")) == ({}, None, {})
-
-
 def test_a_real_engine_answers_and_the_web_process_imports_no_torch(db):
     module.answers.clear()
     shown = preview(model=make_model(), hardware=make_hardware(), workload={"dtype": "bf16"})
