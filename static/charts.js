@@ -77,8 +77,17 @@
   document.addEventListener("htmx:load", function (event) { if (document.readyState === "complete") { drawAll(event.detail.elt); } });
   new MutationObserver(function () { drawAll(document); }).observe(document.documentElement, { attributes: true, attributeFilter: ["data-bs-theme"] });
 
-  /* Paper is white whatever the screen is. */
+  /* A figure has the width of the screen; on paper that would be cut off. */
+  var PAPER = 680;
+
+  function drawn() {
+    return window.Plotly ? Array.from(document.querySelectorAll("[data-chart][data-drawn]")) : [];
+  }
+
   window.addEventListener("beforeprint", function () {
-    document.querySelectorAll("[data-chart]").forEach(function (element) { if (window.Plotly && element.dataset.drawn) { window.Plotly.Plots.resize(element); } });
+    drawn().forEach(function (element) { window.Plotly.relayout(element, { width: Math.min(element.clientWidth, PAPER) }); });
+  });
+  window.addEventListener("afterprint", function () {
+    drawn().forEach(function (element) { window.Plotly.relayout(element, { width: null, autosize: true }); });
   });
 })();

@@ -120,10 +120,27 @@ def _metric_cell(figure: Mapping | None, base: Mapping | None, better: str, *, c
         return cell
     change = 100.0 * (value - reference) / reference
     cell["delta"] = signed_percent(change)
-    # The text has one decimal: what it shows as +0.0 % is no difference, and gets no colour.
-    if comparable and better and abs(change) >= 0.05:
+    if comparable and better and _says_something(figure, base, change):
         cell["tone"] = "better" if (change < 0) == (better == "lower") else "worse"
     return cell
+
+
+#: Per cent by which two processes of the same program easily differ: below it, two measurements are not ranked.
+MEASURED_NOISE = 5.0
+
+
+def _says_something(figure: Mapping, base: Mapping, change: float) -> bool:
+    """Whether a difference of ``change`` per cent deserves a verdict.
+
+    Estimates have no noise: all that the text, with its one decimal, shows as a difference. Measurements: beyond what two processes differ
+    by, and their 95 % intervals, where both have one, apart.
+    """
+    if "measured" not in (figure.get("origin"), base.get("origin")):
+        return abs(change) >= 0.05
+    if abs(change) < MEASURED_NOISE:
+        return False
+    mine, theirs = figure.get("ci95"), base.get("ci95")
+    return not (mine and theirs) or mine[0] > theirs[1] or theirs[0] > mine[1]
 
 
 def _condition_row(title: str, path: tuple[str, ...], columns: Sequence[Column]) -> dict[str, Any]:

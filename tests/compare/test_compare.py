@@ -80,5 +80,31 @@ def test_different_conditions_are_named(owner):
 def test_hostile_names_are_escaped(owner, owner_client, transpose):
     run = make_run(owner, document=document(), title="</script><img src=x onerror=alert(1)>")
     other = make_run(owner, document=document())
-    page = owner_client.get(reverse("runs:compare"), {"runs": f"{run.public_id},{other.public_id}", "transpose": transpose})
+    page = owner_client.get(
+        reverse("runs:compare"), {"runs": f"{run.public_id},{other.public_id}", "transpose": transpose}
+    )
     assert b"<img src=x" not in page.content
+
+
+def measured_document(*, ttft: float, ci95: list[float] | None) -> dict:
+    changed = document(ttft=ttft)
+    changed["kind"] = "measure"
+    changed["metrics"]["ttft"] |= {"origin": "measured", "ci95": ci95, "n": 5}
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("ttft", "ci95", "tone"),
+    [
+        (0.104, [0.1039, 0.1041], ""),  # two processes differ by as much
+        (0.120, [0.095, 0.130], ""),  # the intervals overlap
+        (0.120, [0.118, 0.122], "worse"),
+        (0.120, None, "worse"),
+    ],
+)
+def test_measurements_are_ranked_only_beyond_their_noise(owner, ttft, ci95, tone):
+    base = make_run(owner, document=measured_document(ttft=0.100, ci95=[0.098, 0.102]), kind="measure")
+    other = make_run(owner, document=measured_document(ttft=ttft, ci95=ci95), kind="measure")
+    cell = row(comparison(columns_of([base, other])), "ttft")["cells"][1]
+    assert cell["delta"].startswith("+")
+    assert cell["tone"] == tone

@@ -170,9 +170,11 @@ def roofline_figure(
         xaxis=log_axis("Arithmetic intensity (FLOP per byte)", low, high, ""),
         yaxis=log_axis("Performance", bottom, top, "FLOP/s"),
         hovermode="closest",
-        height=520,
+        height=520 + (22 * len(traces) if several else 0),
         margin={"l": 64, "r": 12, "t": 16, "b": 56},
-        legend={"orientation": "v", "groupclick": "toggleitem"},
+        # Names of several runs are long: beside the chart they would take half of its width.
+        legend={"groupclick": "toggleitem"}
+        | ({"orientation": "h", "y": -0.16, "yanchor": "top", "x": 0} if several else {"orientation": "v"}),
         annotations=_ridge_notes(chosen),
     )
 
