@@ -145,7 +145,7 @@ class Runner:
     def _prefill(self) -> Any:
         if self._kind != "encdec":
             return self._model(input_ids=self._inputs.ids, **self._options)
-        begin = self._model.config.decoder_start_token_id
+        begin = getattr(self._model.config, "decoder_start_token_id", None)
         start = torch.full_like(self._inputs.ids[:, :1], 0 if begin is None else begin)
         return self._model(input_ids=self._inputs.ids, decoder_input_ids=start, **self._options)
 

@@ -32,10 +32,10 @@ class Ceilings:
     """Rates of a device for one workload. ``None``: unknown. FLOP/s, bytes/s, seconds.
 
     ``peak_dtype`` is the format whose rate is used, which differs from ``dtype`` when the ladder was climbed.
-    ``bandwidth`` is the roof: the highest rate at which any kernel moves data (``bandwidth_from`` names it). Where kernels were
-    timed, ``stream`` is the bandwidth of skinny matrix products and ``copy`` that of everything else. ``vector``: rate of
-    element-wise arithmetic (fp32 units). ``skinny``: (rows, FLOP/s) of products with few rows, fewest first. ``attention``:
-    of one attention kernel, whose softmax is in it.
+    ``peak_flops`` and ``bandwidth`` are the roof: the highest rates that any kernel reached (``bandwidth_from`` names it). Where
+    kernels were timed, each kind of operator has its own: ``product`` is the rate of large matrix products, ``skinny`` (rows,
+    FLOP/s) that of products with few rows, fewest first, ``attention`` that of an attention kernel, softmax included, ``vector``
+    that of element-wise arithmetic (fp32 units); ``stream`` is the bandwidth of skinny products, ``copy`` that of all else.
     """
 
     level: str
@@ -46,6 +46,7 @@ class Ceilings:
     vector: float | None = None
     stream: float | None = None
     attention: float | None = None
+    product: float | None = None
     copy: float | None = None
     skinny: tuple[tuple[int, float], ...] = ()
     bandwidth_from: str | None = None
@@ -169,10 +170,6 @@ def _measured(hardware: HardwareSpec, dtype: str, threads: int | None) -> tuple[
     copy = rate("copy", "B/s", dtype) or rate("copy", "B/s", None)
     stream = rate("gemv", "B/s", dtype)
     bandwidth = max(copy, stream or 0.0) if copy else None
-    skinny = {
-        int(str(r["op_class"]).removeprefix("skinny-")) for r in rows if str(r.get("op_class")).startswith("skinny-")
-    }
-    few = [(count, rate(f"skinny-{count}", "FLOP/s", used)) for count in sorted(skinny)] if used else []
     if used is None:
         warnings.append(
             _warning("peak_unknown", f"No matrix-product rate for {dtype} was measured on {hardware.name}.")
@@ -191,13 +188,14 @@ def _measured(hardware: HardwareSpec, dtype: str, threads: int | None) -> tuple[
             level="measured",
             dtype=dtype,
             peak_dtype=used,
-            peak_flops=rate("gemm", "FLOP/s", used) if used else None,
+            peak_flops=_measured_peak(hardware, used, threads) if used else None,
             bandwidth=bandwidth,
             vector=rate("elementwise", "FLOP/s", None),
             stream=stream,
-            attention=rate("attention", "FLOP/s", dtype),
+            attention=rate("attention", "FLOP/s", used) if used else None,
+            product=rate("gemm", "FLOP/s", used) if used else None,
             copy=copy,
-            skinny=tuple((count, value) for count, value in few if value),
+            skinny=_skinny(hardware, used, threads) if used else (),
             bandwidth_from=f"gemv {dtype}" if bandwidth and bandwidth == stream else "copy",
             overhead_s=min(overhead, default=0.0),
         ),
@@ -221,6 +219,22 @@ def measured_rate(
     return max((float(r["value"]) for r in exact or found), default=None)
 
 
+def _skinny(hardware: HardwareSpec, dtype: str, threads: int | None) -> tuple[tuple[int, float], ...]:
+    """(rows, FLOP/s) of the products with few rows that were timed, fewest rows first."""
+    names = {str(r.get("op_class")) for r in hardware.ceilings}
+    counts = sorted(int(name.removeprefix("skinny-")) for name in names if name.startswith("skinny-"))
+    found = [(count, measured_rate(hardware, f"skinny-{count}", ("FLOP/s",), dtype, threads)) for count in counts]
+    return tuple((count, value) for count, value in found if value)
+
+
+def _measured_peak(hardware: HardwareSpec, dtype: str, threads: int | None) -> float | None:
+    """The highest rate of arithmetic that any kernel reached in ``dtype``; None without a large matrix product."""
+    product = measured_rate(hardware, "gemm", PEAK_UNITS, dtype, threads)
+    attention = measured_rate(hardware, "attention", PEAK_UNITS, dtype, threads)
+    few = [value for _, value in _skinny(hardware, dtype, threads)]
+    return max(product, attention or 0.0, *few) if product else None
+
+
 def roofs(hardware: HardwareSpec, used: Ceilings, threads: int | None = None) -> list[dict[str, Any]]:
     """Every roof that is known of a device: first the one that the times stand on, then datasheet and measured ones by dtype."""
     found = [_roof(hardware, used.level, used.peak_dtype, used.peak_flops, used.bandwidth, used.bandwidth_from)]
@@ -230,7 +244,7 @@ def roofs(hardware: HardwareSpec, used: Ceilings, threads: int | None = None) ->
             found.append(_roof(hardware, "datasheet", dtype, peak, hardware.memory_bandwidth, "datasheet"))
     copy = measured_rate(hardware, "copy", ("B/s",), None, threads)
     for dtype in DTYPE_BYTES:
-        peak = measured_rate(hardware, "gemm", PEAK_UNITS, dtype, threads)
+        peak = _measured_peak(hardware, dtype, threads)
         if peak and copy:
             stream = measured_rate(hardware, "gemv", ("B/s",), dtype, threads) or 0.0
             source = f"gemv {dtype}" if stream > copy else "copy"
@@ -271,7 +285,7 @@ def rates(load: Load, limits: Ceilings) -> tuple[float, float]:
     if _in_attention_kernel(load, limits):
         peak = limits.attention or peak
     if load.op_class in ("matmul", "experts"):
-        peak = _peak_of_rows(load.rows, peak, limits.skinny)
+        peak = _peak_of_rows(load.rows, limits.product or peak, limits.skinny)
         if limits.stream and 0 < load.rows <= SKINNY_ROWS:
             bandwidth = limits.stream
     return peak, bandwidth
@@ -282,9 +296,9 @@ def _in_attention_kernel(load: Load, limits: Ceilings) -> bool:
 
 
 def _peak_of_rows(rows: int, peak: float, timed: Sequence[tuple[int, float]]) -> float:
-    """FLOP/s of a product with ``rows`` rows, never above the peak. ``timed``: (rows, FLOP/s), fewest rows first.
+    """FLOP/s of a product with ``rows`` rows, never above that of large ones. ``timed``: (rows, FLOP/s), fewest rows first.
 
-    Its time grows in straight lines between the row counts that were timed, and beyond the last as the peak allows.
+    Its time grows in straight lines between the row counts that were timed, and beyond the last at the rate of large products.
     A single row is a matrix-vector product: its bandwidth decides.
     """
     if not timed or rows < 2:

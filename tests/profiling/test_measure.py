@@ -118,9 +118,20 @@ def test_memory_has_every_phase_and_grows_with_the_model():
     assert phases["load"]["rss_delta_bytes"] >= 0.9 * document["model"]["weight_bytes"] > 60e6
     assert document["metrics"]["peak_memory"]["value"] >= 0.9 * document["model"]["weight_bytes"]
     assert document["metrics"]["peak_memory"]["absolute"] > document["metrics"]["peak_memory"]["value"]
+    inside = ("prefill", "decode")
+    assert document["metrics"]["peak_memory"]["value"] == max(phases[p]["anonymous_delta_bytes"] for p in inside)
+    (error,) = document["errors"]["peak_memory"]
+    assert abs(error["error_pct"]) < 25, "what loading needed for a moment is not held against the model"
 
 
-@pytest.mark.parametrize(("config", "kind"), [(tiny.T5, "encdec"), (tiny.MAMBA, "ssm")])
+@pytest.mark.parametrize(
+    ("config", "kind"),
+    [
+        (tiny.T5, "encdec"),
+        ({key: value for key, value in tiny.T5.items() if key != "decoder_start_token_id"}, "encdec"),
+        (tiny.MAMBA, "ssm"),
+    ],
+)
 def test_other_families_generate_too(config, kind):
     model = ModelSpec(name=kind, config=config, kind=kind)
     document = measure(model, tiny.HOST, replace(tiny.WORKLOAD, iterations=2, batch_size=2))
@@ -354,6 +365,44 @@ def test_through_the_engine_process():
             engine.request("measure", tiny.request(batch_size=0))
     assert (caught.value.kind, caught.value.field) == ("spec", "batch_size")
     assert stages.index("load") < stages.index("iterations") < stages.index("done")
+
+
+def test_what_was_measured_survives_the_death_of_the_engine_process():
+    payload = tiny.request(iterations=10_000, input_tokens=64, output_tokens=20)
+    enough: list[str] = []
+
+    def progress(stage: str, fraction: float, message: str) -> None:
+        if message.startswith("Iteration") and int(message.split()[1]) > 150:  # more than a second's
+            enough.append(message)
+
+    with EngineChild() as engine, pytest.raises(EngineError) as caught:
+        engine.request("measure", payload, on_progress=progress, should_stop=lambda: bool(enough), timeout_s=300)
+    kept = caught.value.partial
+    assert caught.value.kind == "cancelled"
+    assert kept["kind"] == "measure"
+    assert kept["model"]["parameters"] > 0
+    assert kept["metrics"]["load_time"]["value"] > 0
+    assert kept["metrics"]["tpot"]["n"] >= 1
+    assert len(column(kept["samples"], "wall_ns", phase="decode", warmup=False)) == 19 * kept["metrics"]["tpot"]["n"]
+    assert [row["phase"] for row in kept["memory"]["phases"]] == ["start", "load", "warmup"]
+    assert kept["warnings"][-1]["code"] == "incomplete"
+    json.dumps(kept, allow_nan=False)
+
+
+def test_partial_results_are_bounded(monkeypatch):
+    sent = []
+    monkeypatch.setattr("profiling.measure.PARTIAL_ROWS", 7)
+
+    class Report:
+        partial = staticmethod(sent.append)
+
+        def __call__(self, stage: str, fraction: float, message: str) -> None: ...
+
+    measure(tiny.MODEL, tiny.HOST, replace(tiny.WORKLOAD, iterations=4), Report())
+    assert 2 <= len(sent) <= 4, "after loading and before the memory pass at once, between them once a second at most"
+    assert sent[0]["samples"]["rows"] == []
+    assert len(sent[-1]["samples"]["rows"]) == 7
+    assert sent[-1]["metrics"]["tpot"]["n"] == 4
 
 
 def test_from_the_command_line(tmp_path, capsys):
