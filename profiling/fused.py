@@ -145,6 +145,11 @@ def _item(tracer, tensor):
     return tensor.item() if answer is None else answer
 
 
+def _tolist(tracer, tensor):
+    """How many rows each expert gets: nobody knows, and the stand-ins for loops over experts do not ask."""
+    return [] if tensor.is_meta else tensor.tolist()
+
+
 _PINS: dict[Any, Callable] = {
     torch.any: _any,
     torch.Tensor.any: _any,
@@ -155,6 +160,7 @@ _PINS: dict[Any, Callable] = {
     torch.Tensor.max: _max,
     torch.max: _max,
     torch.Tensor.item: _item,
+    torch.Tensor.tolist: _tolist,
 }
 
 
@@ -166,7 +172,7 @@ _install_lock = threading.Lock()
 
 
 def stand_in(module: str, *functions: str, pin: bool = False) -> Callable:
-    """Register a stand-in ``f(tracer, *args, **kwargs)`` for functions of a transformers modelling file.
+    """Register a stand-in ``f(tracer, *args, **kwargs)`` for functions (or ``Class.method``) of a transformers modelling file.
 
     ``pin``: it only answers a question about values, so it acts inside :class:`Pinned` as well, where ``tracer`` is None.
     """
@@ -187,9 +193,11 @@ def install_stand_ins() -> None:
             module = sys.modules.get(module_name)
             if module is None or (module_name, name) in _installed:
                 continue
-            original = getattr(module, name, None)
+            owner, _, attribute = name.rpartition(".")  # "Class.method" or "function"
+            holder = getattr(module, owner, None) if owner else module
+            original = getattr(holder, attribute, None)
             if original is not None:
-                setattr(module, name, _wrap(original, function, pin))
+                setattr(holder, attribute, _wrap(original, function, pin))
             _installed.add((module_name, name))
 
 

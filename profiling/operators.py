@@ -215,3 +215,14 @@ def selective_scan(inputs, outputs, args, kwargs) -> Cost:
         hidden_bytes=hidden,
         workspace_bytes=workspace,
     )
+
+
+@operator("rwkv_scan", op_class="scan")
+def rwkv_scan(inputs, outputs, args, kwargs) -> Cost:
+    """RWKV's recurrence: per token and channel 13 operations for the output and 12 for the state, 4 of the 25 exponentials.
+
+    No matrix product. In eager execution the reference loop moves each operand and result in fp32 (21 operations of two
+    operands, 4 of one); its casts are not counted.
+    """
+    cells = numel(outputs[0])
+    return Cost(elementwise_flops=25 * cells, hidden_bytes=4 * cells * (21 * 3 + 4 * 2))

@@ -14,7 +14,8 @@ import torch
 from transformers.modeling_outputs import BaseModelOutput
 
 import profiling
-from profiling.build import Built, Lru, cached_build
+from profiling.build import Built, Fold, cached_build
+from profiling.lru import Lru
 from profiling.recording import Call, ModuleOutput, Recording
 from profiling.spec import ModelSpec, SpecError
 from profiling.tensors import cache_layers
@@ -78,7 +79,10 @@ def prepare(built: Built, spec: Pass) -> tuple[dict[str, Any], Any]:
     cache, encoded = None, None
     if spec.context:
         cache = fill_cache(built, spec)
-        if cache is None:  # a model that keeps none runs over the whole sequence at every step
+        if cache is None:
+            if _cache_argument(built) is not None:
+                raise SpecError("config", f"{built.architecture} keeps its state where the trace cannot follow it.")
+            # A model that keeps nothing runs over the whole sequence at every step.
             spec = replace(spec, tokens=spec.context + spec.tokens, context=0)
     if spec.stage == "decode" and built.kind in ("encdec", "audio"):
         encoded = _encoder_output(built, spec)
@@ -135,7 +139,8 @@ def _arguments(built: Built, spec: Pass, cache: Any, encoded: Any) -> dict[str, 
         return {"pixel_values": _pixels(built, spec.batch_size)}
     if kind == "encoder":
         return {"input_ids": _ids(spec.batch_size, spec.tokens)}
-    arguments: dict[str, Any] = {"use_cache": True}
+    # Not asked for where it is the default anyway: some models hand the question on to their encoder, which refuses.
+    arguments: dict[str, Any] = {} if kind == "encdec" and getattr(config, "use_cache", False) else {"use_cache": True}
     if kind in ("encdec", "audio"):
         arguments["decoder_input_ids"] = _ids(spec.batch_size, spec.tokens)
         if encoded is not None:
@@ -148,7 +153,8 @@ def _arguments(built: Built, spec: Pass, cache: Any, encoded: Any) -> dict[str, 
         else:
             arguments["input_ids"] = _ids(spec.batch_size, spec.source_tokens)
     else:
-        arguments["input_ids"] = _ids(spec.batch_size, spec.tokens)
+        # Models of several code books (audio) take one sequence of each per example.
+        arguments["input_ids"] = _ids(spec.batch_size * (getattr(config, "num_codebooks", None) or 1), spec.tokens)
         if spec.logits == "last" and _accepts(built, "logits_to_keep"):
             arguments["logits_to_keep"] = 1
     if cache is not None:
@@ -156,8 +162,10 @@ def _arguments(built: Built, spec: Pass, cache: Any, encoded: Any) -> dict[str, 
     return arguments
 
 
-def _cache_argument(built: Built) -> str:
-    return "past_key_values" if _accepts(built, "past_key_values") else "cache_params"
+def _cache_argument(built: Built) -> str | None:
+    """Name under which the model takes what it remembers, or None when it remembers nothing."""
+    names = ("past_key_values", "cache_params", "state", "mems")
+    return next((name for name in names if _accepts(built, name)), None)
 
 
 def _pixels(built: Built, batch: int) -> torch.Tensor:
@@ -169,10 +177,19 @@ def _pixels(built: Built, batch: int) -> torch.Tensor:
 def _encoder_output(built: Built, spec: Pass) -> BaseModelOutput:
     config = built.config
     length = config.max_source_positions if built.kind == "audio" else spec.source_tokens
-    width = getattr(config, "d_model", None) or config.hidden_size
+    width = _encoder_width(config)
     return BaseModelOutput(
         last_hidden_state=torch.empty(spec.batch_size, length, width, dtype=built.dtype, device="meta")
     )
+
+
+def _encoder_width(config: Any) -> int:
+    """Size of the vectors that the decoder attends to."""
+    width = getattr(config, "d_model", None) or getattr(config, "hidden_size", None)
+    if width:
+        return width
+    encoder = config.encoder
+    return getattr(encoder, "hidden_size", None) or encoder.text_config.hidden_size
 
 
 def forward(built: Built, arguments: dict[str, Any]) -> tuple[Any, Any]:
@@ -180,25 +197,26 @@ def forward(built: Built, arguments: dict[str, Any]) -> tuple[Any, Any]:
     output = (
         built.module(**arguments, return_dict=True) if _accepts(built, "return_dict") else built.module(**arguments)
     )
-    cache = getattr(output, "past_key_values", None)
-    if cache is None:
-        cache = getattr(output, "cache_params", None)
-    return output, cache
+    name = _cache_argument(built)
+    return output, getattr(output, name, None) if name else None
 
 
 # --- cache ------------------------------------------------------------------------------------------------------------
 
 
-def _cached_fold(built: Built, layers: int):
+def _cached_fold(built: Built, layers: int) -> Fold | None:
     """The list of blocks to which the layers of the cache belong: the decoder's, where there are two."""
     fitting = [f for f in built.folds if len(f.kinds) <= layers or f.kept <= layers]
     named = [f for f in fitting if "decoder" in f.path]
-    return (named or fitting or [None])[-1]
+    found = named or fitting
+    return found[-1] if found else None
 
 
 def _per_layer(built: Built, cache: Any) -> list[tuple[int, list[torch.Tensor]]]:
     """(how many layers it stands for, its tensors) for each traced layer of the cache."""
     layers = cache_layers(cache)
+    if not hasattr(cache, "layers") and not hasattr(cache, "self_attention_cache"):
+        return [(1, tensors) for tensors in layers]  # made for the complete model at once
     fold = _cached_fold(built, len(layers))
     if fold is None:
         return [(1, tensors) for tensors in layers]
@@ -236,8 +254,8 @@ def cache_shape(built: Built) -> CacheShape | None:
 
 # --- remembered traces ----------------------------------------------------------------------------------------------
 
-_TRACES = Lru(64)
-_SHAPES = Lru(64)
+_TRACES: Lru[Trace] = Lru(64)
+_SHAPES: Lru[tuple[CacheShape | None]] = Lru(64)
 
 
 def model_key(model: ModelSpec, dtype: str, attn: str) -> tuple:

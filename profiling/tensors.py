@@ -39,10 +39,14 @@ def cache_layers(cache: Any, *, counters: bool = False) -> list[list[torch.Tenso
     if cache is None:
         return []
     if hasattr(cache, "self_attention_cache"):
+        nothing: list[torch.Tensor] = []
         own = cache_layers(cache.self_attention_cache, counters=counters)
         cross = cache_layers(cache.cross_attention_cache, counters=counters)
-        return [a + b for a, b in zip_longest(own, cross, fillvalue=[])]
-    return [_layer_tensors(layer, counters) for layer in getattr(cache, "layers", [])]
+        return [a + b for a, b in zip_longest(own, cross, fillvalue=nothing)]
+    if not hasattr(cache, "layers"):
+        # A state of the whole model: a list of tensors (RWKV), or an object of its own (xLSTM).
+        return [tensors_in(cache if isinstance(cache, (list, tuple)) else list(vars(cache).values()))]
+    return [_layer_tensors(layer, counters) for layer in cache.layers]
 
 
 def _layer_tensors(layer: Any, counters: bool) -> list[torch.Tensor]:

@@ -19,7 +19,8 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-import profiling.operators_plain  # noqa: F401  (registers)
+import profiling.operators_plain
+import profiling.stand_ins  # noqa: F401  (both register)
 from profiling.build import Built
 from profiling.fused import CatchFused
 from profiling.operators import Cost, lookup
@@ -184,9 +185,9 @@ class Tracer(TorchDispatchMode):
         uid = self._register(first, "activation")
         self.module_outputs[path] = ModuleOutput(calls, tuple(first.shape), nbytes, uid)
 
-    def tokens(self) -> int:
-        """Rows that entered the module being run (tokens, for a mixture-of-experts layer)."""
-        return self._tokens[-1] if self._tokens else 0
+    def tokens(self, up: int = 0) -> int:
+        """Rows that entered the module being run (tokens, for a mixture-of-experts layer), or its ``up``-th parent."""
+        return self._tokens[-1 - up] if len(self._tokens) > up else 0
 
     # -- operators ---------------------------------------------------------------------------------------------------
 
@@ -339,7 +340,7 @@ class _Nobody:
     def fused(self, *args: Any, **facts: Any) -> None:
         pass
 
-    def tokens(self) -> int:
+    def tokens(self, up: int = 0) -> int:
         return 1
 
 

@@ -20,7 +20,7 @@ QWEN4 = {
 }
 
 #: Classes that mix bf16 and fp32 in their own forward and fail, with weights too.
-FP32_ONLY = ("deberta", "fnet", "xlnet")
+FP32_ONLY = ("deberta", "fnet", "xlnet", "reformer")
 
 #: Type (or kind:type) → keys that its default configuration lacks or needs changed, and why.
 FILLED: dict[str, dict[str, Any]] = {
@@ -41,8 +41,10 @@ FILLED: dict[str, dict[str, Any]] = {
     "granitemoehybrid": {"layer_types": ["mamba", "mamba", "attention", "mamba"] * 2},
     "gemma3n_text": {"num_hidden_layers": 35},
     "gemma3n": {"text_config": {"num_hidden_layers": 35}},
-    "dots3_note": {"text_config": {"num_hidden_layers": 48}},
+    "dots3_note": {"text_config": ...},
     "gemma4_assistant": {"text_config": {"hidden_size_per_layer_input": 0, "vocab_size_per_layer_input": 0}},
+    "cohere_compass_text": {"rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 10000.0}}},
+    "dbrx": {"attn_config": {"rope_theta": 10000.0, "clip_qkv": 8}},
     "moshi": {"audio_vocab_size": 2048},
     "encoder:t5gemma": {"is_encoder_decoder": False},
     "lfm2_moe": {"layer_types": ["conv", "conv", "full_attention", "conv"] * 2},
@@ -70,7 +72,7 @@ TOLD_TO_DECODE = [
 ]
 
 #: Type → class, where the auto mapping names none that can be used.
-CLASSES: dict[str, str] = {}
+CLASSES: dict[str, str] = {"gemma3n": "Gemma3nForCausalLM"}
 
 
 def types() -> dict[str, dict[str, str]]:
