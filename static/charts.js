@@ -44,7 +44,7 @@
 
   /* A narrow chart has its legend below and less room for titles. */
   function fitted(figure, width) {
-    if (width < 640 && figure.layout.legend && figure.layout.legend.orientation === "v") {
+    if (width < 800 && figure.layout.legend && figure.layout.legend.orientation === "v") {
       figure.layout.legend = Object.assign({}, figure.layout.legend, { orientation: "h", y: -0.22, yanchor: "top", x: 0 });
       figure.layout.height = (figure.layout.height || 450) + 160;
       figure.layout.margin = Object.assign({}, figure.layout.margin, { l: 48, r: 4 });

@@ -3,8 +3,8 @@
 (function () {
   "use strict";
   var SHAPES = { module: "round-rectangle", op: "round-rectangle", input: "round-tag", output: "round-tag", cache: "barrel", weight: "cut-rectangle" };
-  /* The smallest scale at which the 14 px texts are read without effort. */
-  var READABLE = 0.8;
+  /* The smallest scale at which the 14 px texts are read without effort; on a phone, where a block has to be seen too, with some. */
+  var READABLE = window.innerWidth < 576 ? 0.6 : 0.8;
   var drawn = [];
 
   function css(name) {
@@ -107,7 +107,8 @@
     if (cy.zoom() < READABLE - 0.02) {
       scale = Math.min(scale, READABLE);
       cy.zoom(scale);
-      cy.pan({ x: cy.width() / 2 - scale * (box.x1 + box.w / 2), y: 18 - scale * box.y1 });
+      /* What is too wide begins at its left end: there the residual edges are. */
+      cy.pan({ x: scale * box.w > cy.width() ? 12 - scale * box.x1 : cy.width() / 2 - scale * (box.x1 + box.w / 2), y: 18 - scale * box.y1 });
     }
   }
 

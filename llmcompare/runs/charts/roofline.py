@@ -95,7 +95,7 @@ def _point_names(points: Sequence[Mapping[str, Any]]) -> list[str]:
         point = points[index]
         place = _place(point)
         if (number(point.get("share")) or 0) >= 0.1 and place not in taken:
-            names[index] = plain(point.get("label"), 24)
+            names[index] = plain(point.get("label"), 34)
             same = sum(1 for other in points if _place(other) == place)
             names[index] += f" and {same - 1} more" if same > 1 else ""
             taken.add(place)
