@@ -157,8 +157,9 @@ def _arguments(built: Built, spec: Pass, cache: Any, encoded: Any) -> dict[str, 
         arguments["input_ids"] = _ids(spec.batch_size * (getattr(config, "num_codebooks", None) or 1), spec.tokens)
         if spec.logits == "last" and _accepts(built, "logits_to_keep"):
             arguments["logits_to_keep"] = 1
-    if cache is not None:
-        arguments[_cache_argument(built)] = cache
+    name = _cache_argument(built)
+    if cache is not None and name is not None:
+        arguments[name] = cache
     return arguments
 
 

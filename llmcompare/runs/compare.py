@@ -115,8 +115,9 @@ def _metric_cell(figure: Mapping | None, base: Mapping | None, better: str, *, c
     unit = str(figure.get("unit", ""))
     value, reference = number(figure.get("value")), number((base or {}).get("value"))
     cell = {"text": show(figure.get("value"), unit), "raw": value, "delta": "", "tone": ""}
-    same_meaning = base is not None and base.get("definition") == figure.get("definition") and base.get("unit") == unit
-    if base is figure or value is None or not reference or not same_meaning:
+    if base is None or base is figure or value is None or not reference:
+        return cell
+    if base.get("definition") != figure.get("definition") or base.get("unit") != unit:
         return cell
     change = 100.0 * (value - reference) / reference
     cell["delta"] = signed_percent(change)
