@@ -60,8 +60,9 @@ def state_badge(run: Any) -> SafeString:
 
 @register.simple_tag
 def origin_badge(run: Any) -> SafeString:
-    """Whether a run's figures were estimated or measured: never left to be guessed."""
-    kind, word = ("estimated", "estimated") if run.is_estimate else ("measured", "measured")
+    """Whether a run's figures were estimated or measured: never left to be guessed. A run without figures is called what it is."""
+    kind = "estimated" if run.is_estimate else "measured"
+    word = kind if run.state == "done" else run.get_kind_display().lower()
     return format_html('<span class="origin-badge origin-{}">{}</span>', kind, word)
 
 
