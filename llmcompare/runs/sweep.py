@@ -60,7 +60,7 @@ def _recover(run: Run) -> str:
 def _gave_up(run: Run) -> str:
     return (
         f"The worker was lost {run.attempt} times while it worked on this run, the last time on {lifecycle.host_of(run.worker)} "
-        f"during the stage “{run.stage or 'start'}”, so the run is not tried again. Most often the machine ran out of memory or was "
+        f"during the stage “{run.stage or 'start'}”, so the run is not tried again. Most often the machine ran out of memory or disk space, or was "
         "switched off. Try a smaller model, batch or context, or look at the worker's log."
     )
 

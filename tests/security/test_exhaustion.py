@@ -91,3 +91,10 @@ def test_a_request_whose_time_ran_out_while_it_waited_does_not_end_the_process()
         warm.request("estimate", timeout_s=-1)
     with pytest.raises(EngineError, match="busy"):
         warm.request("estimate", timeout_s=-1)
+
+
+@pytest.mark.parametrize(("kind", "allowed"), [("estimate", 300.0), ("measure", 1800.0)])
+def test_an_estimate_cannot_keep_the_worker_for_half_an_hour(kind, allowed, owner, settings):
+    settings.MAX_RUN_SECONDS = 1800
+    run = make_run(owner, kind=kind, workload={"time_limit_s": 86_400.0})
+    assert carry_out(run, lambda engine: estimate_document()).asked[0][2] == allowed
