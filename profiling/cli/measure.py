@@ -133,8 +133,7 @@ def this_host(arguments: argparse.Namespace) -> HardwareSpec:
     with EngineChild() as engine:
         options: dict[str, Any] = {"quick": True, "kind": hardware.kind, "threads": arguments.threads}
         rows = engine.request("ceilings", options, on_progress=show, timeout_s=300)["rows"]
-    keys = ("op_class", "dtype", "threads", "value", "unit", "median", "quality")
-    return replace(hardware, ceilings=[{key: row[key] for key in keys} for row in rows])
+    return replace(hardware, ceilings=rows)
 
 
 def summary(document: dict[str, Any]) -> list[str]:
