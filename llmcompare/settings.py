@@ -60,7 +60,6 @@ INSTALLED_APPS = [
     "drf_spectacular_sidecar",
     "django_filters",
     "django_htmx",
-    "template_partials",
     "csp",
     "axes",
     "hardware",
