@@ -6,23 +6,43 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from llmcompare.runs.tiles import ORDER
 from profiling.quantities import UNKNOWN, show, signed_percent
+from profiling.units import DEFINITIONS
+
+#: Rows that are no metrics, where the key alone does not say what they are.
+TITLES = {"dtype": "Data type", "memory_bytes": "Memory", "fits": "Fits into memory", "bound": "Limited by"}
+KINDS = {"estimate": "estimate", "measure": "measurement"}
 
 
 def comparison_rows(compared: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Rows of ``exports.comparison_object`` as ``{title, origin, cells: [{text, delta}]}``; the name is in the table's head."""
     rows = []
-    for row in compared["rows"]:
+    for row in sorted(compared["rows"], key=_place):  # sorted() keeps the order of rows that are no metrics
         if row["key"] == "name":
             continue
         deltas = row.get("delta_pct") or [None] * len(row["values"])
         cells = [
-            {"text": _text(value, row["unit"]), "delta": signed_percent(delta) if delta else ""}
+            {
+                "text": KINDS.get(value, value) if row["key"] == "kind" else _text(value, row["unit"]),
+                "delta": signed_percent(delta) if delta else "",
+            }
             for value, delta in zip(row["values"], deltas, strict=True)
         ]
-        title = row["key"].replace("_", " ").capitalize()
-        rows.append({"title": title, "origin": row["origin"], "cells": cells})
+        rows.append({"title": _title(row["key"]), "origin": row["origin"], "cells": cells})
     return rows
+
+
+def _place(row: Mapping[str, Any]) -> int:
+    """Metrics in the order of the run page, after everything else; those that it does not know come last."""
+    if not row["origin"]:
+        return -1
+    return ORDER.index(row["key"]) if row["key"] in ORDER else len(ORDER)
+
+
+def _title(key: str) -> str:
+    definition = DEFINITIONS.get(f"{key}/1")
+    return definition.name if definition else TITLES.get(key, key.replace("_", " ").capitalize())
 
 
 def _text(value: Any, unit: str) -> str:

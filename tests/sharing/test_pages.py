@@ -183,3 +183,24 @@ def test_the_page_of_a_document_full_of_secrets_shows_none(owner, anonymous_clie
     text = anonymous_client.get(f"/s/{token}/").content.decode()
     for name in ("host", "path", "environment", "notes", "worker", "e-mail"):
         assert SECRETS[name] not in text
+
+
+def test_a_shared_comparison_names_its_rows_as_the_run_page_does():
+    from llmcompare.sharing.presentation import comparison_rows
+
+    def row(key, origin, unit, values):
+        return {"key": key, "origin": origin, "unit": unit, "values": values}
+
+    rows = comparison_rows(
+        {
+            "rows": [
+                row("kind", "", "", ["measure", "estimate"]),
+                row("dtype", "", "", ["bf16", "fp32"]),
+                row("tpot", "measured", "s", [0.01, None]),
+                row("ttft", "measured", "s", [0.1, None]),
+            ]
+        }
+    )
+    assert [r["title"] for r in rows] == ["Kind", "Data type", "Time to first token", "Time per output token"]
+    assert [cell["text"] for cell in rows[0]["cells"]] == ["measurement", "estimate"]
+    assert rows[2]["cells"][1]["text"] == "unknown"
