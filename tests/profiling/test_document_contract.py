@@ -32,7 +32,7 @@ OPEN = {
 
 #: Described, but in none of the documents here: classes of operators, endings and values that these models do not have.
 NOT_HERE = {
-    *("convolution", "scan", "other", "length", "random", "reported", "weight"),
+    *("convolution", "scan", "other", "length", "random", "reported", "weight", "ok"),
     *("spec", "spec_digest", "weights_path", "anonymous_delta_bytes"),
     *("columns", "rows", "low", "high", "json", "null", "error_pct"),
     *("HardwareSpec", "Workload", "profiling", "units", "DEFINITIONS"),
