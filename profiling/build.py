@@ -356,6 +356,16 @@ _BUILT: Lru[Built] = Lru(12)
 
 
 def cached_build(model: ModelSpec, dtype: str, attn_implementation: str) -> Built:
-    """:func:`build`, remembered by configuration, class, kind, dtype and attention."""
+    """:func:`build`, remembered by configuration, class, kind, dtype and attention.
+
+    Folded only where a short trace shows that folding is safe (:mod:`profiling.folding`).
+    """
     key = (model.config_sha256(), model.kind, dtype, attn_implementation)
-    return _BUILT.get(key) or _BUILT.put(key, build(model, dtype, attn_implementation))
+    return _BUILT.get(key) or _BUILT.put(key, _safely_folded(model, dtype, attn_implementation))
+
+
+def _safely_folded(model: ModelSpec, dtype: str, attn_implementation: str) -> Built:
+    from profiling.folding import folds_hold  # here: judging a fold takes a trace, and tracing takes this module
+
+    built = build(model, dtype, attn_implementation)
+    return built if folds_hold(built) else build(model, dtype, attn_implementation, fold=False)

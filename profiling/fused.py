@@ -87,7 +87,7 @@ def _sdpa(tracer, query, key, value, attn_mask=None, dropout_p=0.0, is_causal=Fa
     return out
 
 
-def _grouped_mm(tracer, mat_a, mat_b, *, offs=None, bias=None, out_dtype=None):
+def grouped_mm(tracer, mat_a, mat_b, *, offs=None, bias=None, out_dtype=None):
     """Rows (sorted by expert) times their expert's weights; any dtype, which torch's own meta kernel refuses."""
     with tracer.paused():
         out = mat_a.new_empty(mat_a.shape[0], mat_b.shape[-1], dtype=out_dtype or mat_a.dtype)
@@ -96,15 +96,15 @@ def _grouped_mm(tracer, mat_a, mat_b, *, offs=None, bias=None, out_dtype=None):
 
 
 def _grouped_mm_fallback(tracer, input, weight, offs):
-    return _grouped_mm(tracer, input, weight, offs=offs)
+    return grouped_mm(tracer, input, weight, offs=offs)
 
 
 _TORCH_FUNCTIONS: dict[Any, Callable] = {torch.nn.functional.scaled_dot_product_attention: _sdpa}
 for _name in ("grouped_mm",):
     if hasattr(torch.nn.functional, _name):
-        _TORCH_FUNCTIONS[getattr(torch.nn.functional, _name)] = _grouped_mm
+        _TORCH_FUNCTIONS[getattr(torch.nn.functional, _name)] = grouped_mm
 if hasattr(torch, "_grouped_mm"):
-    _TORCH_FUNCTIONS[torch._grouped_mm] = _grouped_mm
+    _TORCH_FUNCTIONS[torch._grouped_mm] = grouped_mm
 
 
 def _any(tracer, tensor, *args, **kwargs):

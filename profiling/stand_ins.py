@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import torch
 
-from profiling.fused import stand_in
+from profiling.fused import grouped_mm, stand_in
 
+_DBRX = "transformers.models.dbrx.modeling_dbrx"
 _JETMOE = "transformers.models.jetmoe.modeling_jetmoe"
 _XMOD = "transformers.models.xmod.modeling_xmod"
 _RWKV = "transformers.models.rwkv.modeling_rwkv"
@@ -24,6 +25,23 @@ def _jetmoe_experts(tracer, module, inputs, expert_size):
         out = inputs.new_empty(inputs.shape[0], weight.shape[-1])
     tracer.fused("grouped_mm", [inputs, weight], [out], tokens=tracer.tokens(1) or inputs.shape[0])
     return out
+
+
+@stand_in(_DBRX, "DbrxExperts.forward", pin=True)
+def _dbrx_experts(tracer, module, hidden_states, top_k_index, top_k_weights):
+    """A loop over the experts that were hit: three grouped products on the rows gathered for them, then added back."""
+    flat = hidden_states.reshape(-1, module.hidden_size)
+    places = top_k_index.flatten()
+    rows = flat.index_select(0, places)
+    shape = (module.num_experts, module.ffn_hidden_size, module.hidden_size)
+    w1, v1, w2 = (w.view(shape) for w in (module.mlp.w1, module.mlp.v1, module.mlp.w2))
+    if tracer is None:
+        out = module.mlp(rows, w1[0], v1[0], w2[0])
+    else:
+        gate = module.mlp.activation_fn(grouped_mm(tracer, rows, w1.transpose(1, 2)))
+        out = grouped_mm(tracer, gate * grouped_mm(tracer, rows, v1.transpose(1, 2)), w2)
+    out = out * top_k_weights.reshape(-1, 1)
+    return torch.zeros_like(flat).index_add_(0, places, out).view(hidden_states.shape)
 
 
 @stand_in(_XMOD, "XmodOutput.lang_adapter", pin=True)

@@ -41,8 +41,7 @@ FILLED: dict[str, dict[str, Any]] = {
     "granitemoehybrid": {"layer_types": ["mamba", "mamba", "attention", "mamba"] * 2},
     "gemma3n_text": {"num_hidden_layers": 35},
     "gemma3n": {"text_config": {"num_hidden_layers": 35}},
-    "dots3_note": {"text_config": ...},
-    "gemma4_assistant": {"text_config": {"hidden_size_per_layer_input": 0, "vocab_size_per_layer_input": 0}},
+    "dots3_note": {"text_config": ..., "audio_config": ..., "vision_config": ...},
     "cohere_compass_text": {"rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 10000.0}}},
     "dbrx": {"attn_config": {"rope_theta": 10000.0, "clip_qkv": 8}},
     "moshi": {"audio_vocab_size": 2048},
@@ -125,5 +124,6 @@ def _depth(cls: type) -> dict[str, Any]:
 def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     out = dict(base)
     for key, value in over.items():
-        out[key] = _merged(out[key], value) if isinstance(value, dict) and isinstance(out.get(key), dict) else value
+        part = out.get(key)
+        out[key] = _merged(part if isinstance(part, dict) else {}, value) if isinstance(value, dict) else value
     return {k: v for k, v in out.items() if v is not ...}
