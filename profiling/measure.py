@@ -17,7 +17,7 @@ import torch
 from profiling import conditions, host, measured
 from profiling.failures import EngineError
 from profiling.generation import Generation, Runner
-from profiling.hooks import ModuleTime, ModuleTimer, central_mean
+from profiling.hooks import ModuleTime, ModuleTimer
 from profiling.loading import (
     MEASURED_KINDS,
     check_context,
@@ -254,11 +254,6 @@ def _record_memory(session: Session, runner: Runner, memory: MemoryRecord) -> No
         _pass(session, runner, switch)
     finally:
         current.__exit__(None, None, None)
-
-
-def module_times(session: Session) -> dict[str, dict[str, ModuleTime]]:
-    """stage → path → mean time over the middle half of the instrumented passes."""
-    return {stage: central_mean(passes) for stage, passes in session.hooked.items()}
 
 
 def partial(session: Session) -> dict[str, Any] | None:

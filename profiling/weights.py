@@ -190,11 +190,6 @@ def prepare(
     return target
 
 
-def convert_smollm2(weights_dir: Path, **options: Any) -> Path:
-    """:func:`prepare` for SmolLM2-135M-Instruct."""
-    return prepare("smollm2-135m-instruct", weights_dir, **options)
-
-
 def _package(slug: str) -> Package:
     for package in PACKAGES:
         if package.slug == slug:

@@ -138,11 +138,6 @@ def _renew(model: LanguageModel, values: Mapping[str, Any], fields: tuple[str, .
 # --- real weights ---
 
 
-def weights_preparing(*, slug: str) -> None:
-    """The real weights of a model are being made ready."""
-    LanguageModel.objects.filter(slug=slug).update(weights=Weights.PREPARING, updated=timezone.now())
-
-
 @transaction.atomic
 def weights_ready(*, slug: str, path: str | Path, note: str | None = None) -> LanguageModel:
     """The real weights of a model lie in the folder ``path`` (safetensors, tokenizer, ``config.json``): runs use them from now on.

