@@ -117,7 +117,8 @@ def stage_summary(item: Evaluated) -> dict[str, Any]:
     moved = total.read + total.written
     return {
         "batch_size": spec.batch_size,
-        "tokens": spec.tokens,
+        # An image is as many tokens as it has patches, whatever was asked for.
+        "tokens": item.trace.sequence_length or spec.tokens if spec.stage == "encode" else spec.tokens,
         "context": spec.context,
         "flops": total.flops,
         "elementwise_flops": total.elementwise,

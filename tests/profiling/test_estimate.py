@@ -331,3 +331,11 @@ def test_stored_documents_are_what_the_engine_makes_today(name):
     for document in (stored, made):
         document.pop("producer")
     assert stable(stored) == stable(made)
+
+
+def test_an_image_is_as_many_tokens_as_it_has_patches():
+    """ViT-B/16 at 224 pixels: 14 · 14 patches and the class token, whatever the workload asks for."""
+    found = estimate(catalogue_model("vit-base-patch16-224"), device("H100 SXM5 80GB"), Workload(batch_size=2))
+    assert found["stages"]["encode"]["tokens"] == 197
+    metrics = found["metrics"]
+    assert metrics["encode_throughput"]["value"] * metrics["encode_time"]["value"] == pytest.approx(2 * 197)

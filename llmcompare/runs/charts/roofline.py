@@ -140,7 +140,10 @@ def roofline_figure(
         roofs = [
             r
             for r in roofs_of(document)
-            if (levels is None or r.get("level") in levels) and (dtypes is None or r.get("dtype") in dtypes)
+            if (levels is None or r.get("level") in levels)
+            and (dtypes is None or r.get("dtype") in dtypes)
+            # Every roof of every run would hide the points: of several runs only those that their times stand on.
+            and (not several or r.get("used", True))
         ]
         points = [p for p in points_of(document) if stages is None or p.get("stage") in stages]
         chosen.append((document, roofs, points))
