@@ -3,12 +3,30 @@
 from __future__ import annotations
 
 from profiling.roofline import Ceilings
+from profiling.spec import Counting
 
 _EXECUTION = {
     "eager": "each operator reads its inputs from memory and writes its outputs to memory, as PyTorch does without compilation; "
     "the cache is copied when a token is added, as transformers' dynamic cache does",
     "fused": "element-wise chains, copies and reductions ride along with the operator before them; "
-    "the cache is appended to in place; attention skips what its window masks; a state-space scan is one kernel",
+    "the cache is appended to in place; a state-space scan is one kernel",
+}
+
+_CAUSAL = {
+    "full": "full: every query-key pair counts, masked or not",
+    "halved": "halved: of causal attention kernels, the pairs that the mask lets through count",
+}
+
+_MLA = {
+    "executed": "as executed by transformers: the latent is cached and expanded again in every step",
+    "expanded": "expanded: keys and values are cached, only new tokens are expanded from their latent",
+    "absorbed": "absorbed: the latent is cached and attended to directly, the expansion is folded into queries and output",
+}
+
+_EXPERTS = {
+    "uniform": "E·(1 − (1 − k/E)^tokens) experts are read per step, uniform routing; FLOPs are those of the top-k",
+    "topk": "top-k: all tokens of a step choose the same experts (the fewest bytes possible); FLOPs are those of the top-k",
+    "all": "all: every expert is read in every step (the most bytes possible); FLOPs are those of the top-k",
 }
 
 _CEILINGS = {
@@ -34,20 +52,20 @@ def _ceilings(limits: Ceilings) -> str:
     return f"{text}. " + "; ".join(part for part in parts if part)
 
 
-def conventions(*, logits: str, execution: str, limits: Ceilings, attention: str) -> dict[str, str]:
+def conventions(*, logits: str, counting: Counting, limits: Ceilings, attention: str) -> dict[str, str]:
     """Name → value in plain words, for the ``conventions`` object of the run document."""
     return {
         "flop": "a multiply-add is 2 FLOPs; flops are those of matrix products and convolutions, the rest is elementwise_flops",
         "logits": "the LM head runs on the last position of the prompt"
         if logits == "last"
         else "the LM head runs on every position of the prompt",
-        "causal_attention": "full: every query-key pair counts, masked or not",
-        "window": "as executed: a sliding window limits the cache and so decode; prefill computes all pairs"
-        if execution == "eager"
-        else "windowed kernel: each query visits at most as many keys as its window holds",
-        "mla": "as executed by transformers: the latent is cached and expanded again in every step",
-        "experts_touched": "E·(1 − (1 − k/E)^tokens) experts are read per step, uniform routing; FLOPs are those of the top-k",
-        "execution": f"{execution}: {_EXECUTION[execution]}",
+        "causal_attention": _CAUSAL[counting.causal],
+        "window": "windowed kernel: each query visits at most as many keys as its window holds"
+        if counting.windowed
+        else "as executed: a sliding window limits the cache and so decode; prefill computes all pairs",
+        "mla": _MLA[counting.mla],
+        "experts_touched": _EXPERTS[counting.experts],
+        "execution": f"{counting.execution}: {_EXECUTION[counting.execution]}",
         "attention": f"{attention}: "
         + (
             "one kernel that moves Q, K, V and the output once"

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from profiling.execution import Work, works
 from profiling.passes import Trace
 from profiling.roofline import Ceilings, sum_over_contexts, timing
+from profiling.spec import Counting
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def _segment_seconds(segment: Segment, limits: Ceilings) -> float:
 
 
 def decode_curve(
-    trace_at: Callable[[int], Trace], first: int, last: int, execution: str, windows: Iterable[int] = ()
+    trace_at: Callable[[int], Trace], first: int, last: int, counting: Counting | str, windows: Iterable[int] = ()
 ) -> DecodeCurve:
     """The curve for contexts ``first`` to ``last``; ``trace_at(context)`` traces the step with that context.
 
@@ -55,7 +56,7 @@ def decode_curve(
     """
 
     def at(context: int) -> list[Work]:
-        return works(trace_at(context), execution)
+        return works(trace_at(context), counting)
 
     cuts = {w + d for w in windows for d in (-2, -1, 0, 1) if first < w + d <= last}
     starts = sorted({first, *cuts})

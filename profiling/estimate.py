@@ -108,7 +108,7 @@ def trace_workload(model: ModelSpec, workload: Workload, tell: Progress) -> Trac
 
         middle = prompt + steps // 2
         stages["decode"] = at(middle)
-        curve = decode_curve(at, prompt, prompt + steps - 1, workload.execution, built.windows)
+        curve = decode_curve(at, prompt, prompt + steps - 1, workload.counting, built.windows)
         final = at(prompt + steps - 1).cache_bytes
     return Traced(built, stages, curve, cached_cache_shape(model, dtype, attn), final)
 
@@ -142,7 +142,7 @@ def evaluate_workload(
     """The run document (without ``duration_s``) of traced passes on a device."""
     built = traced.built
     limits, warnings = ceilings(hardware, workload.dtype, level, workload.threads)
-    items = {stage: evaluate(trace, works(trace, workload.execution), limits) for stage, trace in traced.stages.items()}
+    items = {stage: evaluate(trace, works(trace, workload.counting), limits) for stage, trace in traced.stages.items()}
     memory = _memory(hardware, workload, traced)
     unknown = sorted({name for trace in traced.stages.values() for name in trace.recording.unknown})
     return {
@@ -157,7 +157,7 @@ def evaluate_workload(
         "workload": workload.to_json(),
         "conventions": conventions(
             logits=workload.logits,
-            execution=workload.execution,
+            counting=workload.counting,
             limits=limits,
             attention=built.config._attn_implementation or "eager",
         ),

@@ -1,9 +1,9 @@
-"""Execution models: which of an operator's tensors really travel to and from memory. Pure functions over a trace.
+"""Execution models and conventions: which of an operator's tensors travel to and from memory, and what of it is counted.
 
 ``eager``: each operator is a kernel that reads its inputs from memory and writes its outputs to it, as PyTorch does without
 compilation. ``fused``: an element-wise operator or a copy rides along with whatever produced its input, so what lies between
-the two never leaves the chip; a growing cache is appended to in place; attention skips what its window masks; a state-space
-scan is one kernel.
+the two never leaves the chip; a growing cache is appended to in place; a state-space scan is one kernel. Pure functions over a
+trace; the other conventions are those of :class:`profiling.spec.Counting`.
 """
 
 from __future__ import annotations
@@ -11,99 +11,110 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from profiling.operators import experts_touched
+from profiling.demand import Demand, Routing, expert_share, experts_touched, visible_pairs
 from profiling.passes import Trace
 from profiling.recording import Call
 from profiling.roofline import Load
+from profiling.spec import Counting
 
 _RIDES_ALONG = ("elementwise", "copy", "reduction")
 _CAN_CARRY = ("matmul", "elementwise", "copy", "reduction", "attention", "experts", "convolution", "scan", "gather")
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
-    """One operator under an execution model, with the number of times the complete model executes it."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work(Demand):
+    """One operator of a trace under an execution model, with the number of times the complete model executes it."""
 
     call: Call
     times: int
-    flops: int
-    elementwise_flops: int
-    bytes_read: int
-    bytes_written: int
-    weight_bytes: int
-
-    @property
-    def bytes_moved(self) -> int:
-        return self.bytes_read + self.bytes_written
 
     def load(self) -> Load:
-        call = self.call
-        rows = 0
-        if call.op_class in ("matmul", "experts"):
-            product = call.inputs[-2] if call.name in ("addmm", "baddbmm") else call.inputs[0]
-            rows = product.shape[-2] if len(product.shape) > 1 else 1
-            if call.op_class == "experts" and rows and call.facts.get("tokens"):
-                tokens = call.facts["tokens"]
-                # Rows of one expert: its weights are streamed for those alone.
-                rows = math.ceil(rows / experts_touched(call.inputs[1].shape[0], rows / tokens, tokens))
-        elif call.op_class == "attention":
-            rows = call.facts.get("queries", 0)
-        return Load(call.op_class, self.flops, self.elementwise_flops, self.bytes_moved, rows)
+        return Load(self.op_class, self.flops, self.elementwise_flops, self.bytes_moved, self.rows)
 
 
-def works(trace: Trace, execution: str) -> list[Work]:
-    """Every operator of a trace as ``execution`` runs it."""
-    if execution == "fused":
-        return _fused(trace)
-    return [
-        Work(
-            call,
-            times,
-            call.flops,
-            call.elementwise_flops,
-            call.bytes_read + call.hidden_bytes,
-            call.bytes_written,
-            call.weight_bytes,
-        )
-        for call, times in zip(trace.calls, trace.times, strict=True)
-    ]
-
-
-def _fused(trace: Trace) -> list[Work]:
-    skipped_reads, skipped_writes = _on_chip(trace)
+def works(trace: Trace, counting: Counting | str) -> list[Work]:
+    """Every operator of a trace under ``counting``; a name stands for the usual conventions of that execution model."""
+    if isinstance(counting, str):
+        counting = Counting(execution=counting)
+    fused = counting.execution == "fused"
+    skipped_reads, skipped_writes = _on_chip(trace) if fused else (set(), set())
     result = []
     for call, times in zip(trace.calls, trace.times, strict=True):
-        share = _window_share(call)
-        appended = _cache_append(trace, call)
-        read = sum(
-            b
-            for i, (_, b, source) in enumerate(call.reads)
-            if (call.index, i) not in skipped_reads and not (appended and source == "cache")
-        )
-        written = sum(b for i, (_, b) in enumerate(call.writes) if (call.index, i) not in skipped_writes)
+        weights = cache = other = cache_written = other_written = 0
+        appended = fused and _cache_append(trace, call)
+        for position, (_, nbytes, source) in enumerate(call.reads):
+            if source == "weight":
+                weights += nbytes
+            elif source == "cache":
+                cache += 0 if appended else nbytes
+            elif (call.index, position) not in skipped_reads:
+                other += nbytes
+        for position, (uid, nbytes) in enumerate(call.writes):
+            if (call.index, position) in skipped_writes:
+                continue
+            if uid in trace.recording.cache_uids:
+                cache_written += nbytes
+            else:
+                other_written += nbytes
         if appended:
-            written = sum(b for _, b, source in call.reads if source != "cache")
+            cache_written = sum(b for _, b, source in call.reads if source != "cache")
+        routing = _routing(call)
+        if routing is not None:
+            weights = round(weights * expert_share(routing, counting.experts))
+        flops, elementwise = _visible(call, counting)
         result.append(
             Work(
-                call,
-                times,
-                round(call.flops * share),
-                round(call.elementwise_flops * share),
-                read,
-                written,
-                call.weight_bytes,
+                call=call,
+                times=times,
+                op_class=call.op_class,
+                flops=flops,
+                elementwise_flops=elementwise,
+                weight_read=weights,
+                cache_read=cache,
+                other_read=other + (0 if fused else call.hidden_bytes),
+                cache_written=cache_written,
+                other_written=other_written,
+                rows=rows_of(call, routing),
+                routing=routing,
             )
         )
     return result
 
 
-def _window_share(call: Call) -> float:
-    """Part of the query-key pairs that a kernel which knows the window visits: each query at most ``window`` keys."""
-    window = call.facts.get("window")
-    keys = call.facts.get("keys", 0)
-    if call.op_class != "attention" or not window or keys <= window:
-        return 1.0
-    return window / keys
+def _routing(call: Call) -> Routing | None:
+    if call.op_class != "experts" or len(call.inputs) < 2 or not call.facts.get("tokens"):
+        return None
+    tokens = call.facts["tokens"]
+    return Routing(call.inputs[1].shape[0], call.inputs[0].shape[0] / tokens, tokens)
+
+
+def rows_of(call: Call, routing: Routing | None) -> int:
+    """Rows of the left matrix of a product (for experts: of one expert's share), queries of attention, else 0."""
+    if call.op_class == "attention":
+        return call.facts.get("queries", 0)
+    if call.op_class not in ("matmul", "experts"):
+        return 0
+    product = call.inputs[-2] if call.name in ("addmm", "baddbmm") else call.inputs[0]
+    rows = product.shape[-2] if len(product.shape) > 1 else 1
+    if routing is not None and rows:
+        # Rows of one expert: its weights are streamed for those alone.
+        rows = math.ceil(rows / experts_touched(routing.experts, routing.top_k, routing.tokens))
+    return rows
+
+
+def _visible(call: Call, counting: Counting) -> tuple[int, int]:
+    """FLOPs and element-wise operations of an operator; of a fused attention kernel, those of the pairs that count."""
+    pairs = call.facts.get("pairs", 0)
+    if call.op_class != "attention" or not pairs:
+        return call.flops, call.elementwise_flops
+    queries, keys = call.facts["queries"], call.facts["keys"]
+    counted = visible_pairs(
+        queries,
+        keys,
+        halved=counting.causal == "halved" and bool(call.facts.get("causal")),
+        window=call.facts.get("window") if counting.windowed else None,
+    )
+    return call.flops * counted // pairs, call.elementwise_flops * counted // pairs
 
 
 def _cache_append(trace: Trace, call: Call) -> bool:

@@ -83,7 +83,9 @@ def _sdpa(tracer, query, key, value, attn_mask=None, dropout_p=0.0, is_causal=Fa
             out = query.new_empty(*query.shape[:-1], value.shape[-1])
     keys = key.shape[-2]
     inputs = [query, key, value] + ([attn_mask] if attn_mask is not None else [])
-    tracer.fused("sdpa", inputs, [out], pairs=length * keys, queries=length, keys=keys)
+    tracer.fused(
+        "sdpa", inputs, [out], pairs=length * keys, queries=length, keys=keys, causal=bool(is_causal) and length > 1
+    )
     return out
 
 

@@ -174,23 +174,16 @@ def sdpa(inputs, outputs, args, kwargs) -> Cost:
     return Cost(flops=2 * pairs * (query.shape[-1] + value.shape[-1]), elementwise_flops=(6 + masked) * pairs)
 
 
-def experts_touched(experts: int, top_k: float, tokens: int) -> float:
-    """Expected number of experts that at least one of ``tokens`` uses, under uniform routing: E·(1 − (1 − k/E)^tokens)."""
-    return experts * (1.0 - (1.0 - min(1.0, top_k / experts)) ** tokens)
-
-
 @operator("grouped_mm", op_class="experts")
 def grouped_mm(inputs, outputs, args, kwargs) -> Cost:
     """Rows sorted by expert × the weights of their expert: (rows, k) × (experts, k, n) gives 2·rows·k·n.
 
-    Read are the weights of the experts touched (``kwargs["tokens"]`` tokens, rows/tokens experts each).
+    Which experts' weights are read depends on the routing: ``kwargs["tokens"]`` tokens choose rows/tokens experts each. That is
+    a convention (:func:`profiling.execution.expert_share`), so the whole table stands here.
     """
     rows, k = inputs[0].shape
-    experts, _, n = inputs[1].shape
-    tokens = kwargs["tokens"]
-    touched = experts_touched(experts, rows / tokens, tokens)
-    weights = round(touched * k * n * inputs[1].itemsize)
-    return Cost(flops=2 * rows * k * n, reads={1: weights})
+    _, _, n = inputs[1].shape
+    return Cost(flops=2 * rows * k * n)
 
 
 @operator("selective_scan", op_class="scan")

@@ -28,6 +28,16 @@ DTYPE_BYTES: dict[str, float] = {
 #: Formats in which this version can run or estimate a whole model (weights and activations alike).
 WORKLOAD_DTYPES = ("fp32", "bf16", "fp16")
 
+#: What the options of a workload that are words can be; None leaves the choice to another option.
+CHOICES: dict[str, tuple[str | None, ...]] = {
+    "logits": ("last", "all"),
+    "execution": ("eager", "fused"),
+    "causal": ("full", "halved"),
+    "window": (None, "executed", "windowed"),
+    "mla": ("executed", "expanded", "absorbed"),
+    "experts": ("uniform", "topk", "all"),
+}
+
 MODEL_KINDS = ("decoder", "encoder", "encdec", "ssm", "audio", "vision")
 
 
@@ -113,6 +123,30 @@ class HardwareSpec(_Spec):
     ceilings: list[dict[str, Any]] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class Counting:
+    """Which operations and bytes of a forward pass are counted. Every result names its choices (``profiling.conventions``).
+
+    ``execution``: ``eager`` (each kernel reads and writes memory) or ``fused`` (element-wise chains ride along).
+    ``causal``: ``full`` counts every query-key pair, ``halved`` those that the causal mask lets through.
+    ``window``: ``executed`` counts the pairs that transformers computes, ``windowed`` those that a kernel which knows the sliding
+    window visits; None: ``windowed`` for the fused execution model, ``executed`` for eager.
+    ``mla``: multi-head latent attention ``executed`` (the latent is cached and expanded again in every step), ``expanded`` (keys
+    and values are cached) or ``absorbed`` (attention over the latent itself).
+    ``experts``: weights read in one step: ``uniform`` routing, ``topk`` (all tokens choose the same) or ``all``.
+    """
+
+    execution: str = "eager"
+    causal: str = "full"
+    window: str | None = None
+    mla: str = "executed"
+    experts: str = "uniform"
+
+    @property
+    def windowed(self) -> bool:
+        return (self.window or ("windowed" if self.execution == "fused" else "executed")) == "windowed"
+
+
 @dataclass(frozen=True)
 class Workload(_Spec):
     """What the model is asked to do.
@@ -120,7 +154,11 @@ class Workload(_Spec):
     ``input_tokens`` counts the prompt per sequence; it is derived from ``prompt`` when one is given to a measured run.
     ``output_tokens`` are generated per sequence (0 for encoders). ``iterations`` are timed, ``warmup`` come before them.
     ``logits``: ``last`` computes the LM head on the last prompt position (what generate() does), ``all`` on every one.
-    ``execution``: ``eager`` (each kernel reads and writes memory) or ``fused`` (element-wise chains ride along).
+    ``execution``, ``causal``, ``window``, ``mla``, ``experts``: see :class:`Counting`.
+    ``weights_dtype``, ``activation_dtype``, ``kv_dtype``: formats that differ from ``dtype`` (see ``profiling.precision``); None: ``dtype``.
+    ``decoder_tokens``: tokens that the decoder of an encoder-decoder model begins with. ``prefix_tokens``: tokens of the prompt
+    that lie in the cache already. ``draft_tokens`` guessed per step by a draft that is right with probability
+    ``draft_acceptance`` each (speculative decoding). The ``…_parallel`` degrees split the model over their product of devices.
     """
 
     batch_size: int = 1
@@ -130,6 +168,21 @@ class Workload(_Spec):
     prompt: str | None = None
     logits: str = "last"
     execution: str = "eager"
+    causal: str = "full"
+    window: str | None = None
+    mla: str = "executed"
+    experts: str = "uniform"
+    weights_dtype: str | None = None
+    activation_dtype: str | None = None
+    kv_dtype: str | None = None
+    decoder_tokens: int = 1
+    prefix_tokens: int = 0
+    draft_tokens: int = 0
+    draft_acceptance: float | None = None
+    tensor_parallel: int = 1
+    pipeline_parallel: int = 1
+    expert_parallel: int = 1
+    data_parallel: int = 1
     attn_implementation: str = "sdpa"
     iterations: int = 5
     warmup: int = 1
@@ -145,6 +198,13 @@ class Workload(_Spec):
             "output_tokens": (0, 1_000_000),
             "iterations": (1, 10_000),
             "warmup": (0, 1000),
+            "decoder_tokens": (1, 1_000_000),
+            "prefix_tokens": (0, 100_000_000),
+            "draft_tokens": (0, 64),
+            "tensor_parallel": (1, 1024),
+            "pipeline_parallel": (1, 1024),
+            "expert_parallel": (1, 1024),
+            "data_parallel": (1, 65536),
         }
         for name, (low, high) in limits.items():
             value = getattr(self, name)
@@ -152,10 +212,14 @@ class Workload(_Spec):
                 raise SpecError(name, f"Enter a whole number from {low} to {high}.")
         if self.dtype not in WORKLOAD_DTYPES:
             raise SpecError("dtype", f"Choose one of {', '.join(WORKLOAD_DTYPES)}.")
-        if self.logits not in ("last", "all"):
-            raise SpecError("logits", "Choose last or all.")
-        if self.execution not in ("eager", "fused"):
-            raise SpecError("execution", "Choose eager or fused.")
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in choices:
+                shown = [c for c in choices if c is not None]
+                raise SpecError(name, f"Choose {', '.join(shown[:-1])} or {shown[-1]}.")
+
+    @property
+    def counting(self) -> Counting:
+        return Counting(self.execution, self.causal, self.window, self.mla, self.experts)
 
 
 @dataclass(frozen=True)

@@ -153,6 +153,10 @@ class Tracer(TorchDispatchMode):
             self._sources[uid],
         )
 
+    def adopt(self, tensor: torch.Tensor) -> None:
+        """Count ``tensor``, which a stand-in made of the model's weights, as those weights and not as memory of its own."""
+        self._register(tensor, "weight")
+
     # -- modules -----------------------------------------------------------------------------------------------------
 
     def enter(self, module: nn.Module, args: Any, kwargs: Any) -> None:
@@ -212,8 +216,12 @@ class Tracer(TorchDispatchMode):
     def fused(self, name: str, inputs: list[torch.Tensor], outputs: list[torch.Tensor], **facts: Any) -> None:
         """Called by the stand-ins for operators that are one kernel."""
         path_window = getattr(self._stack[-1], "sliding_window", None) if self._stack else None
-        if isinstance(path_window, int) and name == "sdpa":
-            facts["window"] = path_window
+        if name == "sdpa":
+            if isinstance(path_window, int):
+                facts["window"] = path_window
+            # A mask of values is opaque here; the module says whether it is the causal one.
+            own = self._stack and getattr(self._stack[-1], "is_causal", False) is True
+            facts["causal"] = bool(facts.get("causal") or (own and facts["keys"] >= facts["queries"]))
         self._record(name, inputs, outputs, (), facts, False)
 
     def _record(self, name, inputs, outputs, args, kwargs, in_place) -> None:
@@ -281,7 +289,7 @@ class Tracer(TorchDispatchMode):
             self._held[self._register(tensor, "cache")] = distinct_bytes(tensor)
 
 
-_PLAIN_FRAMES = ("wrapper", "<listcomp>", "<genexpr>", "<lambda>")
+_PLAIN_FRAMES = ("wrapper", "wrapped", "<listcomp>", "<genexpr>", "<lambda>")
 
 
 def _label() -> str:
@@ -338,6 +346,9 @@ class _Nobody:
         yield
 
     def fused(self, *args: Any, **facts: Any) -> None:
+        pass
+
+    def adopt(self, tensor: torch.Tensor) -> None:
         pass
 
     def tokens(self, up: int = 0) -> int:

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from profiling import units
+from profiling.demand import experts_touched
 from profiling.memory import memory_estimate
-from profiling.operators import REGISTRY, experts_touched, operator
+from profiling.operators import REGISTRY, operator
 from profiling.roofline import Ceilings, Load, sum_over_contexts, timing
 
 LIMITS = Ceilings(level="datasheet", dtype="bf16", peak_dtype="bf16", peak_flops=1e12, bandwidth=1e10)

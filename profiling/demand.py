@@ -1,0 +1,108 @@
+"""What an operator asks of a device: operations, and bytes by what they belong to. Standard library only.
+
+The channels are kept apart because options act on them differently: quantised weights shrink ``weight_read``, a smaller format
+of the cache ``cache_read`` and ``cache_written``, parallelism divides some of them by the number of devices. All of these
+are linear, so the same functions serve one operator (numbers) and a closed form of many points (arrays of coefficients).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+#: The channels of a :class:`Demand`, in the order in which closed forms store them.
+CHANNELS = (
+    "flops",
+    "elementwise_flops",
+    "weight_read",
+    "cache_read",
+    "other_read",
+    "cache_written",
+    "other_written",
+    "network",
+    "rows",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Routing:
+    """Experts of a mixture: each of ``tokens`` tokens is sent to ``top_k`` of ``experts``."""
+
+    experts: int
+    top_k: float
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demand:
+    """One operator on one device. FLOPs (one multiply-add is 2), operations, bytes.
+
+    ``weight_read``: bytes of parameters; ``cache_read`` and ``cache_written``: of keys, values and states; ``other_…``: of
+    activations, inputs and buffers. ``rows``: of the left matrix of a product, queries of attention, else 0.
+    ``network``: bytes that a device contributes to ``collective`` (``all_reduce``, ``all_gather``, ``all_to_all``, ``p2p``) right
+    after the operator; nothing is sent where it runs on one device.
+    ``quantised``: whether a quantisation scheme applies to its weights (``profiling.precision``). ``sharding``: how tensor and expert
+    parallelism divide it (``profiling.parallel``); "" is computed in full on every device.
+    """
+
+    op_class: str
+    flops: Any
+    elementwise_flops: Any
+    weight_read: Any
+    cache_read: Any
+    other_read: Any
+    cache_written: Any
+    other_written: Any
+    rows: Any
+    network: Any = 0
+    routing: Routing | None = None
+    collective: str = ""
+    quantised: bool = False
+    sharding: str = ""
+
+    @property
+    def bytes_read(self) -> Any:
+        return self.weight_read + self.cache_read + self.other_read
+
+    @property
+    def bytes_written(self) -> Any:
+        return self.cache_written + self.other_written
+
+    @property
+    def bytes_moved(self) -> Any:
+        return self.bytes_read + self.bytes_written
+
+    @property
+    def weight_bytes(self) -> Any:
+        return self.weight_read
+
+
+def experts_touched(experts: int, top_k: float, tokens: float) -> float:
+    """Expected number of experts that at least one of ``tokens`` uses, under uniform routing: E·(1 − (1 − k/E)^tokens)."""
+    return experts * (1.0 - (1.0 - min(1.0, top_k / experts)) ** tokens)
+
+
+def expert_share(routing: Routing, convention: str) -> float:
+    """Part (0–1) of the experts' weights that one step reads.
+
+    ``uniform``: expected under uniform routing; ``topk``: every token chooses the same experts; ``all``: every expert is chosen.
+    """
+    if convention == "all":
+        return 1.0
+    if convention == "topk":
+        return min(1.0, routing.top_k / routing.experts)
+    return experts_touched(routing.experts, routing.top_k, routing.tokens) / routing.experts
+
+
+def visible_pairs(queries: int, keys: int, *, halved: bool, window: int | None) -> int:
+    """Query-key pairs of one sequence and head, the queries being the last of ``keys`` positions.
+
+    ``halved``: a query sees the keys up to its own position. ``window``: and at most so many of them.
+    """
+    if not halved:
+        return queries * (min(keys, window) if window else keys)
+    before = keys - queries
+    if not window:
+        return queries * keys - queries * (queries - 1) // 2
+    growing = min(max(window - before, 0), queries)  # queries that the window does not limit yet
+    return growing * before + growing * (growing + 1) // 2 + (queries - growing) * window
