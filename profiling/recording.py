@@ -66,12 +66,20 @@ class ModuleOutput:
 
 @dataclass(frozen=True)
 class Recording:
-    """One traced forward pass. ``unknown``: names of operators without a formula."""
+    """One traced forward pass. ``unknown``: names of operators without a formula.
+
+    ``alive``: most bytes of activations alive during each call, and one number more for what came after the last.
+    """
 
     calls: tuple[Call, ...]
     outputs: dict[str, ModuleOutput]
     unknown: tuple[str, ...]
-    activation_peak: int
+    alive: tuple[int, ...]
     cache_uids: frozenset[int]
     input_uids: frozenset[int]
     result_uids: frozenset[int]
+
+    @property
+    def activation_peak(self) -> int:
+        """Most bytes of activations alive at one moment."""
+        return max(self.alive, default=0)

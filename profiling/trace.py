@@ -111,6 +111,7 @@ class Tracer(TorchDispatchMode):
         self._held: dict[int, int] = {}  # storage → bytes of it that the cache holds: not activations
         self._next_uid = 0
         self._alive: list[tuple[int, int]] = []  # (uid, +bytes at birth, -bytes at death), in order
+        self._ends: list[int] = []  # length of _alive after each call
         self._born: dict[int, str] = {}
         for tensor in built.module.parameters():
             self._register(tensor, "weight")
@@ -261,12 +262,19 @@ class Tracer(TorchDispatchMode):
                 facts=facts,
             )
         )
+        self._ends.append(len(self._alive))
 
-    def activation_peak(self) -> int:
-        """Most bytes alive at one moment: what was made during the trace, without what ended up in the cache."""
+    def activations_alive(self) -> tuple[int, ...]:
+        """Most bytes alive during each call, and (last) after them: what was made in the trace and did not end up in the cache."""
         alive = peak = 0
         births: set[int] = set()
-        for uid, nbytes in self._alive:
+        ends = iter(self._ends)
+        end = next(ends, None)
+        result = []
+        for position, (uid, nbytes) in enumerate(self._alive):
+            while position == end:
+                result.append(peak)
+                end, peak = next(ends, None), alive
             if nbytes < 0 and uid not in births:
                 continue  # existed before the trace
             births.add(uid)
@@ -277,7 +285,8 @@ class Tracer(TorchDispatchMode):
                 nbytes = rest if nbytes > 0 else -rest
             alive += nbytes
             peak = max(peak, alive)
-        return peak
+        missing = len(self._ends) + 1 - len(result)
+        return (*result, peak, *[alive] * (missing - 1))
 
     def uid_of(self, tensor: torch.Tensor) -> int:
         return self._register(tensor, "activation")
@@ -325,7 +334,7 @@ def record(built: Built, run, *, cache_before: Any, inputs: list[torch.Tensor]) 
         calls=tuple(tracer.calls),
         outputs=tracer.module_outputs,
         unknown=tuple(tracer.unknown),
-        activation_peak=tracer.activation_peak(),
+        alive=tracer.activations_alive(),
         cache_uids=frozenset(tracer.cache_uids),
         input_uids=frozenset(tracer.input_uids),
         result_uids=results,
