@@ -1,0 +1,18 @@
+"""What the options of a workload make of the demand of its operators: formats first, then the split over devices.
+
+Every step takes the operators of a pass and returns as many in the same order, each a linear map of the channels of
+:class:`profiling.demand.Demand`, so the steps compose and hold for a line of decode steps as they hold for one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from profiling.build import Built
+from profiling.execution import Work
+from profiling.spec import Workload
+
+
+def demands(works: Sequence[Work], built: Built, workload: Workload) -> list[Work]:
+    """The operators of one pass as ``workload`` asks for them."""
+    return list(works)
