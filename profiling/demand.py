@@ -41,7 +41,10 @@ class Demand:
     activations, inputs and buffers. ``rows``: of the left matrix of a product, queries of attention, else 0.
     ``network``: bytes that a device contributes to ``collective`` (``all_reduce``, ``all_gather``, ``all_to_all``, ``p2p``) right
     after the operator; nothing is sent where it runs on one device.
-    ``quantised``: whether a quantisation scheme applies to its weights (``profiling.precision``). ``sharding``: how tensor and expert
+    ``quantised``: whether a quantisation scheme applies to its weights (``profiling.precision``): to ``quantised_share`` of
+    ``weight_read`` (a bias stays as it is), along rows of ``in_features`` weights. ``compute_dtype``: format of its product where
+    that is not the workload's. ``cache_vector``: values of a token's key or value in one head, where its cache traffic is of keys and
+    values; 0 for states. ``appends``: it only adds new tokens to that cache. ``sharding``: how tensor and expert
     parallelism divide it (``profiling.parallel``); "" is computed in full on every device.
     """
 
@@ -58,6 +61,11 @@ class Demand:
     routing: Routing | None = None
     collective: str = ""
     quantised: bool = False
+    quantised_share: float = 1.0
+    in_features: int = 0
+    compute_dtype: str = ""
+    cache_vector: int = 0
+    appends: bool = False
     sharding: str = ""
 
     @property

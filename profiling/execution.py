@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from profiling import mla
 from profiling.demand import Demand, Routing, expert_share, experts_touched, visible_pairs
 from profiling.passes import Trace
 from profiling.recording import Call
@@ -38,21 +39,25 @@ def works(trace: Trace, counting: Counting | str) -> list[Work]:
         counting = Counting(execution=counting)
     fused = counting.execution == "fused"
     skipped_reads, skipped_writes = _on_chip(trace) if fused else (set(), set())
+    kept = trace.recording.cache_uids  # what this pass adds to the cache and then reads is cache as well
+    keys_values = kept - trace.recording.state_uids
     result = []
     for call, times in zip(trace.calls, trace.times, strict=True):
         weights = cache = other = cache_written = other_written = 0
         appended = fused and _cache_append(trace, call)
-        for position, (_, nbytes, source) in enumerate(call.reads):
+        for position, (uid, nbytes, source) in enumerate(call.reads):
             if source == "weight":
                 weights += nbytes
-            elif source == "cache":
+            elif (call.index, position) in skipped_reads:
+                continue
+            elif source == "cache" or uid in kept:
                 cache += 0 if appended else nbytes
-            elif (call.index, position) not in skipped_reads:
+            else:
                 other += nbytes
         for position, (uid, nbytes) in enumerate(call.writes):
             if (call.index, position) in skipped_writes:
                 continue
-            if uid in trace.recording.cache_uids:
+            if uid in kept:
                 cache_written += nbytes
             else:
                 other_written += nbytes
@@ -76,9 +81,16 @@ def works(trace: Trace, counting: Counting | str) -> list[Work]:
                 other_written=other_written,
                 rows=rows_of(call, routing),
                 routing=routing,
+                cache_vector=_cache_vector(call, keys_values),
+                appends=call.name == "cat" and all(uid in kept for uid, _ in call.writes),
             )
         )
-    return result
+    return mla.in_form(trace, result, counting)
+
+
+def _cache_vector(call: Call, keys_values: frozenset[int]) -> int:
+    """Length of the keys or values that ``call`` reads from the cache or writes to it: of those of one token in one head."""
+    return next((t.shape[-1] for t in (*call.inputs, *call.outputs) if t.uid in keys_values and len(t.shape) > 1), 0)
 
 
 def _routing(call: Call) -> Routing | None:
@@ -104,10 +116,10 @@ def rows_of(call: Call, routing: Routing | None) -> int:
 
 def _visible(call: Call, counting: Counting) -> tuple[int, int]:
     """FLOPs and element-wise operations of an operator; of a fused attention kernel, those of the pairs that count."""
-    pairs = call.facts.get("pairs", 0)
-    if call.op_class != "attention" or not pairs:
+    if call.op_class != "attention" or not call.facts.get("queries"):
         return call.flops, call.elementwise_flops
     queries, keys = call.facts["queries"], call.facts["keys"]
+    pairs = queries * keys
     counted = visible_pairs(
         queries,
         keys,
@@ -137,7 +149,9 @@ def _on_chip(trace: Trace) -> tuple[set[tuple[int, int]], set[tuple[int, int]]]:
             made = producer.get(uid)
             if made is None or source != "activation" or not nbytes:
                 continue
-            rides = call.op_class in _RIDES_ALONG and made[0].op_class in _CAN_CARRY and not _cache_append(trace, call)
+            # What an append leaves is in memory, where most of it was before.
+            carries = made[0].op_class in _CAN_CARRY and not _cache_append(trace, made[0])
+            rides = call.op_class in _RIDES_ALONG and carries and not _cache_append(trace, call)
             readers.setdefault((made[0].index, made[1]), []).append(rides)
             if rides:
                 skipped_reads.add((call.index, position))

@@ -66,7 +66,7 @@ class ModuleOutput:
 
 @dataclass(frozen=True)
 class Recording:
-    """One traced forward pass. ``unknown``: names of operators without a formula.
+    """One traced forward pass. ``unknown``: names of operators without a formula. ``state_uids``: of ``cache_uids``, what is no key or value.
 
     ``alive``: most bytes of activations alive during each call, and one number more for what came after the last.
     """
@@ -78,6 +78,7 @@ class Recording:
     cache_uids: frozenset[int]
     input_uids: frozenset[int]
     result_uids: frozenset[int]
+    state_uids: frozenset[int] = frozenset()
 
     @property
     def activation_peak(self) -> int:

@@ -61,3 +61,17 @@ def _layer_tensors(layer: Any, counters: bool) -> list[torch.Tensor]:
 def cache_tensors(cache: Any) -> list[torch.Tensor]:
     """Every tensor of a cache that grows or is a state."""
     return [t for layer in cache_layers(cache) for t in layer]
+
+
+def state_tensors(cache: Any) -> list[torch.Tensor]:
+    """Those tensors of a cache that hold no keys and values of tokens but a state: of a convolution or a recurrence."""
+    if cache is None:
+        return []
+    if hasattr(cache, "self_attention_cache"):
+        return state_tensors(cache.self_attention_cache) + state_tensors(cache.cross_attention_cache)
+    if not hasattr(cache, "layers"):
+        return cache_tensors(cache)
+    kept = {
+        id(t) for layer in cache.layers for name in ("keys", "values") for t in tensors_in(getattr(layer, name, None))
+    }
+    return [t for t in cache_tensors(cache) if id(t) not in kept]

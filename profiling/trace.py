@@ -25,7 +25,7 @@ from profiling.build import Built
 from profiling.fused import CatchFused
 from profiling.operators import Cost, lookup
 from profiling.recording import Call, ModuleOutput, Recording, Shaped
-from profiling.tensors import cache_layers, cache_tensors, distinct_bytes, tensors_in
+from profiling.tensors import cache_layers, cache_tensors, distinct_bytes, state_tensors, tensors_in
 
 #: A trace longer than this is a Python loop over tokens that no stand-in of profiling.fused knows.
 MAX_CALLS = 400_000
@@ -118,6 +118,7 @@ class Tracer(TorchDispatchMode):
         for buffer in built.module.buffers():
             self._register(buffer, "buffer")
         self.cache_uids = {self._register(t, "cache") for t in cache_tensors}
+        self.state_uids: set[int] = set()
         self.input_uids = {self._register(t, "input") for t in input_tensors}
 
     # -- tensors -----------------------------------------------------------------------------------------------------
@@ -291,9 +292,14 @@ class Tracer(TorchDispatchMode):
     def uid_of(self, tensor: torch.Tensor) -> int:
         return self._register(tensor, "activation")
 
+    def note_states(self, cache: Any) -> None:
+        """Which tensors of the cache are states."""
+        self.state_uids |= {self._register(t, "cache") for t in state_tensors(cache)}
+
     def note_cache(self, cache: Any) -> None:
         """The tensors that the cache holds after the pass, and its counters."""
         self.cache_uids |= {self._register(t, "cache") for t in cache_tensors(cache)}
+        self.note_states(cache)
         for tensor in (t for layer in cache_layers(cache, counters=True) for t in layer):
             self._held[self._register(tensor, "cache")] = distinct_bytes(tensor)
 
@@ -322,6 +328,7 @@ def record(built: Built, run, *, cache_before: Any, inputs: list[torch.Tensor]) 
     """
     install_hooks(built.module)
     tracer = Tracer(built, cache_tensors(cache_before), inputs)
+    tracer.note_states(cache_before)
     _local.tracer = tracer
     try:
         with torch.no_grad(), CatchFused(tracer), tracer:
@@ -338,6 +345,7 @@ def record(built: Built, run, *, cache_before: Any, inputs: list[torch.Tensor]) 
         cache_uids=frozenset(tracer.cache_uids),
         input_uids=frozenset(tracer.input_uids),
         result_uids=results,
+        state_uids=frozenset(tracer.state_uids),
     )
     return recording, cache
 
