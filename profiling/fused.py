@@ -84,7 +84,14 @@ def _sdpa(tracer, query, key, value, attn_mask=None, dropout_p=0.0, is_causal=Fa
     keys = key.shape[-2]
     inputs = [query, key, value] + ([attn_mask] if attn_mask is not None else [])
     tracer.fused(
-        "sdpa", inputs, [out], pairs=length * keys, queries=length, keys=keys, causal=bool(is_causal) and length > 1
+        "sdpa",
+        inputs,
+        [out],
+        pairs=length * keys,
+        queries=length,
+        keys=keys,
+        causal=bool(is_causal) and length > 1,
+        gqa=bool(enable_gqa),
     )
     return out
 
@@ -260,5 +267,6 @@ def _selective_scan(
         steps=steps,
         state=state,
         itemsize=hidden_states.element_size(),
+        skips=D is not None,
     )
     return (out, last) if return_last_state else out

@@ -16,6 +16,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from profiling import workspace
+from profiling.workspace import Workspace
+
 OP_CLASSES = (
     "matmul",
     "attention",
@@ -47,7 +50,7 @@ class Cost:
 
     ``reads`` maps the position of an input tensor to the bytes read of it, ``writes`` likewise for outputs.
     ``hidden_bytes`` is traffic of intermediate tensors that a kernel written as a chain of operators adds in ``eager``
-    execution, and ``workspace_bytes`` the memory that they take; a single kernel has neither.
+    execution. ``workspace``: memory that the kernel takes while it runs, beyond its inputs and outputs; None for none.
     """
 
     flops: int = 0
@@ -55,7 +58,7 @@ class Cost:
     reads: Mapping[int, int] = field(default_factory=dict)
     writes: Mapping[int, int] = field(default_factory=dict)
     hidden_bytes: int = 0
-    workspace_bytes: int = 0
+    workspace: Workspace | None = None
 
 
 Formula = Callable[[Sequence[Tensor], Sequence[Tensor], Sequence[Any], Mapping[str, Any]], Cost]
@@ -171,7 +174,12 @@ def sdpa(inputs, outputs, args, kwargs) -> Cost:
     batch_heads = math.prod(query.shape[:-2])
     pairs = batch_heads * kwargs["pairs"]
     masked = 1 if len(inputs) > 3 else 0
-    return Cost(flops=2 * pairs * (query.shape[-1] + value.shape[-1]), elementwise_flops=(6 + masked) * pairs)
+    causal, gqa = bool(kwargs.get("causal")) and kwargs.get("queries", 0) > 1, bool(kwargs.get("gqa"))
+    return Cost(
+        flops=2 * pairs * (query.shape[-1] + value.shape[-1]),
+        elementwise_flops=(6 + masked) * pairs,
+        workspace=workspace.attention(inputs, outputs[0], causal=causal, gqa=gqa),
+    )
 
 
 @operator("grouped_mm", op_class="experts")
@@ -192,7 +200,7 @@ def selective_scan(inputs, outputs, args, kwargs) -> Cost:
 
     y = C·h is a matrix product (2·B·S·d·n, as the reference loop executes it). Element-wise, per step, channel and
     state: Ā (multiply, exp), B̄ (multiply), B̄·x, Ā·h, sum. In eager execution the loop keeps Ā, B̄ and B̄·x of all steps
-    in fp32 (B̄ only until B̄·x is there) and moves them and the state through memory.
+    in fp32 and moves them and the state through memory.
     """
     batch, channels, steps, state = kwargs["batch"], kwargs["channels"], kwargs["steps"], kwargs["state"]
     cells = batch * channels * steps * state
@@ -201,12 +209,18 @@ def selective_scan(inputs, outputs, args, kwargs) -> Cost:
     # Written once: Ā, B̄, B̄·x; read once: B̄, then Ā and B̄·x by the loop. The state: read for Ā·h, product written and
     # read, sum written, cast copy, read by C·h.
     hidden = cells * fp32 * (3 + 3) + cells * (fp32 * 5 + kwargs["itemsize"])
-    workspace = cells * fp32 * (3 if steps > 1 else 1)
     return Cost(
         flops=2 * cells,
         elementwise_flops=6 * cells + 4 * per_step,
         hidden_bytes=hidden,
-        workspace_bytes=workspace,
+        workspace=workspace.selective_scan(
+            batch=batch,
+            channels=channels,
+            steps=steps,
+            state=state,
+            itemsize=kwargs["itemsize"],
+            skips=bool(kwargs.get("skips")),
+        ),
     )
 
 

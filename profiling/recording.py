@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from profiling.workspace import Workspace
+
 
 @dataclass(frozen=True, slots=True)
 class Shaped:
@@ -64,11 +66,31 @@ class ModuleOutput:
     uid: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class Occupied:
+    """A kernel's workspace: allocation number ``index`` of :attr:`Recording.alive`, and the bytes alive before it."""
+
+    index: int
+    alive: int
+    workspace: Workspace
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """One run of a module: most bytes of activations alive meanwhile, and which of :attr:`Recording.occupied` ran in it."""
+
+    path: str
+    alive: int
+    first: int
+    end: int
+
+
 @dataclass(frozen=True)
 class Recording:
     """One traced forward pass. ``unknown``: names of operators without a formula. ``state_uids``: of ``cache_uids``, what is no key or value.
 
-    ``alive``: most bytes of activations alive during each call, and one number more for what came after the last.
+    ``alive``: bytes of activations alive after each allocation, in order.
+    ``occupied``: the calls whose kernels take memory of their own, which an accelerator's take as counted in ``alive``.
     """
 
     calls: tuple[Call, ...]
@@ -79,8 +101,30 @@ class Recording:
     input_uids: frozenset[int]
     result_uids: frozenset[int]
     state_uids: frozenset[int] = frozenset()
+    occupied: tuple[Occupied, ...] = ()
+    spans: tuple[Span, ...] = ()
 
     @property
     def activation_peak(self) -> int:
         """Most bytes of activations alive at one moment."""
         return max(self.alive, default=0)
+
+    def alive_on_cpu(self, threads: int) -> tuple[int, ...]:
+        """``alive`` with the workspaces that a processor's kernels take on ``threads`` threads."""
+        alive = list(self.alive)
+        for item in self.occupied:
+            alive[item.index] = item.alive + item.workspace.on_cpu(threads)
+        return tuple(alive)
+
+    def module_peaks(self, threads: int | None = None) -> dict[str, int]:
+        """Traced module → most bytes of activations alive while it ran, its own and those of others that wait meanwhile.
+
+        ``threads``: of a processor, whose kernels take other workspaces; None for an accelerator.
+        """
+        taken = [
+            o.alive + (o.workspace.nbytes if threads is None else o.workspace.on_cpu(threads)) for o in self.occupied
+        ]
+        peaks: dict[str, int] = {}
+        for span in self.spans:
+            peaks[span.path] = max(peaks.get(span.path, 0), span.alive, *taken[span.first : span.end])
+        return peaks

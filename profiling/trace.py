@@ -24,8 +24,9 @@ import profiling.stand_ins  # noqa: F401  (both register)
 from profiling.build import Built
 from profiling.fused import CatchFused
 from profiling.operators import Cost, lookup
-from profiling.recording import Call, ModuleOutput, Recording, Shaped
+from profiling.recording import Call, ModuleOutput, Occupied, Recording, Shaped, Span
 from profiling.tensors import cache_layers, cache_tensors, distinct_bytes, state_tensors, tensors_in
+from profiling.workspace import Workspace
 
 #: A trace longer than this is a Python loop over tokens that no stand-in of profiling.fused knows.
 MAX_CALLS = 400_000
@@ -111,7 +112,10 @@ class Tracer(TorchDispatchMode):
         self._held: dict[int, int] = {}  # storage → bytes of it that the cache holds: not activations
         self._next_uid = 0
         self._alive: list[tuple[int, int]] = []  # (uid, +bytes at birth, -bytes at death), in order
-        self._ends: list[int] = []  # length of _alive after each call
+        self._workspaces: dict[int, Workspace] = {}  # by uid, in order
+        # Lengths of _alive and _workspaces when each module of the stack began; then module, from where to where in both.
+        self._entered: list[tuple[int, int]] = []
+        self._ran: list[tuple[str, int, int, int, int]] = []
         self._born: dict[int, str] = {}
         for tensor in built.module.parameters():
             self._register(tensor, "weight")
@@ -163,6 +167,7 @@ class Tracer(TorchDispatchMode):
 
     def enter(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         self._stack.append(module)
+        self._entered.append((len(self._alive), len(self._workspaces)))
         first = next(iter(tensors_in(args)), None)
         if first is None:
             first = next(iter(tensors_in(kwargs)), None)
@@ -172,12 +177,10 @@ class Tracer(TorchDispatchMode):
 
     def leave(self, module: nn.Module, output: Any) -> None:
         while self._stack and self._stack[-1] is not module:  # left behind by an exception
-            self._stack.pop()
-            self._tokens.pop()
+            self._leave_last()
         if not self._stack:
             return
-        self._stack.pop()
-        self._tokens.pop()
+        self._leave_last()
         if isinstance(output, Mapping):
             output = list(output.values())
         first = next(iter(tensors_in(output)), None)
@@ -190,6 +193,11 @@ class Tracer(TorchDispatchMode):
         nbytes = first.numel() * first.element_size()
         uid = self._register(first, "activation")
         self.module_outputs[path] = ModuleOutput(calls, tuple(first.shape), nbytes, uid)
+
+    def _leave_last(self) -> None:
+        self._tokens.pop()
+        (start, kernels), path = self._entered.pop(), _path_of(self._stack.pop())
+        self._ran.append((path, start, len(self._alive), kernels, len(self._workspaces)))
 
     def tokens(self, up: int = 0) -> int:
         """Rows that entered the module being run (tokens, for a mixture-of-experts layer), or its ``up``-th parent."""
@@ -243,9 +251,10 @@ class Tracer(TorchDispatchMode):
             op_class, cost = "other", Cost()
         else:
             op_class, cost = operator.op_class, operator.formula(ins, outs, args, facts)
-        if cost.workspace_bytes:
-            self._next_uid += 1
-            self._alive += [(self._next_uid - 1, cost.workspace_bytes), (self._next_uid - 1, -cost.workspace_bytes)]
+        if cost.workspace is not None:
+            uid, self._next_uid = self._next_uid, self._next_uid + 1
+            self._workspaces[uid] = cost.workspace
+            self._alive += [(uid, cost.workspace.nbytes), (uid, -cost.workspace.nbytes)]
         self.calls.append(
             Call(
                 index=len(self.calls),
@@ -263,20 +272,21 @@ class Tracer(TorchDispatchMode):
                 facts=facts,
             )
         )
-        self._ends.append(len(self._alive))
 
-    def activations_alive(self) -> tuple[int, ...]:
-        """Most bytes alive during each call, and (last) after them: what was made in the trace and did not end up in the cache."""
-        alive = peak = 0
+    def activations_alive(self) -> tuple[tuple[int, ...], tuple[Occupied, ...], tuple[Span, ...]]:
+        """Bytes alive after each allocation, in order: of what was made in the trace and did not end up in the cache.
+
+        And the allocations among them that are a kernel's workspace, and the most that was alive while each module ran.
+        """
+        alive = 0
         births: set[int] = set()
-        ends = iter(self._ends)
-        end = next(ends, None)
-        result = []
-        for position, (uid, nbytes) in enumerate(self._alive):
-            while position == end:
-                result.append(peak)
-                end, peak = next(ends, None), alive
-            if nbytes < 0 and uid not in births:
+        result: list[int] = []
+        occupied: list[Occupied] = []
+        levels = [0]  # before the first of _alive, and after each
+        for uid, nbytes in self._alive:
+            born = nbytes >= 0
+            levels.append(alive)
+            if not born and uid not in births:
                 continue  # existed before the trace
             births.add(uid)
             held = self._held.get(uid)
@@ -284,10 +294,14 @@ class Tracer(TorchDispatchMode):
                 # The cache may hold a part of a storage (the window) and so keep all of it alive, in every block alike.
                 rest = self._built.times(self._born[uid]) * (abs(nbytes) - held)
                 nbytes = rest if nbytes > 0 else -rest
+            if born and uid in self._workspaces:
+                occupied.append(Occupied(len(result), alive, self._workspaces[uid]))
             alive += nbytes
-            peak = max(peak, alive)
-        missing = len(self._ends) + 1 - len(result)
-        return (*result, peak, *[alive] * (missing - 1))
+            levels[-1] = alive
+            if born:
+                result.append(alive)
+        spans = (Span(p, max(levels[first : last + 1]), *kernels) for p, first, last, *kernels in self._ran)
+        return tuple(result), tuple(occupied), tuple(spans)
 
     def uid_of(self, tensor: torch.Tensor) -> int:
         return self._register(tensor, "activation")
@@ -337,11 +351,14 @@ def record(built: Built, run, *, cache_before: Any, inputs: list[torch.Tensor]) 
         _local.tracer = None
     tracer.note_cache(cache)
     results = frozenset(tracer.uid_of(t) for t in tensors_in(_values(output)))
+    alive, occupied, spans = tracer.activations_alive()
     recording = Recording(
         calls=tuple(tracer.calls),
         outputs=tracer.module_outputs,
         unknown=tuple(tracer.unknown),
-        alive=tracer.activations_alive(),
+        alive=alive,
+        occupied=occupied,
+        spans=spans,
         cache_uids=frozenset(tracer.cache_uids),
         input_uids=frozenset(tracer.input_uids),
         result_uids=results,
