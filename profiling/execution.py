@@ -30,7 +30,7 @@ class Work(Demand):
     times: int
 
     def load(self) -> Load:
-        return Load(self.op_class, self.flops, self.elementwise_flops, self.bytes_moved, self.rows)
+        return Load(self.op_class, self.flops, self.elementwise_flops, self.bytes_moved, self.rows, self.network)
 
 
 def works(trace: Trace, counting: Counting | str) -> list[Work]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from profiling.workspace import Workspace
@@ -91,6 +91,7 @@ class Recording:
 
     ``alive``: bytes of activations alive after each allocation, in order.
     ``occupied``: the calls whose kernels take memory of their own, which an accelerator's take as counted in ``alive``.
+    ``allocations``: what ``alive`` sums up: (storage, bytes more or fewer alive). ``workspace_calls``: storage → call it is a workspace of.
     """
 
     calls: tuple[Call, ...]
@@ -103,6 +104,8 @@ class Recording:
     state_uids: frozenset[int] = frozenset()
     occupied: tuple[Occupied, ...] = ()
     spans: tuple[Span, ...] = ()
+    allocations: tuple[tuple[int, int], ...] = ()
+    workspace_calls: Mapping[int, int] = field(default_factory=dict)
 
     @property
     def activation_peak(self) -> int:

@@ -36,6 +36,7 @@ class Ceilings:
     kernels were timed, each kind of operator has its own: ``product`` is the rate of large matrix products, ``skinny`` (rows,
     FLOP/s) that of products with few rows, fewest first, ``attention`` that of an attention kernel, softmax included, ``vector``
     that of element-wise arithmetic (fp32 units); ``stream`` is the bandwidth of skinny products, ``copy`` that of all else.
+    ``interconnect``: bytes/s that a device sends to others; ``linked``: whether the devices of the workload depend on each other.
     """
 
     level: str
@@ -51,11 +52,13 @@ class Ceilings:
     skinny: tuple[tuple[int, float], ...] = ()
     bandwidth_from: str | None = None
     overhead_s: float = 0.0
+    interconnect: float | None = None
+    linked: bool = False
 
     @property
     def known(self) -> bool:
         """Can times be computed at all?"""
-        return bool(self.peak_flops and self.bandwidth)
+        return bool(self.peak_flops and self.bandwidth and (self.interconnect or not self.linked))
 
     def roof(self) -> tuple[float, float]:
         """(FLOP/s, bytes/s); raises :class:`ValueError` where one is unknown: ask ``known`` first."""
@@ -71,30 +74,34 @@ class Ceilings:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What one operator asks of the device; ``rows`` of the left matrix for matrix products, else 0."""
+    """What one operator asks of the device; ``rows`` of the left matrix for matrix products, else 0. ``network``: bytes sent."""
 
     op_class: str
     flops: float
     elementwise_flops: float
     bytes_moved: float
     rows: int = 0
+    network: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Seconds of one operator: under each roof, and in all; ``bound`` is what decides."""
+    """Seconds of one operator: under each roof, and in all; ``bound`` is what decides. What it sends does not overlap with it."""
 
     compute_s: float
     memory_s: float
     overhead_s: float
+    network_s: float = 0.0
 
     @property
     def time_s(self) -> float:
-        return max(self.compute_s, self.memory_s) + self.overhead_s
+        return max(self.compute_s, self.memory_s) + self.overhead_s + self.network_s
 
     @property
     def bound(self) -> str:
         roof = max(self.compute_s, self.memory_s)
+        if self.network_s > max(roof, self.overhead_s):
+            return "network"
         if self.overhead_s > roof:
             return "overhead"
         return "compute" if self.compute_s > self.memory_s else "memory"
@@ -317,20 +324,22 @@ def _peak_of_rows(rows: int, peak: float, timed: Sequence[tuple[int, float]]) ->
 
 def timing(load: Load, limits: Ceilings) -> Timing:
     """Time of one operator under ``limits`` (which must be known). What asks for nothing takes nothing."""
+    network = load.network / limits.interconnect if load.network and limits.interconnect else 0.0
     if not (load.flops or load.elementwise_flops or load.bytes_moved):
-        return Timing(0.0, 0.0, 0.0)
+        return Timing(0.0, 0.0, 0.0, network)
     peak, bandwidth = rates(load, limits)
     # What an attention kernel was timed at contains its softmax.
     apart = not _in_attention_kernel(load, limits)
     vector = load.elementwise_flops / limits.vector if apart and limits.vector else 0.0
-    return Timing(load.flops / peak + vector, load.bytes_moved / bandwidth, limits.overhead_s)
+    return Timing(load.flops / peak + vector, load.bytes_moved / bandwidth, limits.overhead_s, network)
 
 
 def sum_over_contexts(first: Load, last: Load, span: int, steps: Iterable[int], limits: Ceilings) -> float:
     """Total seconds of an operator over decode steps whose load changes linearly.
 
     The load is ``first`` at offset 0 and ``last`` at offset ``span``; ``steps`` is a range of consecutive offsets. Each
-    roof is a straight line in the offset, so the larger of the two changes hands at most once: two arithmetic series.
+    roof is a straight line in the offset, so the larger of the two changes hands at most once: two arithmetic series; what is
+    sent is a third.
     """
     offsets = range(steps.start, steps.stop)  # type: ignore[attr-defined]
     if not offsets:
@@ -339,24 +348,21 @@ def sum_over_contexts(first: Load, last: Load, span: int, steps: Iterable[int], 
     if span == 0:
         return len(offsets) * begin.time_s
 
-    def line(a: float, b: float) -> tuple[float, float]:
-        return a, (b - a) / span
+    lines = ((begin.compute_s, end.compute_s), (begin.memory_s, end.memory_s))
 
-    (c0, cs), (m0, ms) = line(begin.compute_s, end.compute_s), line(begin.memory_s, end.memory_s)
+    def at(ends: tuple[float, float], x: float) -> float:
+        return ends[0] * ((span - x) / span) + ends[1] * (x / span)
 
-    def series(start: float, slope: float, low: int, high: int) -> float:
-        n = high - low
-        return n * start + slope * (low + high - 1) * n / 2
+    def series(ends: tuple[float, float], low: int, high: int) -> float:
+        return (high - low) * at(ends, (low + high - 1) / 2)
 
     def top(low: int, high: int) -> float:
-        middle = (low + high - 1) / 2
-        if c0 + cs * middle >= m0 + ms * middle:
-            return series(c0, cs, low, high)
-        return series(m0, ms, low, high)
+        return max(series(ends, low, high) for ends in lines)
 
     low, high = offsets.start, offsets.stop
-    total = begin.overhead_s * len(offsets)
-    cross = (m0 - c0) / (cs - ms) if cs != ms else None
+    total = begin.overhead_s * len(offsets) + series((begin.network_s, end.network_s), low, high)
+    apart = [compute - memory for compute, memory in zip(*lines, strict=True)]
+    cross = span * apart[0] / (apart[0] - apart[1]) if apart[0] != apart[1] else None
     if cross is not None and low < cross < high - 1:
         split = int(cross) + 1
         return total + top(low, split) + top(split, high)

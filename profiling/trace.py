@@ -113,6 +113,8 @@ class Tracer(TorchDispatchMode):
         self._next_uid = 0
         self._alive: list[tuple[int, int]] = []  # (uid, +bytes at birth, -bytes at death), in order
         self._workspaces: dict[int, Workspace] = {}  # by uid, in order
+        self._workspace_calls: dict[int, int] = {}  # uid → number of the call
+        self.allocations: list[tuple[int, int]] = []
         # Lengths of _alive and _workspaces when each module of the stack began; then module, from where to where in both.
         self._entered: list[tuple[int, int]] = []
         self._ran: list[tuple[str, int, int, int, int]] = []
@@ -254,6 +256,7 @@ class Tracer(TorchDispatchMode):
         if cost.workspace is not None:
             uid, self._next_uid = self._next_uid, self._next_uid + 1
             self._workspaces[uid] = cost.workspace
+            self._workspace_calls[uid] = len(self.calls)
             self._alive += [(uid, cost.workspace.nbytes), (uid, -cost.workspace.nbytes)]
         self.calls.append(
             Call(
@@ -297,6 +300,7 @@ class Tracer(TorchDispatchMode):
             if born and uid in self._workspaces:
                 occupied.append(Occupied(len(result), alive, self._workspaces[uid]))
             alive += nbytes
+            self.allocations.append((uid, nbytes))
             levels[-1] = alive
             if born:
                 result.append(alive)
@@ -363,6 +367,8 @@ def record(built: Built, run, *, cache_before: Any, inputs: list[torch.Tensor]) 
         input_uids=frozenset(tracer.input_uids),
         result_uids=results,
         state_uids=frozenset(tracer.state_uids),
+        allocations=tuple(tracer.allocations),
+        workspace_calls=tracer._workspace_calls,
     )
     return recording, cache
 
