@@ -1,152 +1,26 @@
 """The layer graph of a stage: modules and operations as nodes, tensors that really flowed as edges.
 
-Built from a recording: who wrote a storage last is where a reader's edge comes from, so views, residual connections and
-cache reads come out by themselves. Blocks that repeat identically appear once.
+Built from a recording (:mod:`profiling.dataflow`). Blocks that repeat identically appear once.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, field
 from typing import Any
 
 from profiling.build import Built, Fold, block_index
-from profiling.recording import Call, Shaped
+from profiling.dataflow import CACHE, INPUT, OUTPUT, Edge, Flow, flow
+from profiling.recording import Shaped
 from profiling.tables import Evaluated, _Sum, module_sums, timings_of, traced_path
-
-INPUT, OUTPUT, CACHE = "input", "output", "cache"
-_OWN_NODE = ("attention", "experts", "scan", "matmul", "convolution")
-
-
-@dataclass
-class _Edge:
-    source: str
-    target: str
-    kind: str
-    tensors: dict[int, Shaped] = field(default_factory=dict)
-
-
-@dataclass
-class _Flow:
-    """Nodes and edges of a recording before folding; nodes in order of first execution."""
-
-    node_of_call: list[str] = field(default_factory=list)
-    labels: dict[str, str] = field(default_factory=dict)
-    parents: dict[str, str] = field(default_factory=dict)
-    outputs: dict[str, Shaped] = field(default_factory=dict)
-    edges: dict[tuple[str, str, str], _Edge] = field(default_factory=dict)
-
-    def connect(self, source: str, target: str, kind: str, tensor: Shaped) -> None:
-        if source != target:
-            edge = self.edges.setdefault((source, target, kind), _Edge(source, target, kind))
-            edge.tensors[tensor.uid] = tensor
 
 
 def graph(built: Built, item: Evaluated) -> dict[str, Any]:
     """``{nodes, edges}`` of one stage, as docs/run-document.md describes them."""
-    flow = _flow(built, item)
-    shown = [node for node in dict.fromkeys(flow.node_of_call) if _shown(built, flow.parents.get(node, node))]
-    edges = _folded_edges(built, flow)
+    made = flow(item.trace.recording, {m.path for m in built.modules if m.leaf})
+    shown = [node for node in dict.fromkeys(made.node_of_call) if _shown(built, made.parents.get(node, node))]
+    edges = _folded_edges(built, made)
     used = {n for e in edges for n in (e["source"], e["target"])}
-    return {"nodes": _nodes(built, item, flow, shown, used), "edges": edges}
-
-
-# --- what flowed where --------------------------------------------------------------------------------------------------
-
-
-def _flow(built: Built, item: Evaluated) -> _Flow:
-    recording = item.trace.recording
-    leaves = {m.path for m in built.modules if m.leaf}
-    flow = _Flow()
-    maker: dict[int, tuple[str, int]] = {}  # storage → (node, index of the call that wrote it last)
-    namer = _Namer(flow)
-    for call in item.trace.calls:
-        node = call.path if call.path in leaves else namer.name(call, maker, recording.cache_uids)
-        flow.node_of_call.append(node)
-        inside_block = _place(built, call.path) is not None
-        skip = _skip_connection(call, maker, node) if inside_block else None
-        for position, tensor in enumerate(call.inputs):
-            if not tensor.nbytes or not call.reads[position][1]:
-                continue
-            if tensor.source == "cache" and tensor.uid not in maker:
-                flow.connect(CACHE, node, "cache", tensor)
-            elif tensor.source == "input" and tensor.uid not in maker:
-                flow.connect(INPUT, node, "data", tensor)
-            elif tensor.uid in maker:
-                source = maker[tensor.uid][0]
-                kind = "residual" if position == skip else "cache" if source.endswith("#cache") else "data"
-                flow.connect(source, node, kind, tensor)
-        for position, tensor in enumerate(call.outputs):
-            if call.writes[position][1] or call.op_class != "other":
-                maker[tensor.uid] = (node, call.index)
-                flow.outputs[node] = tensor
-    _connect_ends(flow, item, maker)
-    return flow
-
-
-def _connect_ends(flow: _Flow, item: Evaluated, maker: dict[int, tuple[str, int]]) -> None:
-    recording = item.trace.recording
-    last_written = {t.uid: t for call in item.trace.calls for t in call.outputs}
-    for uid, (node, _) in maker.items():
-        if uid in recording.cache_uids:
-            flow.connect(node, CACHE, "cache", last_written[uid])
-        if uid in recording.result_uids and uid not in recording.cache_uids:
-            flow.connect(node, OUTPUT, "data", last_written[uid])
-
-
-def _skip_connection(call: Call, maker: dict[int, tuple[str, int]], node: str) -> int | None:
-    """Position of the input of an addition that was made earlier than the other: the residual stream that skips ahead."""
-    if call.name != "add" or len(call.inputs) != 2:
-        return None
-    a, b = call.inputs
-    shape = call.outputs[0].shape
-    if a.shape != shape or b.shape != shape or a.uid not in maker or b.uid not in maker:
-        return None
-    (first, made_first), (second, made_second) = maker[a.uid], maker[b.uid]
-    if node in (first, second) or first == second:
-        return None
-    return 0 if made_first < made_second else 1
-
-
-class _Namer:
-    """Names operations that no leaf module stands for. Neighbouring small operations of one module share a node."""
-
-    def __init__(self, flow: _Flow) -> None:
-        self._flow = flow
-        self._counts: dict[tuple[str, str], int] = defaultdict(int)
-        self._run: tuple[str, str, int] | None = None
-        self._node = ""
-
-    def name(self, call: Call, maker: dict[int, tuple[str, int]], cache: frozenset[int]) -> str:
-        fills_cache = call.name in ("cat", "copy", "copy_") and all(t.uid in cache for t in call.outputs)
-        if fills_cache:
-            return self._single(call, "cache", "cache")
-        if call.op_class in _OWN_NODE:
-            return self._new(call, call.name, call.name)
-        if _skip_connection(call, maker, "") is not None and not call.label:
-            return self._new(call, "add", "add")
-        run = (call.path, call.label)
-        if self._run is None or self._run[:2] != run or self._run[2] != call.index - 1:
-            self._node = self._new(call, call.label.strip("_") or call.name, call.label.strip("_") or call.name)
-        self._run = (*run, call.index)
-        return self._node
-
-    def _new(self, call: Call, name: str, label: str) -> str:
-        self._run = None
-        self._counts[call.path, name] += 1
-        count = self._counts[call.path, name]
-        node = f"{call.path}#{name}" if count == 1 else f"{call.path}#{name}_{count}"
-        self._flow.labels[node] = label
-        self._flow.parents[node] = call.path
-        return node
-
-    def _single(self, call: Call, name: str, label: str) -> str:
-        """One node per module, however often the operation runs (keys, then values)."""
-        self._run = None
-        node = f"{call.path}#{name}"
-        self._flow.labels[node] = label
-        self._flow.parents[node] = call.path
-        return node
+    return {"nodes": _Nodes(built, item, made).all(shown, used), "edges": edges}
 
 
 # --- folding ------------------------------------------------------------------------------------------------------------
@@ -171,11 +45,11 @@ def _renamed(fold: Fold, index: int, node: str, target: int) -> str:
     return f"{fold.path}.{target}{node[len(head) :]}"
 
 
-def _folded_edges(built: Built, flow: _Flow) -> list[dict[str, Any]]:
-    known = set(flow.node_of_call) | {INPUT, OUTPUT, CACHE}
+def _folded_edges(built: Built, made: Flow) -> list[dict[str, Any]]:
+    known = set(made.node_of_call) | {INPUT, OUTPUT, CACHE}
     found: dict[tuple[str, str, str], dict[str, Any]] = {}
-    for edge in flow.edges.values():
-        source, target, kind = _fold_edge(built, flow, edge)
+    for edge in made.edges.values():
+        source, target, kind = _fold_edge(built, made, edge, known)
         if source is None or source not in known or target not in known:
             continue
         key = (source, target, kind)
@@ -193,10 +67,10 @@ def _folded_edges(built: Built, flow: _Flow) -> list[dict[str, Any]]:
     return list(found.values())
 
 
-def _fold_edge(built: Built, flow: _Flow, edge: _Edge) -> tuple[str | None, str, str]:
+def _fold_edge(built: Built, made: Flow, edge: Edge, known: set[str]) -> tuple[str | None, str, str]:
     """The edge between the blocks that are shown; (None, …) for one that a shown edge already stands for."""
-    a = _place(built, flow.parents.get(edge.source, edge.source))
-    b = _place(built, flow.parents.get(edge.target, edge.target))
+    a = _place(built, made.parents.get(edge.source, edge.source))
+    b = _place(built, made.parents.get(edge.target, edge.target))
     source, target, kind = edge.source, edge.target, edge.kind
     if a and b and a[0] is b[0]:
         fold, i, j = a[0], a[1], b[1]
@@ -207,8 +81,11 @@ def _fold_edge(built: Built, flow: _Flow, edge: _Edge) -> tuple[str | None, str,
         return source, target, "repeat" if fold.first[j] <= fold.first[i] else kind
     if a:
         fold, i = a
-        leaves_last = i == fold.kept - 1
-        source = _renamed(fold, i, source, fold.first[-1] if leaves_last else fold.first[i])
+        source = _renamed(fold, i, edge.source, fold.first[i])
+        last = _renamed(fold, i, edge.source, fold.first[-1])
+        # What the last block that was traced hands out, the last of all does; of another kind it may not have such a node.
+        if i == fold.kept - 1 and last in known:
+            source = last
     if b:
         fold, j = b
         target = _renamed(fold, j, target, fold.first[j])
@@ -218,110 +95,129 @@ def _fold_edge(built: Built, flow: _Flow, edge: _Edge) -> tuple[str | None, str,
 # --- nodes --------------------------------------------------------------------------------------------------------------
 
 
-def _nodes(built: Built, item: Evaluated, flow: _Flow, shown: list[str], used: set[str]) -> list[dict[str, Any]]:
-    infos = {m.path: m for m in built.modules}
-    lists = {m.path for m in built.modules if m.class_name in ("ModuleList", "Sequential", "ModuleDict")}
-    modules = module_sums(built, item)
-    operations = _operation_sums(item, flow)
-    known = item.timings is not None
+class _Nodes:
+    """The nodes of the document: modules that have parts, then what runs, in order of first execution."""
 
-    def parent_of(path: str | None) -> str | None:
-        while path is not None and path in lists:
-            path = infos[path].parent
-        return path or None
+    def __init__(self, built: Built, item: Evaluated, made: Flow) -> None:
+        self._built, self._item, self._flow = built, item, made
+        self._infos = {m.path: m for m in built.modules}
+        self._lists = {m.path for m in built.modules if m.class_name in ("ModuleList", "Sequential", "ModuleDict")}
+        self._modules = module_sums(built, item)
+        self._operations = self._operation_sums()
+        self._handed_on = made.handed_on()
 
-    containers: dict[str, None] = {}
-    for node in shown:
-        path = parent_of(flow.parents.get(node) if node in flow.parents else infos[node].parent)
+    def all(self, shown: list[str], used: set[str]) -> list[dict[str, Any]]:
+        containers: dict[str, None] = {}
+        for node in shown:
+            containers.update(dict.fromkeys(reversed(self._above(node))))
+        leaves = [self._leaf(node) for node in shown]
+        self._mark_tied(leaves)
+        for leaf in leaves:
+            leaf["memory_bytes"] = leaf["output_bytes"] + (0 if "tied" in leaf else leaf["weight_bytes"])
+        groups = [self._module(path) for path in containers]
+        self._memory_of_groups(groups, leaves)
+        return [self._end(kind, leaves) for kind in (INPUT, OUTPUT, CACHE) if kind in used] + groups + leaves
+
+    def _above(self, node: str) -> list[str]:
+        """The modules that a node lies in, the innermost first; lists of modules are left out."""
+        info = self._infos.get(node)
+        path = info.parent if info else self._flow.parents.get(node)
         chain = []
         while path:
-            chain.append(path)
-            path = parent_of(infos[path].parent)
-        containers.update(dict.fromkeys(reversed(chain)))
+            if path not in self._lists:
+                chain.append(path)
+            path = self._infos[path].parent
+        return chain
 
-    nodes = [_end(kind) for kind in (INPUT, OUTPUT, CACHE) if kind in used]
-    for path in [*containers, *shown]:
-        info = infos.get(path)
-        if info is not None:
-            total = modules.get(traced_path(built, path), _Sum())
-            output = item.trace.outputs().get(path)
-            shape = list(output.shape) if output and output.shape is not None else None
-            nodes.append(
-                _node(built, path, parent_of(info.parent), info.name, info.class_name, "module", total, known, shape)
-                | {
-                    "parameters": info.parameters,
-                    "weight_bytes": info.weight_bytes,
-                    "memory_bytes": info.weight_bytes + ((output.nbytes or 0) if output and info.leaf else 0),
-                }
-            )
-        else:
-            total = operations[path]
-            tensor = flow.outputs.get(path)
-            kind = "cache" if path.endswith("#cache") else "op"
-            shape = list(tensor.shape) if tensor else None
-            nodes.append(
-                _node(built, path, parent_of(flow.parents[path]), flow.labels[path], "", kind, total, known, shape)
-                | {"memory_bytes": tensor.nbytes if tensor else 0}
-            )
-    return nodes
+    def _module(self, path: str) -> dict[str, Any]:
+        info = self._infos[path]
+        total = self._modules.get(traced_path(self._built, path), _Sum())
+        output = self._item.trace.outputs().get(path)
+        return self._node(path, info.name, "module", total) | {
+            "class": info.class_name,
+            "parameters": info.parameters,
+            "weight_bytes": info.weight_bytes,
+            "output_bytes": (output.nbytes or 0) if output else 0,
+            "output_shape": list(output.shape) if output and output.shape is not None else None,
+        }
+
+    def _leaf(self, node: str) -> dict[str, Any]:
+        tensors = self._handed_on.get(node, [])
+        handed_on = {"output_bytes": sum(t.nbytes for t in tensors)}
+        if node in self._infos:
+            return self._module(node) | handed_on
+        kind = "cache" if node.endswith("#cache") else "op"
+        # Weights of a module that has parts (experts, a state matrix) are in no leaf module: they are where they are read.
+        weights = self._flow.weights.get(node, {}).values()
+        largest = tensors[0] if tensors else next(reversed(self._flow.written.get(node, {}).values()), None)
+        return (
+            self._node(node, self._flow.labels[node], kind, self._operations[node])
+            | {
+                "parameters": sum(_elements(t) for t in weights),
+                "weight_bytes": sum(t.nbytes for t in weights),
+                "output_shape": list(largest.shape) if largest else None,
+            }
+            | handed_on
+        )
+
+    def _node(self, path: str, label: str, kind: str, total: _Sum) -> dict[str, Any]:
+        place = _place(self._built, path.split("#")[0])
+        return {
+            "id": path,
+            "parent": next(iter(self._above(path)), None),
+            "label": label,
+            "class": "",
+            "kind": kind,
+            "fold": path,
+            "repeat": sum(1 for f in place[0].first if f == place[1]) if place else 1,
+            "parameters": 0,
+            "weight_bytes": 0,
+            "flops": total.flops,
+            "bytes": total.read + total.written,
+            "time_s": total.time if self._item.timings is not None else None,
+            "bound": total.bound(),
+            "memory_bytes": 0,
+            "output_bytes": 0,
+            "output_shape": None,
+            "measured_s": None,
+        }
+
+    def _end(self, kind: str, leaves: list[dict[str, Any]]) -> dict[str, Any]:
+        """Input, output, or the cache; the cache holds what no cache node of a module has (keys and values of the encoder)."""
+        node = self._node(kind, kind, kind, _Sum()) | {"time_s": None}
+        if kind == INPUT:
+            node["output_bytes"] = node["memory_bytes"] = sum(t.nbytes for t in self._handed_on.get(INPUT, []))
+        elif kind == CACHE:
+            elsewhere = sum(leaf["repeat"] * leaf["memory_bytes"] for leaf in leaves if leaf["kind"] == "cache")
+            node["memory_bytes"] = max(0, self._item.trace.cache_bytes - elsewhere)
+        return node
+
+    def _operation_sums(self) -> dict[str, _Sum]:
+        sums: dict[str, _Sum] = defaultdict(_Sum)
+        for node, work, time in zip(self._flow.node_of_call, self._item.works, timings_of(self._item), strict=True):
+            sums[node].add(work, time, 1)
+        return sums
+
+    def _mark_tied(self, leaves: list[dict[str, Any]]) -> None:
+        """``tied``: the node that reads the same weights first, for one whose weights are all another's already."""
+        first: dict[int, str] = {}
+        for leaf in leaves:
+            weights = self._flow.weights.get(leaf["id"], {})
+            owners = {first.setdefault(uid, leaf["id"]) for uid in weights}
+            if weights and leaf["id"] not in owners:
+                leaf["tied"] = next(first[uid] for uid in weights)
+
+    @staticmethod
+    def _memory_of_groups(groups: list[dict[str, Any]], leaves: list[dict[str, Any]]) -> None:
+        by_id = {group["id"]: group for group in groups}
+        for group in groups:
+            group["memory_bytes"] = group["weight_bytes"]
+        for leaf in leaves:
+            above = by_id.get(leaf["parent"])
+            while above is not None:
+                above["memory_bytes"] += leaf["output_bytes"] * leaf["repeat"] // above["repeat"]
+                above = by_id.get(above["parent"])
 
 
-def _operation_sums(item: Evaluated, flow: _Flow) -> dict[str, _Sum]:
-    sums: dict[str, _Sum] = defaultdict(_Sum)
-    for node, work, time in zip(flow.node_of_call, item.works, timings_of(item), strict=True):
-        sums[node].add(work, time, 1)
-    return sums
-
-
-def _end(kind: str) -> dict[str, Any]:
-    return {
-        "id": kind,
-        "parent": None,
-        "label": {INPUT: "input", OUTPUT: "output", CACHE: "cache"}[kind],
-        "class": "",
-        "kind": kind,
-        "fold": kind,
-        "repeat": 1,
-        "parameters": 0,
-        "weight_bytes": 0,
-        "flops": 0,
-        "bytes": 0,
-        "time_s": None,
-        "bound": None,
-        "memory_bytes": 0,
-        "output_shape": None,
-        "measured_s": None,
-    }
-
-
-def _node(
-    built: Built,
-    path: str,
-    parent: str | None,
-    label: str,
-    class_name: str,
-    kind: str,
-    total: _Sum,
-    known: bool,
-    shape: Any,
-) -> dict[str, Any]:
-    place = _place(built, path.split("#")[0])
-    repeat = sum(1 for f in place[0].first if f == place[1]) if place else 1
-    return {
-        "id": path,
-        "parent": parent,
-        "label": label,
-        "class": class_name,
-        "kind": kind,
-        "fold": path,
-        "repeat": repeat,
-        "parameters": 0,
-        "weight_bytes": 0,
-        "flops": total.flops,
-        "bytes": total.read + total.written,
-        "time_s": total.time if known else None,
-        "bound": total.bound(),
-        "memory_bytes": 0,
-        "output_shape": shape,
-        "measured_s": None,
-    }
+def _elements(tensor: Shaped) -> int:
+    return tensor.nbytes // tensor.itemsize

@@ -104,12 +104,21 @@ def _sum_up(node: Node, nodes: dict[str, Node]) -> None:
 
 
 def totals(nodes: Mapping[str, Node]) -> dict[str, float | None]:
-    """Sums over the whole stage: those of the nodes without parent."""
+    """Sums over the whole stage: those of the nodes without parent, weights that two of them share once."""
     result: dict[str, float | None] = {}
+    owners = [(n, nodes.get(str(n.raw.get("tied")))) for n in nodes.values() if n.raw.get("tied")]
+    shared = [n for n, owner in owners if owner is not None and _top(n, nodes) != _top(owner, nodes)]
     for key in _SUMMED:
         known = [n.sums[key] for n in nodes.values() if n.parent is None and n.sums[key] is not None]
-        result[key] = sum(known) if known else None  # type: ignore[arg-type]
+        twice = sum(n.sums[key] or 0 for n in shared) if key in ("parameters", "weight_bytes") else 0
+        result[key] = sum(known) - twice if known else None  # type: ignore[arg-type]
     return result
+
+
+def _top(node: Node, nodes: Mapping[str, Node]) -> str:
+    while node.parent is not None:
+        node = nodes[node.parent]
+    return node.id
 
 
 def default_open(nodes: Mapping[str, Node], limit: int = DEFAULT_NODES) -> list[str]:
