@@ -15,13 +15,16 @@ ELEMENTWISE = {
         nan_to_num square atan2 acos asin atan cosh sinh frac triu tril heaviside bitwise_left_shift bitwise_right_shift
         __lshift__ __rshift__ floor_div""",
     2: "addcmul addcdiv lerp softplus log_sigmoid log_sigmoid_forward hardtanh relu6 leaky_relu prelu polar logit",
+    3: "upsample_linear1d",
     4: "silu hardswish hardsigmoid elu celu selu mish glu",
     6: "gelu",
+    7: "upsample_bilinear2d _upsample_bilinear2d_aa grid_sampler_2d",
+    31: "upsample_bicubic2d _upsample_bicubic2d_aa",  # 16 neighbours, weighed and summed
 }
 
 #: Operations per element of the input.
 REDUCTIONS = {
-    1: """sum mean amax amin max min prod any all argmax argmin cumsum cumprod logsumexp histc bincount count_nonzero norm
+    1: """sum mean amax amin max min aminmax prod any all argmax argmin cumsum cumprod logsumexp histc bincount count_nonzero norm
         linalg_vector_norm topk sort argsort nonzero unique_consecutive _unique2 cummax logcumsumexp kthvalue median
         searchsorted bucketize is_nonzero equal mode _is_all_true _is_any_true""",
     3: "var std var_mean std_mean",
@@ -31,7 +34,7 @@ REDUCTIONS = {
 
 COPIES = """_to_copy copy clone contiguous cat stack constant_pad_nd repeat flip roll reflection_pad1d replication_pad1d
     reflection_pad2d replication_pad2d pixel_shuffle tile as_strided_copy view_copy expand_copy _copy_from unfold_copy
-    channel_shuffle im2col upsample_nearest2d upsample_nearest1d resize resize_as pixel_unshuffle block_diag"""
+    channel_shuffle im2col repeat_interleave upsample_nearest2d upsample_nearest1d resize resize_as pixel_unshuffle block_diag"""
 
 #: Made from nothing: written, not read.
 FILLS = """arange full full_like zeros zeros_like ones ones_like new_zeros new_ones new_full scalar_tensor linspace eye fill
@@ -121,7 +124,7 @@ def gather(inputs, outputs, args, kwargs) -> Cost:
     return Cost(reads={0: outputs[0].nbytes})
 
 
-@operator("_embedding_bag", "embedding_bag", op_class="gather")
+@operator("_embedding_bag", "_embedding_bag_forward_only", "embedding_bag", op_class="gather")
 def embedding_bag(inputs, outputs, args, kwargs) -> Cost:
     """One row of the table per index is read and summed."""
     table, indices = inputs[0], inputs[1]
@@ -144,7 +147,15 @@ def index_put(inputs, outputs, args, kwargs) -> Cost:
     return Cost()
 
 
-@operator("index_add", "scatter_add", "index_copy", "scatter_reduce", op_class="gather")
+@operator("index_copy", op_class="gather")
+def index_copy(inputs, outputs, args, kwargs) -> Cost:
+    """The source is written where the indices say. In place (a cache of fixed length), the rest of the tensor is left alone."""
+    if kwargs.get("in_place"):
+        return Cost(reads={0: 0}, writes={0: inputs[-1].nbytes})
+    return Cost()
+
+
+@operator("index_add", "scatter_add", "scatter_reduce", op_class="gather")
 def index_add(inputs, outputs, args, kwargs) -> Cost:
     """Read-modify-write of as many elements as the source has; out of place, a copy of the whole as well."""
     source = inputs[-1]
