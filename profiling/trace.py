@@ -19,8 +19,8 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-import profiling.operators_plain
-import profiling.stand_ins  # noqa: F401  (both register)
+import profiling.stand_ins  # noqa: F401  (registers)
+from profiling import metas
 from profiling.build import Built
 from profiling.fused import CatchFused
 from profiling.operators import Cost, lookup
@@ -217,7 +217,7 @@ class Tracer(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        out = func(*args, **kwargs)
+        out = metas.run(func, args, kwargs)
         if self._paused:
             return out
         name, silent, in_place = _op_facts(func)
@@ -397,6 +397,6 @@ class _Nobody:
 
 def run_unrecorded(run) -> Any:
     """Run ``run()`` with fused operators caught but nothing recorded; returns its cache."""
-    with torch.no_grad(), CatchFused(_Nobody()):
+    with torch.no_grad(), CatchFused(_Nobody()), metas.Remembered():
         _, cache = run()
     return cache

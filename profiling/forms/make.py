@@ -1,0 +1,255 @@
+"""Closed forms of a model, made from traces of its real forward (needs torch and transformers).
+
+The forms are fitted on the folded model and checked by one trace of the complete one; a model whose folding is at fault is fitted
+complete. Traces are not kept beyond that.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+import transformers
+
+import profiling
+from profiling.build import Built, build, cached_build
+from profiling.execution import Work, works
+from profiling.forms.basis import at
+from profiling.forms.samples import Sample, row
+from profiling.forms.search import Search, box
+from profiling.forms.terms import ModelForm, NoForm, StageForm
+from profiling.inspection import active_parameters
+from profiling.passes import Pass, Trace, cache_shape, trace
+from profiling.roles import Roles
+from profiling.spec import ModelSpec, SpecError, Workload
+
+#: Where nothing limits the context, forms reach so far.
+UNLIMITED_CONTEXT = 131_072
+#: A loop over tokens in Python is followed for so many of them.
+LOOPING_CONTEXT = 2_048
+#: Seconds that finding the forms of a model may take.
+TIME_LIMIT_S = 60.0
+
+Progress = Callable[[str, float, str], None]
+
+
+def form_key(model: ModelSpec, workload: Workload) -> dict[str, Any]:
+    """What a form depends on, beside the versions of the engine and of the libraries: never batch, lengths or hardware."""
+    counting = workload.counting
+    return {
+        "config_sha256": model.config_sha256(),
+        "kind": model.kind,
+        "dtype": workload.dtype,
+        "attn_implementation": workload.attn_implementation,
+        "logits": workload.logits,
+        "execution": counting.execution,
+        "causal": counting.causal,
+        "windowed": counting.windowed,
+        "mla": counting.mla,
+        "experts": counting.experts,
+        "decoder_tokens": workload.decoder_tokens,
+        "prefix_tokens": workload.prefix_tokens,
+        "draft_tokens": workload.draft_tokens,
+        "engine": profiling.__version__,
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }
+
+
+def make_form(model: ModelSpec, workload: Workload, progress: Progress | None = None) -> ModelForm:
+    """The forms of ``model`` under the conventions of ``workload`` (its batch and lengths do not matter).
+
+    Raises :class:`NoForm` where no polynomial holds, :class:`SpecError` for a model that cannot be built or traced.
+    """
+    tell = progress or (lambda stage, fraction, message: None)
+    built = cached_build(model, workload.dtype, workload.attn_implementation)
+    deadline = time.monotonic() + TIME_LIMIT_S
+    tell("fit", 0.2, "Fitting closed forms")
+    maker = _Maker(built, workload, deadline)
+    stages = maker.stages()
+    tell("check", 0.8, "Checking them against the complete model")
+    if any(fold.kept < len(fold.kinds) for fold in built.folds):
+        complete = build(model, workload.dtype, workload.attn_implementation, fold=False)
+        if not _agree(stages, _Maker(complete, workload, deadline)):
+            maker = _Maker(complete, workload, deadline)
+            stages = maker.stages()
+    return ModelForm(form_key(model, workload), _facts(model, built, maker), stages)
+
+
+def _facts(model: ModelSpec, built: Built, maker: _Maker) -> dict[str, Any]:
+    shape = cache_shape(built)
+    return {
+        "name": model.name,
+        "architecture": built.architecture,
+        "model_type": built.config.model_type,
+        "kind": model.kind,
+        "parameters": built.parameters,
+        "active_parameters": active_parameters(built, maker.first()),
+        "weight_bytes": built.weight_bytes,
+        "layers": built.layers,
+        "max_context": built.max_context,
+        "windows": list(built.windows),
+        "sequence_length": maker.first().sequence_length,
+        "kv_cache_bytes_per_token": shape.bytes_per_token if shape else None,
+        "state_bytes": shape.state_bytes if shape else 0,
+        "bytes_per_source_token": shape.bytes_per_source_token if shape else 0,
+    }
+
+
+def _agree(stages: Mapping[str, StageForm], complete: _Maker) -> bool:
+    """One pass of the complete model, stage by stage, against the forms: all channels in all, and the cache."""
+    name, form = next(iter(stages.items()))
+    point = complete.inside(form)
+    piece = form.piece(point)
+    full = piece.complete(point)
+    sample = complete.sample(name, point)
+    for channel in range(len(sample.numbers[0]) - 1) if sample.numbers else ():
+        calls = -2  # position of the number of operators
+        seen = sum(n[channel] * (n[calls] if channel != len(n) + calls else 1) for n in sample.numbers)
+        if complete.names[channel] == "rows":
+            continue
+        terms = sum(at(t.exact[complete.names[channel]], piece.basis, full) for t in piece.terms)
+        if complete.names[channel] != "calls" and terms != seen:
+            return False
+    return at(piece.cache, piece.basis, full) == sample.cache_bytes
+
+
+class _Maker:
+    """The stages of one built model. Remembers its samples."""
+
+    from profiling.forms.samples import NUMBERS as names
+
+    def __init__(self, built: Built, workload: Workload, deadline: float) -> None:
+        self._built, self._workload, self._deadline = built, workload, deadline
+        self._roles = Roles(built)
+        self._samples: dict[tuple[Any, ...], Sample] = {}
+        self._unknown: dict[str, None] = {}
+        self._first: Trace | None = None
+
+    def first(self) -> Trace:
+        """A trace of the model, for facts."""
+        if self._first is None:
+            encodes = self._built.kind in ("encoder", "vision")
+            self._first = trace(self._built, Pass("encode" if encodes else "prefill", 1, 2, 0, 2))
+        return self._first
+
+    def stages(self) -> dict[str, StageForm]:
+        kind, workload = self._built.kind, self._workload
+        limit = self._limit()
+        windows = [w + d for w in self._built.windows for d in (-1, 0, 1, 2)]
+        if kind == "vision":
+            return {"encode": self._line("encode", "tokens", (1, 1), {}, [])}
+        if kind == "encoder":
+            return {"encode": self._line("encode", "tokens", (1, limit), {}, [2, *windows])}
+        decode_tokens = workload.draft_tokens + 1
+        if kind == "encdec":
+            # As many decoder steps are followed as the encoder takes tokens, at least.
+            prefill = self._line("prefill", "source", (1, limit), {"tokens": workload.decoder_tokens, "context": 0}, [2])
+            decode = self._box("decode", {"context": (1, limit - 1), "source": (2, limit)}, {"tokens": decode_tokens})
+            return {"prefill": prefill, "decode": decode}
+        prefix = workload.prefix_tokens
+        shifted = [w - prefix for w in windows]
+        prefill = self._line(
+            "prefill", "tokens", (1, limit - prefix), {"context": prefix, "source": 0}, [2, *(w for w in shifted if w > 1)]
+        )
+        last = limit - decode_tokens
+        if last < 1:
+            return {"prefill": prefill}
+        decode = self._line("decode", "context", (1, last), {"tokens": decode_tokens, "source": 0}, [2, *windows])
+        return {"prefill": prefill, "decode": decode}
+
+    def _limit(self) -> int:
+        """Most tokens that the forms cover."""
+        limit = min(self._built.max_context or UNLIMITED_CONTEXT, 4 * UNLIMITED_CONTEXT)
+        if self._built.kind in ("encoder", "vision", "encdec"):
+            return limit
+        beyond = max(self._built.windows, default=0)  # a full window changes what runs too
+        points = [beyond + 130, beyond + 650]
+        if limit < points[1]:
+            return limit
+        short, long = (len(self._trace("prefill", {"batch": 1, "tokens": t}).calls) for t in points)
+        return limit if short == long else min(limit, LOOPING_CONTEXT)
+
+    def _line(
+        self, stage: str, variable: str, limits: tuple[int, int], fixed: Mapping[str, int], cuts: list[int]
+    ) -> StageForm:
+        search = Search(lambda p: self.sample(stage, p), variable, fixed, self._chunks(), self._deadline)
+        one = search.pieces(*limits, cuts, batched=False)
+        seams = [p.ranges[variable][0] for p in one]
+        many = search.pieces(*limits, [*cuts, *seams], batched=True)
+        return StageForm(stage, dict(fixed), (*many, *one), tuple(self._unknown))
+
+    def _box(self, stage: str, ranges: Mapping[str, tuple[int, int]], fixed: Mapping[str, int]) -> StageForm:
+        pieces = box(lambda p: self.sample(stage, p), ranges, fixed, self._deadline)
+        return StageForm(stage, dict(fixed), pieces, tuple(self._unknown))
+
+    def inside(self, form: StageForm) -> dict[str, int]:
+        """A point in the middle of the widest piece of a stage, batch 2."""
+        pieces = [p for p in form.pieces if p.batched]
+        widest = max(pieces, key=lambda p: max(high - low for low, high in p.ranges.values()))
+        middle = {name: low + min(high - low, 611) // 2 for name, (low, high) in widest.ranges.items()}
+        return {**form.constants, **middle, "batch": 2}
+
+    def _chunks(self) -> tuple[int, ...]:
+        """Sizes in the configuration by which tokens may be rounded up."""
+        holders = [self._built.config, *(m for m in self._built.module.modules())]
+        found: dict[int, None] = {}
+        for holder in holders:
+            for name, number in vars(holder).items():
+                if ("chunk" in name or "block_size" in name) and isinstance(number, int) and 1 < number <= 8192:
+                    found[number] = None
+        return tuple(found)
+
+    def sample(self, stage: str, point: Mapping[str, int]) -> Sample:
+        key = (stage, *sorted(point.items()))
+        found = self._samples.get(key)
+        if found is None:
+            found = self._samples[key] = self._sampled(self._trace(stage, point))
+        return found
+
+    def _trace(self, stage: str, point: Mapping[str, int]) -> Trace:
+        logits = self._workload.logits if stage == "prefill" else "last"
+        spec = Pass(
+            stage, point["batch"], point.get("tokens", 1), point.get("context", 0), point.get("source", 0), logits
+        )
+        try:
+            made = trace(self._built, spec)
+        except SpecError as error:
+            raise NoForm(str(error)) from error
+        self._unknown.update(dict.fromkeys(made.recording.unknown))
+        return made
+
+    def _sampled(self, item: Trace) -> Sample:
+        demands = self._demands(item)
+        rows = [
+            row(
+                work,
+                self._roles.of(work.call),
+                work.call.name,
+                work.times,
+                sum(b for _, b, source in work.call.reads if source == "weight"),
+            )
+            for work in demands
+        ]
+        return Sample(
+            signature=tuple((w.call.path, w.call.label, w.call.name) for w in demands),
+            statics=tuple(static for static, _ in rows),
+            numbers=tuple(numbers for _, numbers in rows),
+            alive=item.recording.alive,
+            cache_bytes=item.cache_bytes,
+            unknown=item.recording.unknown,
+        )
+
+    def _demands(self, item: Trace) -> list[Work]:
+        return works(item, self._workload.counting)
+
+
+def make_or_none(model: ModelSpec, workload: Workload) -> tuple[ModelForm | None, str]:
+    """The forms, or None and the reason why there are none."""
+    try:
+        return make_form(model, replace(workload), None), ""
+    except NoForm as error:
+        return None, str(error)
