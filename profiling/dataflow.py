@@ -15,8 +15,6 @@ from profiling.recording import Call, Recording, Shaped
 INPUT, OUTPUT, CACHE = "input", "output", "cache"
 _OWN_NODE = ("attention", "experts", "scan", "matmul", "convolution")
 _SAME_VALUES = ("_to_copy", "clone")
-#: Functions that only pass a call on: their names say nothing of it.
-_PLAIN = ("wrapped",)
 #: An addition whose operands lie further apart than this is not searched for a skip connection.
 _SEARCHED = 20_000
 
@@ -168,7 +166,7 @@ class _Namer:
             return self._single(call, "cache")
         if call.op_class in _OWN_NODE:
             return self._new(call, call.name)
-        label = "" if call.label in _PLAIN else call.label.strip("_")
+        label = call.label.strip("_")
         if skip is not None and not label:
             return self._new(call, "add")
         if not self._continues(call):

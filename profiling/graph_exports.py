@@ -91,8 +91,8 @@ class Link:
 def tree(graph: Mapping[str, Any]) -> dict[str, Node]:
     """Nodes by id, linked; the first of several with one id counts. A parent that is unknown or closes a circle is none."""
     nodes: dict[str, Node] = {}
-    for raw in graph.get("nodes") or []:
-        if isinstance(raw, Mapping) and str(raw.get("id")) not in nodes:
+    for raw in _entries(graph, "nodes"):
+        if str(raw.get("id")) not in nodes:
             nodes[str(raw.get("id"))] = Node(str(raw.get("id")), raw)
     for node in nodes.values():
         parent = nodes.get(str(node.raw.get("parent"))) if node.raw.get("parent") is not None else None
@@ -108,13 +108,18 @@ def tree(graph: Mapping[str, Any]) -> dict[str, Node]:
     return nodes
 
 
+def _entries(graph: Any, key: str) -> list[Mapping[str, Any]]:
+    entries = graph.get(key) if isinstance(graph, Mapping) else None
+    return [raw for raw in entries if isinstance(raw, Mapping)] if isinstance(entries, list) else []
+
+
 def _repeat(node: Node) -> int:
     return max(1, int(number(node.raw.get("repeat")) or 1))
 
 
 def links(graph: Mapping[str, Any], nodes: Mapping[str, Node]) -> Iterator[Link]:
     """The edges between nodes that run; one that names anything else is left out."""
-    for raw in graph.get("edges") or []:
+    for raw in _entries(graph, "edges"):
         source, target = nodes.get(str(raw.get("source"))), nodes.get(str(raw.get("target")))
         if source is None or target is None or source.children or target.children:
             continue
@@ -132,10 +137,12 @@ def links(graph: Mapping[str, Any], nodes: Mapping[str, Node]) -> Iterator[Link]
 # --- the graph as it stands in the document -----------------------------------------------------------------------------
 
 
-@exporter("json", title="JSON", suffix="graph.json", media_type="application/json")
+@exporter("json", title="JSON", suffix="json", media_type="application/json")
 def as_json(graphs: Graphs, name: str) -> str:
     """Stage → ``{nodes, edges}``, unchanged."""
-    return json.dumps({"name": name, "graph": graphs}, indent=1) + "\n"
+    text = json.dumps({"name": name, "graph": graphs})
+    # A number that is not finite has no form in JSON: null, as everywhere.
+    return json.dumps(json.loads(text, parse_constant=lambda _: None), indent=1) + "\n"
 
 
 # --- Google's Model Explorer --------------------------------------------------------------------------------------------

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Any
+from urllib.parse import urlencode
 
 from llmcompare.runs import graphview, layertable
 from llmcompare.runs.charts import plain
 from llmcompare.runs.viewoptions import Options
+from profiling.graph_exports import EXPORTERS
 from profiling.quantities import UNKNOWN, count, number, percent, show
 
 Document = Mapping[str, Any]
@@ -44,6 +46,11 @@ def network(document: Document, options: Options) -> dict[str, Any] | None:
         "sorts": _sort_links(current, measured),
         "by_links": _by_links(view, current),
         "measure": graphview.MEASURES[options.by][1],
+        "files": [
+            (f"graph.{form.suffix}?{urlencode({'stage': options.stage})}", form.title) for form in EXPORTERS.values()
+        ]
+        if graph
+        else [],
         "open_links": [
             (current.link(open_ids=_everything(rows, view)), "open all"),
             (current.link(open_ids=()), "close all"),

@@ -15,6 +15,7 @@ urlpatterns = [
     path("runs/new/preview/", views_new.preview_panel, name="preview"),
     path("runs/<str:public_id>.csv", views.run_csv, name="run-csv"),
     path("runs/<str:public_id>.json", views.run_json, name="run-json"),
+    path("runs/<str:public_id>/graph.<str:suffix>", views.run_graph, name="run-graph"),
     path("runs/<str:public_id>/", views_run.detail, name="detail"),
     path("runs/<str:public_id>/status/", views_run.status, name="status"),
     path("runs/<str:public_id>/row/", views.row, name="row"),

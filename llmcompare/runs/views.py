@@ -14,6 +14,7 @@ from hardware.models import Hardware, Host
 from llmcompare.catalog.models import LanguageModel
 from llmcompare.runs import exports
 from llmcompare.runs.filters import RunFilter
+from llmcompare.runs.graphfiles import graph_file
 from llmcompare.runs.models import Run
 from llmcompare.runs.querysets import RunQuerySet
 
@@ -135,3 +136,10 @@ def run_csv(request: HttpRequest, public_id: str) -> HttpResponseBase:
 @require_safe
 def run_json(request: HttpRequest, public_id: str) -> HttpResponse:
     return exports.run_json(request, _exported(request, public_id))
+
+
+@login_required
+@require_safe
+def run_graph(request: HttpRequest, public_id: str, suffix: str) -> HttpResponse:
+    run = _exported(request, public_id)
+    return graph_file(request, run, exports.document_of(run), suffix)

@@ -15,4 +15,5 @@ urlpatterns = [
     path("s/<str:token>/", views.open_page, name="open"),
     path("s/<str:token>/export.json", views.export_json, name="json"),
     path("s/<str:token>/export.csv", views.export_csv, name="csv"),
+    path("s/<str:token>/graph.<str:suffix>", views.export_graph, name="graph"),
 ]

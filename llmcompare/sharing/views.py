@@ -18,6 +18,7 @@ from llmcompare.accounts.requests import UserRequest
 from llmcompare.common.csv import CsvFormat, csv_response
 from llmcompare.common.errors import FieldErrors
 from llmcompare.runs import exports
+from llmcompare.runs.graphfiles import graph_file
 from llmcompare.runs.models import Run
 from llmcompare.runs.presentation import run_context
 from llmcompare.sharing import public, services
@@ -102,15 +103,15 @@ def revoke(request: UserRequest, digest: str) -> HttpResponse:
 # --- for the visitor -------------------------------------------------------------------------------------------------
 
 
-def shared(view: Callable[[HttpRequest, services.Opened], HttpResponseBase]) -> Callable[..., HttpResponseBase]:
+def shared(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:
     """A read-only page behind a token: everything that does not work is the same 404, and nobody keeps or passes on the address."""
 
     @sensitive_variables("token")
     @require_safe
     @wraps(view)
-    def opened_view(request: HttpRequest, token: str) -> HttpResponseBase:
+    def opened_view(request: HttpRequest, token: str, **rest: str) -> HttpResponseBase:
         opened = services.open_link(token)
-        response = view(request, opened) if opened else render(request, "sharing/gone.html", status=404)
+        response = view(request, opened, **rest) if opened else render(request, "sharing/gone.html", status=404)
         response["X-Robots-Tag"] = "noindex, nofollow"
         response["Referrer-Policy"] = "no-referrer"
         response["Cache-Control"] = "private, no-store"
@@ -152,3 +153,13 @@ def export_csv(request: HttpRequest, opened: services.Opened) -> HttpResponseBas
         return csv_response(exports.run_filename(run, "csv"), exports.RUN_HEADER, figures, layout)
     header, rows = exports.comparison_table(exports.comparison_object(public.shared_lines(opened.runs)))
     return csv_response("comparison.csv", header, rows, layout)
+
+
+@shared
+def export_graph(request: HttpRequest, opened: services.Opened, suffix: str) -> HttpResponseBase:
+    run = opened.runs[0]
+    document = public.shared_document(run, include_text=False) if len(opened.runs) == 1 else {}
+    try:
+        return graph_file(request, run, document, suffix)
+    except Http404:
+        return render(request, "sharing/gone.html", status=404)

@@ -11,7 +11,9 @@ from django.utils import timezone
 
 from llmcompare.runs import exports
 from llmcompare.runs.models import Run, RunMetric
+from profiling.graph_exports import EXPORTERS
 from tests.factories import make_run
+from tests.run_page.documents import measured
 
 DOCUMENT = {
     "schema": "llmcompare-run",
@@ -33,6 +35,15 @@ DOCUMENT = {
     "modules": {
         "columns": ["stage", "path", "name", "flops", "inclusive_s"],
         "rows": [["prefill", "", "root", 7, None], ["prefill", "layers.0", "layers.0", 5, 0.25]],
+    },
+    "graph": {
+        stage: {
+            "nodes": [
+                {"id": "layers.0", "parent": None, "label": "0", "class": "=cmd()", "kind": "module", "repeat": 4}
+            ],
+            "edges": [],
+        }
+        for stage in ("prefill", "decode")
     },
     "memory": {
         "kv_cache_bytes_per_token": 1024,
@@ -213,3 +224,48 @@ def test_comparison_keeps_order_and_computes_differences_against_the_baseline(ow
 
 def test_json_is_strict_even_when_a_figure_is_not_finite():
     assert json.loads(exports.to_json({"a": [float("inf"), 1.5]})) == {"a": [None, 1.5]}
+
+
+# --- graphs ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", sorted(EXPORTERS.values(), key=lambda form: form.name), ids=lambda form: form.name)
+def test_a_graph_is_a_download_in_every_format(owner_client, run, form):
+    both = owner_client.get(f"/runs/{run.public_id}/graph.{form.suffix}")
+    assert both.status_code == 200
+    assert both["Content-Type"] == form.media_type
+    assert both["Content-Disposition"].endswith(f'-{run.public_id}.graph.{form.suffix}"')
+    text = both.content.decode()
+    assert "prefill" in text
+    assert "decode" in text
+    one = owner_client.get(f"/runs/{run.public_id}/graph.{form.suffix}?stage=decode")
+    assert one["Content-Disposition"].endswith(f'-{run.public_id}.decode.{form.suffix}"')
+    assert "prefill" not in one.content.decode()
+    assert "layers.0" in one.content.decode()
+
+
+def test_graphs_that_there_are_not(owner, owner_client, run):
+    address = f"/runs/{run.public_id}/graph"
+    for wrong in (".exe", ".dot?stage=encode", ".dot?stage=%22", "."):
+        assert owner_client.get(address + wrong).status_code == 404, wrong
+    for document in (None, {"graph": None}, {"graph": {}}, {"graph": []}):
+        empty = make_run(owner, document=document)
+        assert owner_client.get(f"/runs/{empty.public_id}/graph.dot").status_code == 404
+    broken = make_run(owner, document={"graph": {"prefill": None, "decode": {"nodes": [1, {}], "edges": [None, 2]}}})
+    for form in EXPORTERS.values():
+        assert owner_client.get(f"/runs/{broken.public_id}/graph.{form.suffix}").status_code == 200
+
+
+def test_graphs_are_for_those_who_see_the_run(run, stranger_client, teammate_client, staff_client, anonymous_client):
+    address = f"/runs/{run.public_id}/graph.dot"
+    assert {c.get(address).status_code for c in (stranger_client, teammate_client, staff_client)} == {404}
+    assert anonymous_client.get(address).status_code == 302
+
+
+def test_the_run_page_links_to_its_graphs(owner_client, owner):
+    run = make_run(owner, document=measured(), kind="measure")
+    html = owner_client.get(f"/runs/{run.public_id}/?stage=decode").content.decode()
+    for form in EXPORTERS.values():
+        href = f"graph.{form.suffix}?stage=decode"
+        assert f'href="{href}"' in html
+        assert owner_client.get(f"/runs/{run.public_id}/{href}").status_code == 200

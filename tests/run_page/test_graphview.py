@@ -67,6 +67,20 @@ def test_an_open_block_shows_both_residual_edges_and_its_repetition():
     assert inside["sums"]["flops"] == 32 * 4e9
 
 
+def test_weights_that_two_modules_share_are_in_the_whole_once():
+    graph = documents.graph(layers=3)
+    head = next(node for node in graph["nodes"] if node["id"] == "lm_head")
+    head["parent"] = None
+    before = graphview.view(graph).totals
+    head["tied"] = "layers.0.mlp"
+    after = graphview.view(graph).totals
+    assert after["weight_bytes"] == before["weight_bytes"] - head["weight_bytes"]
+    assert after["flops"] == before["flops"]
+    for unknown in ("nobody", ["a list"], "lm_head"):
+        head["tied"] = unknown
+        assert graphview.view(graph).totals == before
+
+
 def test_repeat_may_be_stated_on_every_node_of_a_block():
     """The engine writes the number of repetitions on the block and on what is inside; that is one folding, not two."""
     graph = documents.graph(layers=5)

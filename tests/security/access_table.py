@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 LOGIN = "login"  # a redirect to the login page
@@ -39,6 +39,10 @@ def read_run(ok: int = 200) -> list[Case]:
         Case((LOGIN, 404, 404, 404, 404), {"public_id": "{binned}"}),
         Case((LOGIN, 404, 404, 404, 404), {"public_id": "AAAAAAAAAAAAAAAA"}),
     ]
+
+
+def with_suffix(cases: list[Case], suffix: str) -> list[Case]:
+    return [replace(case, args=case.args | {"suffix": suffix}) for case in cases]
 
 
 def change_run(ok=302, run: str = "private") -> list[Case]:
@@ -109,6 +113,7 @@ PAGES: dict[str, list[Case]] = {
     "runs:detail": read_run(),
     "runs:run-csv": read_run(),
     "runs:run-json": read_run(),
+    "runs:run-graph": with_suffix(read_run(), "dot") + signed_in(404, args={"public_id": "{public}", "suffix": "exe"}),
     "runs:row": read_run(),
     "runs:rerun": read_run(ok=302),
     "runs:preview": signed_in((200, 422), method="post"),
@@ -132,6 +137,8 @@ PAGES: dict[str, list[Case]] = {
     "sharing:revoke": own_thing("digest", "digest", 302, method="post"),
     "sharing:open": everyone(args={"token": "{token}"}) + everyone(404, args={"token": "{digest}"}),
     "sharing:json": everyone(args={"token": "{token}"}) + everyone(404, args={"token": "{private}"}),
+    "sharing:graph": everyone(args={"token": "{token}", "suffix": "dot"})
+    + everyone(404, args={"token": "unknown", "suffix": "dot"}),
     "sharing:csv": everyone(args={"token": "{token}"}) + everyone(404, args={"token": "unknown"}),
     "api:schema": everyone(),
     "api:docs": everyone(),

@@ -117,6 +117,22 @@ def test_exports_of_a_link(owner_client, anonymous_client, run, document):
     assert anonymous_client.get(f"/s/{token}/export.csv?delimiter=x").status_code == 400
 
 
+def test_graphs_of_a_link(owner, owner_client, anonymous_client, run):
+    token = share(owner_client, run)
+    html = anonymous_client.get(f"/s/{token}/").content.decode()
+    for suffix in ("dot", "model-explorer.json"):
+        assert f'href="graph.{suffix}?stage=prefill"' in html
+        answer = anonymous_client.get(f"/s/{token}/graph.{suffix}?stage=prefill")
+        assert answer.status_code == 200
+        assert answer["Cache-Control"] == "private, no-store"
+        assert "layers.0" in answer.content.decode()
+    gone = anonymous_client.get("/s/unknown/graph.dot")
+    _, several = services.create_link(owner=owner, runs=[run, make_run(owner)])
+    for path in (f"{token}/graph.exe", f"{token}/graph.dot?stage=encode", f"{several}/graph.dot"):
+        answer = anonymous_client.get(f"/s/{path}")
+        assert (answer.status_code, answer.content) == (404, gone.content)
+
+
 def test_a_comparison_keeps_its_order(owner, owner_client, anonymous_client):
     runs = [make_run(owner, title=f"Number {n}") for n in range(3)]
     for n, one in enumerate(runs):
