@@ -1,5 +1,6 @@
 """Which model types and configuration keys the pinned transformers knows, kept as a file so that checking a configuration
-needs the standard library only. After an upgrade: ``python -m profiling.config_schema`` writes the file anew.
+needs the standard library only. After an upgrade: ``python -m profiling.config_schema`` writes the file anew. What plug-ins
+add (:mod:`profiling.plugins`) is added when they are imported, or read from a file where they are not.
 """
 
 from __future__ import annotations
@@ -7,6 +8,8 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import json
+import os
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,11 +20,26 @@ PATH = Path(__file__).parent / "data" / "config_schema.json"
 _LEGACY = ("rope_scaling", "rope_theta", "rotary_emb_base", "rotary_pct", "num_labels", "ffn_hidden_size", "n_head_kv")
 
 
+#: Names a file with what the plug-ins of this installation add, as ``python -m profiling.plugins`` prints it.
+VARIABLE = "LLMCOMPARE_PLUGIN_SCHEMA"
+
+_added: tuple[set[str], set[str]] = (set(), set())
+
+
 @cache
 def known() -> tuple[frozenset[str], frozenset[str]]:
-    """(model types, configuration keys) of the pinned transformers."""
-    data = json.loads(PATH.read_text(encoding="utf-8"))
-    return frozenset(data["model_types"]), frozenset(data["keys"])
+    """(model types, configuration keys) of the pinned transformers and of plug-ins."""
+    more = os.environ.get(VARIABLE)
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in (PATH, *([Path(more)] if more else []))]
+    types, keys = (set[str]().union(*(data[name] for data in found)) for name in ("model_types", "keys"))
+    return frozenset(types | _added[0]), frozenset({key for key in keys | _added[1] if not key.startswith("_")})
+
+
+def extend(model_types: Iterable[str], keys: Iterable[str]) -> None:
+    """Make more model types and configuration keys known in this process."""
+    _added[0].update(model_types)
+    _added[1].update(keys)
+    known.cache_clear()
 
 
 def collect() -> dict[str, Any]:
@@ -37,12 +55,13 @@ def collect() -> dict[str, Any]:
         except (KeyError, AttributeError, ImportError):
             continue  # named, but not importable here
         model_types.add(model_type)
-        keys |= _keys(cls)
+        keys |= keys_of(cls)
     keys = {k for k in keys if not k.startswith("_") and k not in ("self", "kwargs", "args")}
     return {"transformers": transformers.__version__, "model_types": sorted(model_types), "keys": sorted(keys)}
 
 
-def _keys(cls: type) -> set[str]:
+def keys_of(cls: type) -> set[str]:
+    """Keys that a configuration class of transformers reads."""
     keys = set(inspect.signature(cls).parameters)
     for base in cls.__mro__:
         keys |= set(vars(base).get("__annotations__", {}))

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from profiling.cli import inputs
+
+if TYPE_CHECKING:  # importing it takes seconds, which --help need not wait
+    from profiling.passes import Trace
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -19,6 +23,11 @@ def add(commands: argparse._SubParsersAction) -> None:
     group = parser.add_argument_group("pass")
     group.add_argument(
         "--stage", choices=("prefill", "decode", "encode"), help="default: prefill, or encode for encoders"
+    )
+    group.add_argument(
+        "--front-end",
+        choices=("image", "audio"),
+        help="encode images or audio with the front end of a model that reads text, instead of running its text part",
     )
     group.add_argument("--batch", type=int, default=1, help="sequences at once (default %(default)s)")
     inputs.add_input_tokens(group, 128, "tokens of a prefill or encode pass (default %(default)s)")
@@ -44,6 +53,8 @@ def run(arguments: argparse.Namespace) -> int:
             raise SpecError(name, "Enter a whole number from 1.")
     built = build(model, arguments.dtype, arguments.attention, fold=not arguments.full)
     only_encodes = built.kind in ("encoder", "vision")
+    if arguments.front_end:
+        return _finish(arguments, trace(built, Pass("encode", arguments.batch, 1, front_end=arguments.front_end)))
     stage = arguments.stage or ("encode" if only_encodes else "prefill")
     if (stage == "encode") != only_encodes:
         raise SpecError("stage", f"A model of kind {built.kind} has no stage {stage}.")
@@ -52,7 +63,10 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         source = arguments.input if built.kind == "encdec" else 0
         spec = Pass(stage, arguments.batch, 1 if source else arguments.input, 0, source, arguments.logits)
-    traced = trace(built, spec)
+    return _finish(arguments, trace(built, spec))
+
+
+def _finish(arguments: argparse.Namespace, traced: Trace) -> int:
     rows = [
         {
             "path": call.path,
