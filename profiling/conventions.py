@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from profiling.parallel import Plan
 from profiling.roofline import Ceilings
 from profiling.spec import Counting
 
@@ -52,8 +53,36 @@ def _ceilings(limits: Ceilings) -> str:
     return f"{text}. " + "; ".join(part for part in parts if part)
 
 
-def conventions(*, logits: str, counting: Counting, limits: Ceilings, attention: str) -> dict[str, str]:
-    """Name → value in plain words, for the ``conventions`` object of the run document."""
+def _parallelism(plan: Plan, limits: Ceilings) -> str:
+    """How devices share the work, and how what they send each other is timed."""
+    parts = [
+        "figures of stages, operators, modules, graph and memory are those of one device (of each pipeline stage); throughput is that of all",
+        f"tensor parallel over {plan.tensor}: layers by columns and rows of their weights, attention by heads, keys and values by their "
+        "own heads and by at least one, embedding and LM head by vocabulary with an all-gather of the logits"
+        if plan.tensor > 1
+        else "",
+        f"expert parallel over {plan.expert}: rows go to their experts and back in two all-to-alls, routing is uniform"
+        if plan.expert > 1
+        else "",
+        f"pipeline parallel over {plan.pipeline}: one batch in flight, so the stages work one after the other"
+        if plan.pipeline > 1
+        else "",
+        f"data parallel over {plan.data}: the replica with the most sequences is timed" if plan.data > 1 else "",
+        "what an operator with a divided output reads is divided as well, small tables and masks too",
+    ]
+    if plan.communicates:
+        rate = f"{limits.interconnect / 1e9:g} GB/s, half" if limits.interconnect else "half"
+        parts.append(
+            f"sent by ring algorithms at one direction of the interconnect ({rate} of the sum of both directions that vendors quote), "
+            "not overlapped with computation; the latency of a message is unknown and not counted"
+        )
+    return "; ".join(part for part in parts if part)
+
+
+def conventions(
+    *, logits: str, counting: Counting, limits: Ceilings, attention: str, plan: Plan | None = None
+) -> dict[str, str]:
+    """Name → value in plain words, for the ``conventions`` object of the run document. ``plan``: of several devices."""
     return {
         "flop": "a multiply-add is 2 FLOPs; flops are those of matrix products and convolutions, the rest is elementwise_flops",
         "logits": "the LM head runs on the last position of the prompt"
@@ -73,4 +102,5 @@ def conventions(*, logits: str, counting: Counting, limits: Ceilings, attention:
             else "scores and probabilities are written to memory between the operators"
         ),
         "ceilings": _ceilings(limits),
+        **({"parallelism": _parallelism(plan, limits)} if plan is not None and not plan.single else {}),
     }

@@ -47,16 +47,22 @@ def _segment_seconds(segment: Segment, limits: Ceilings) -> float:
 
 
 def decode_curve(
-    trace_at: Callable[[int], Trace], first: int, last: int, counting: Counting | str, windows: Iterable[int] = ()
+    trace_at: Callable[[int], Trace],
+    first: int,
+    last: int,
+    counting: Counting | str | Callable[[Trace], list[Work]],
+    windows: Iterable[int] = (),
 ) -> DecodeCurve:
     """The curve for contexts ``first`` to ``last``; ``trace_at(context)`` traces the step with that context.
 
+    ``counting``: conventions, or what makes the operators of a traced step (``profiling.options.operators``).
     ``windows``: sliding windows of the model. The load changes around a full window, so segments are cut there at once
     instead of being searched for; what is cut needlessly does no harm, and every segment is checked in any case.
     """
 
     def at(context: int) -> list[Work]:
-        return works(trace_at(context), counting)
+        trace = trace_at(context)
+        return counting(trace) if callable(counting) else works(trace, counting)
 
     cuts = {w + d for w in windows for d in (-2, -1, 0, 1) if first < w + d <= last}
     starts = sorted({first, *cuts})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,10 +16,11 @@ import profiling
 from profiling.build import Built, cached_build
 from profiling.conventions import conventions
 from profiling.decode import DecodeCurve, decode_curve
-from profiling.execution import works
+from profiling.deployment import Divided, Needs, link, parallelism, plan_of
 from profiling.graph import graph
 from profiling.inspection import active_parameters
 from profiling.memory import memory_estimate
+from profiling.options import operators
 from profiling.passes import CacheShape, Pass, Trace, cached_cache_shape, cached_trace
 from profiling.quantities import say
 from profiling.roofline import Ceilings, ceilings, roofs
@@ -88,7 +89,8 @@ def trace_workload(model: ModelSpec, workload: Workload, tell: Progress) -> Trac
     def run(spec: Pass) -> Trace:
         return cached_trace(model, dtype, attn, spec)
 
-    batch, tokens, output = workload.batch_size, workload.input_tokens, workload.output_tokens
+    plan = plan_of(workload, built)
+    batch, tokens, output = plan.batch(workload.batch_size), workload.input_tokens, workload.output_tokens
     if built.kind in ("encoder", "vision"):
         tell("trace", 0.3, "Tracing the encoder")
         return Traced(built, {"encode": run(Pass("encode", batch, tokens))}, None, None, 0)
@@ -108,7 +110,9 @@ def trace_workload(model: ModelSpec, workload: Workload, tell: Progress) -> Trac
 
         middle = prompt + steps // 2
         stages["decode"] = at(middle)
-        curve = decode_curve(at, prompt, prompt + steps - 1, workload.counting, built.windows)
+        curve = decode_curve(
+            at, prompt, prompt + steps - 1, lambda trace: operators(trace, built, workload), built.windows
+        )
         final = at(prompt + steps - 1).cache_bytes
     return Traced(built, stages, curve, cached_cache_shape(model, dtype, attn), final)
 
@@ -142,8 +146,16 @@ def evaluate_workload(
     """The run document (without ``duration_s``) of traced passes on a device."""
     built = traced.built
     limits, warnings = ceilings(hardware, workload.dtype, level, workload.threads)
-    items = {stage: evaluate(trace, works(trace, workload.counting), limits) for stage, trace in traced.stages.items()}
-    memory = _memory(hardware, workload, traced)
+    plan = plan_of(workload, built)
+    divided = Divided(built, traced.stages, workload.mla)
+    interconnect, unlinked = link(hardware, plan)
+    warnings += divided.check(plan) + unlinked
+    limits = replace(limits, interconnect=interconnect, linked=plan.communicates)
+    items = {
+        stage: evaluate(trace, operators(trace, built, workload), limits) for stage, trace in traced.stages.items()
+    }
+    needs = _needs(workload, traced)
+    memory = _memory(hardware, workload, traced, divided, needs)
     unknown = sorted({name for trace in traced.stages.values() for name in trace.recording.unknown})
     return {
         "schema": "llmcompare-run",
@@ -160,13 +172,15 @@ def evaluate_workload(
             counting=workload.counting,
             limits=limits,
             attention=built.config._attn_implementation or "eager",
+            plan=plan,
         ),
-        "metrics": _metrics(workload, traced, items, limits, memory),
+        "metrics": _metrics(workload, traced, items, limits, memory, divided),
         "stages": {stage: stage_summary(item) for stage, item in items.items()},
         "operators": {"columns": OPERATOR_COLUMNS, "rows": operator_rows(built, items)},
         "modules": {"columns": MODULE_COLUMNS, "rows": module_rows(built, items)},
         "graph": {stage: graph(built, item) for stage, item in items.items()},
         "memory": memory,
+        **({} if plan.single else {"parallelism": parallelism(plan, divided, needs, items, interconnect)}),
         "roofline": {
             "roofs": roofs(hardware, limits, workload.threads),
             "points": roofline_points(built, items),
@@ -206,28 +220,50 @@ def model_facts(model: ModelSpec, traced: Traced) -> dict[str, Any]:
     }
 
 
-def _memory(hardware: HardwareSpec, workload: Workload, traced: Traced) -> dict[str, Any]:
-    cache = traced.cache
-    state = cache.state_bytes * workload.batch_size if cache else 0
+def _needs(workload: Workload, traced: Traced) -> Needs:
+    """What a whole replica needs in memory."""
+    batch = plan_of(workload, traced.built).batch(workload.batch_size)
+    state = traced.cache.state_bytes * batch if traced.cache else 0
+    return Needs(
+        weights=traced.built.weight_bytes,
+        kv_cache=max(0, traced.final_cache_bytes - state),
+        state=state,
+        activations=max(t.recording.activation_peak for t in traced.stages.values()),
+    )
+
+
+def _memory(
+    hardware: HardwareSpec, workload: Workload, traced: Traced, divided: Divided, needs: Needs
+) -> dict[str, Any]:
+    """Of the device that needs the most; a replica of several is as large as its largest pipeline stage."""
+    cache, plan = traced.cache, plan_of(workload, traced.built)
+    largest = max(divided.stages(plan, needs), key=lambda stage: stage.total)
     return {
         "kv_cache_bytes_per_token": cache.bytes_per_token if cache and cache.bytes_per_token else None,
         "estimate": memory_estimate(
             dtype=workload.dtype,
-            batch_size=workload.batch_size,
-            weights_bytes=traced.built.weight_bytes,
-            kv_cache_bytes=max(0, traced.final_cache_bytes - state),
-            state_bytes=state,
-            activation_peak_bytes=max(t.recording.activation_peak for t in traced.stages.values()),
+            batch_size=plan.batch(workload.batch_size),
+            weights_bytes=largest.weights,
+            kv_cache_bytes=largest.kv_cache,
+            state_bytes=largest.state,
+            activation_peak_bytes=largest.activations,
             capacity_bytes=hardware.memory_bytes,
+            more_devices=lambda capacity: divided.suggestion(plan, needs, capacity),
         ),
     }
 
 
 def _metrics(
-    workload: Workload, traced: Traced, items: dict[str, Evaluated], limits: Ceilings, memory: dict[str, Any]
+    workload: Workload,
+    traced: Traced,
+    items: dict[str, Evaluated],
+    limits: Ceilings,
+    memory: dict[str, Any],
+    divided: Divided,
 ) -> dict[str, Any]:
+    """Of the whole deployment: all replicas serve the batch at once. Utilisations are those of each of its devices, on average."""
     values: dict[str, float | None] = {"peak_memory": memory["estimate"]["total_bytes"]}
-    batch = workload.batch_size
+    batch, plan = workload.batch_size, plan_of(workload, traced.built)
 
     def per_second(count: float, seconds: float | None) -> float | None:
         return count / seconds if seconds else None
@@ -244,7 +280,9 @@ def _metrics(
     values |= {
         "prefill_time": prefill,
         "prefill_throughput": per_second(batch * workload.input_tokens, prefill),
-        "mfu_prefill": ratio(flops, prefill * limits.peak_flops) if prefill and limits.peak_flops else None,
+        "mfu_prefill": ratio(flops, plan.pipeline * prefill * limits.peak_flops)
+        if prefill and limits.peak_flops
+        else None,
     }
     if workload.output_tokens:
         values["ttft"] = prefill
@@ -253,7 +291,7 @@ def _metrics(
             steps = workload.output_tokens - 1
             step = items["decode"].time_s()
             decode = traced.curve.seconds(limits)
-            needed = _weights_and_cache_read(items["decode"])
+            needed = _weights_and_cache_read(items["decode"], divided.cache_share(plan)) / plan.pipeline
             values |= {
                 "tpot": decode / steps if decode is not None else None,
                 "decode_time_per_step": step,
@@ -265,9 +303,9 @@ def _metrics(
     return {key: metric(key, value, "estimated") for key, value in values.items()}
 
 
-def _weights_and_cache_read(item: Evaluated) -> int:
-    """Bytes of weights that a decode step reads, and of the cache after it, each once."""
-    return sum(w.times * w.weight_bytes for w in item.works) + item.trace.cache_bytes
+def _weights_and_cache_read(item: Evaluated, cache_share: float) -> float:
+    """Bytes of weights that a decode step reads, and of the cache after it, each once; ``cache_share``: part that a device has."""
+    return sum(w.times * w.weight_bytes for w in item.works) + item.trace.cache_bytes * cache_share
 
 
 def _encoded_tokens(traced: Traced, workload: Workload) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 from profiling.parallel import Parts, Sharding
@@ -50,8 +50,11 @@ def units_of(tensor: Shaped, layout: Layout) -> int:
     return max(shown or counts)
 
 
-def cache_units(tensor: Shaped) -> int:
-    """Heads of cached keys and values, channels of a state: the dimension after the sequences."""
+def cache_units(tensor: Shaped, known: Collection[int]) -> int:
+    """Heads of cached keys and values, channels of a state: as many as what is computed with it has, or the dimension after the sequences."""
+    shown = [units for units in tensor.shape[1:-1] if units in known]
+    if shown:
+        return max(shown)
     return tensor.shape[1] if len(tensor.shape) > 2 else math.prod(tensor.shape[1:]) or 1
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from profiling.quantities import say
@@ -18,8 +19,12 @@ def memory_estimate(
     state_bytes: int,
     activation_peak_bytes: int,
     capacity_bytes: int | None,
+    more_devices: Callable[[int], str] | None = None,
 ) -> dict[str, Any]:
-    """The ``memory.estimate`` object of the run document. ``fits`` is None when the capacity is unknown."""
+    """The ``memory.estimate`` object of the run document, of one device. ``fits`` is None when the capacity is unknown.
+
+    ``more_devices``: capacity → a sentence that says how many devices hold it.
+    """
     total = weights_bytes + kv_cache_bytes + state_bytes + activation_peak_bytes
     fits = None if capacity_bytes is None else total <= capacity_bytes
     result: dict[str, Any] = {
@@ -35,6 +40,7 @@ def memory_estimate(
     }
     if capacity_bytes is not None and not fits:
         result["suggestions"] = _suggestions(result, dtype, batch_size, capacity_bytes)
+        result["suggestions"] += [more_devices(capacity_bytes)] if more_devices else []
     return result
 
 
@@ -59,8 +65,4 @@ def _suggestions(estimate: dict[str, Any], dtype: str, batch_size: int, capacity
                 f"With {name} weights it needs about {say(quantised, 'B')} before scales and zero points, which fits."
             )
             break
-    devices = math.ceil(total / capacity)
-    found.append(
-        f"{devices} such devices hold it, {say(total / devices, 'B')} each, if weights and cache are split evenly."
-    )
     return found

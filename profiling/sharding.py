@@ -286,7 +286,8 @@ class _Marker:
         self._set(call, Sharding("divided", channels, routed), own)
         for t, layout in zip(inputs, layouts, strict=True):
             if layout.kind == "cache":
-                self._layouts[t.uid] = Layout("split", ((cache_units(t), 1),), 0)
+                known = {count for _, other in split for count, _ in other.parts}
+                self._layouts[t.uid] = Layout("split", ((cache_units(t, known), 1),), 0)
         if collapsed and groups:
             payload = sum(t.nbytes for t in call.outputs) if statistics else groups * _STATISTICS_BYTES
             self.marks.collectives[call.index] = ("all_reduce", payload)
@@ -308,9 +309,13 @@ class _Marker:
 
     def _cache_parts(self, call: Call) -> dict[str, Parts]:
         """Keys and values lie by their own heads, states by their channels."""
-        held = [t for t in (*call.inputs, *call.outputs) if self._is_cache(t) and t.nbytes]
-        lying = [t for t in held if self._layouts.get(t.uid, CACHE).kind in ("split", "cache")]
-        return {"c": ((max(cache_units(t) for t in lying), 1),)} if lying else {}
+        known = {units for t in call.inputs for units, _ in self._layouts.get(t.uid, WHOLE).parts}
+        counts = []
+        for t in (*call.inputs, *call.outputs):
+            layout = self._layouts.get(t.uid, CACHE)
+            if self._is_cache(t) and t.nbytes and layout.kind in ("split", "cache"):
+                counts.append(units_of(t, layout) if layout.parts else cache_units(t, known))
+        return {"c": ((max(counts), 1),)} if counts else {}
 
     # -- afterwards --------------------------------------------------------------------------------------------------
 

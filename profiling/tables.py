@@ -76,10 +76,10 @@ def ratio(a: float, b: float) -> float | None:
 class _Sum:
     """Totals of some operators, and their time by bound."""
 
-    __slots__ = ("bounds", "calls", "elementwise", "flops", "read", "time", "weights", "written")
+    __slots__ = ("bounds", "calls", "elementwise", "flops", "network", "read", "time", "weights", "written")
 
     def __init__(self) -> None:
-        self.calls = self.flops = self.elementwise = self.read = self.written = self.weights = 0
+        self.calls = self.flops = self.elementwise = self.read = self.written = self.weights = self.network = 0
         self.time = 0.0
         self.bounds: dict[str, float] = defaultdict(float)
 
@@ -91,6 +91,7 @@ class _Sum:
         self.read += n * work.bytes_read
         self.written += n * work.bytes_written
         self.weights += n * work.weight_bytes
+        self.network += n * work.network
         if time is not None and time.time_s:
             self.time += n * time.time_s
             self.bounds[time.bound] += n * time.time_s
@@ -123,6 +124,7 @@ def stage_summary(item: Evaluated) -> dict[str, Any]:
         "flops": total.flops,
         "elementwise_flops": total.elementwise,
         "bytes": moved,
+        **({"network_bytes": total.network} if total.network else {}),
         "arithmetic_intensity": ratio(total.flops, moved),
         "latency_s": item.time_s(),
         "bound": total.bound(),

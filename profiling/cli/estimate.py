@@ -21,6 +21,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     inputs.add_model(parser)
     inputs.add_hardware(parser)
     inputs.add_workload(parser)
+    inputs.add_parallelism(parser)
     parser.add_argument(
         "--execution",
         choices=("eager", "fused"),
@@ -70,8 +71,27 @@ def summary(document: dict[str, Any]) -> list[str]:
     for stage, values in document["stages"].items():
         intensity = values["arithmetic_intensity"]
         lines.append(
-            f"  {stage}: {values['flops']:,} FLOP, {values['bytes']:,} B, "
+            f"  {stage}: {values['flops']:,.0f} FLOP, {values['bytes']:,.0f} B, "
             f"{intensity:.1f} FLOP/B, bound by {values['bound'] or 'unknown'}"
         )
+    lines += _devices(document.get("parallelism"))
     lines += [f"  note: {warning['message']}" for warning in document["warnings"]]
+    return lines
+
+
+def _devices(parallelism: dict[str, Any] | None) -> list[str]:
+    """How several devices share the work, and what they send each other."""
+    if parallelism is None:
+        return []
+    degrees = ", ".join(
+        f"{word} {parallelism[f'{word}_parallel']}" for word in ("tensor", "pipeline", "expert", "data")
+    )
+    lines = [f"  {parallelism['devices']} devices ({degrees}); figures above but throughput are those of one"]
+    table = parallelism["communication"]
+    for values in table["rows"]:
+        row = dict(zip(table["columns"], values, strict=True))
+        lines.append(
+            f"    {row['stage']}: {row['calls']} {row['collective']} in groups of {row['group']}: each device sends "
+            f"{say(row['sent_bytes'], 'B')} in {say(row['time_s'], 's')}"
+        )
     return lines

@@ -16,6 +16,14 @@ MODELS = _ROOT / "llmcompare" / "catalog" / "data" / "model_configs.json"
 DEVICES = _ROOT / "hardware" / "data" / "hardware_facts.json"
 
 
+_DEGREES = (
+    ("--tp", "tensor_parallel", "devices that share every layer"),
+    ("--pp", "pipeline_parallel", "stages that the layers are split into, each on devices of its own"),
+    ("--ep", "expert_parallel", "devices that the experts are spread over, of those of --tp and --dp"),
+    ("--dp", "data_parallel", "replicas that share the batch"),
+)
+
+
 def add_model(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("model")
     which = group.add_mutually_exclusive_group(required=True)
@@ -60,6 +68,12 @@ def add_workload(parser: argparse.ArgumentParser) -> None:
         default="last",
         help="positions of the prompt that get logits (default last)",
     )
+
+
+def add_parallelism(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("several devices")
+    for option, field, text in _DEGREES:
+        group.add_argument(option, dest=field, metavar="N", type=int, default=1, help=f"{text} (default 1)")
 
 
 def add_input_tokens(group: Any, default: int, text: str) -> None:
@@ -162,6 +176,10 @@ def workload(arguments: argparse.Namespace, **extra: Any) -> Workload:
         dtype=arguments.dtype,
         attn_implementation=arguments.attention,
         logits=arguments.logits,
+        tensor_parallel=getattr(arguments, "tensor_parallel", 1),
+        pipeline_parallel=getattr(arguments, "pipeline_parallel", 1),
+        expert_parallel=getattr(arguments, "expert_parallel", 1),
+        data_parallel=getattr(arguments, "data_parallel", 1),
         **extra,
     )
     value.check()

