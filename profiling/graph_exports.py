@@ -272,7 +272,7 @@ _EDGE_STYLES = {
     "cache": 'style=dashed, color="#1f7a4d"',
     "repeat": 'style=dotted, color="#6b6f76", constraint=false',
 }
-_KEY = "box: compute-bound, ellipse: memory-bound, hexagon: overhead, cylinder: cache; width of a line: bytes"
+_KEY = "box: compute-bound, ellipse: memory-bound, hexagon: overhead, parallelogram: network, cylinder: cache; width of a line: bytes"
 
 
 @exporter("dot", title="DOT (Graphviz)", suffix="dot", media_type="text/vnd.graphviz; charset=utf-8")
