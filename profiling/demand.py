@@ -23,6 +23,19 @@ CHANNELS = (
     "rows",
 )
 
+#: Facts of a :class:`Demand` that are the same whatever the batch and the lengths.
+STATIC = (
+    "op_class",
+    "collective",
+    "quantised",
+    "quantised_share",
+    "in_features",
+    "compute_dtype",
+    "cache_vector",
+    "appends",
+    "sharding",
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Routing:

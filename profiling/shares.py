@@ -145,16 +145,23 @@ def cache_shares(
     return [part / whole if whole else Fraction(1) for part in found]
 
 
-def divided_peak(trace: Trace, marks: Marks, plan: Plan) -> Fraction:
-    """Most bytes of activations alive at one moment on one device: each tensor at the share that the device has of it."""
+def divided_profile(trace: Trace, marks: Marks, plan: Plan) -> tuple[Fraction, ...]:
+    """Bytes of activations alive after each allocation on one device: each tensor at the share that the device has of it."""
     shares: dict[int, Fraction] = {}
-    alive = peak = Fraction(0)
+    alive = Fraction(0)
+    found = []
     for uid, nbytes in trace.recording.allocations:
         if uid not in shares:
             shares[uid] = _share_of_storage(uid, trace, marks, plan)
         alive += nbytes * shares[uid]
-        peak = max(peak, alive)
-    return peak
+        if nbytes >= 0:
+            found.append(alive)
+    return tuple(found)
+
+
+def divided_peak(trace: Trace, marks: Marks, plan: Plan) -> Fraction:
+    """Most bytes of activations alive at one moment on one device."""
+    return max(divided_profile(trace, marks, plan), default=Fraction(0))
 
 
 def _share_of_storage(uid: int, trace: Trace, marks: Marks, plan: Plan) -> Fraction:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from profiling.demand import CHANNELS, Routing
+from profiling.demand import CHANNELS, STATIC, Routing
 from profiling.forms.basis import Monomial, Number, Solver, value
 from profiling.forms.samples import NUMBERS, Sample, Static, same_operators, summed
 from profiling.forms.terms import NoForm, Piece, Term, term
@@ -116,18 +116,19 @@ def _term(static: Static, numbers: tuple[Coefficients, ...], calls: Coefficients
         if any(calls[1:]):
             raise NoForm("The number of operators depends on the point.")
         named = {
-            name: c if name == "rows" else tuple(calls[0] * x for x in c) for name, c in named.items() if name in CHANNELS
+            name: c if name == "rows" else tuple(calls[0] * x for x in c)
+            for name, c in named.items()
+            if name in CHANNELS
         }
     routing = Routing(static.experts, static.top_k, 0) if static.experts else None
+    if routing and any(calls[1:]):
+        raise NoForm("The number of products with experts depends on the point.")
     exact = {**named, "calls": calls, **({"routed_tokens": tokens} if routing else {})}
     return term(
         exact,
         role=static.role,
         name=static.name,
-        op_class=static.op_class,
-        collective=static.collective,
-        quantised=static.quantised,
-        sharding=static.sharding,
+        **dict(zip(STATIC, static.facts, strict=True)),
         routing=routing,
         expert_bytes=static.expert_bytes,
     )

@@ -8,22 +8,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
-import torch
-import transformers
-
-import profiling
 from profiling.build import Built, build, cached_build
+from profiling.deployment import Divided, Needs, plan_of
 from profiling.execution import Work, works
 from profiling.forms.basis import at
+from profiling.forms.keys import form_key
 from profiling.forms.samples import Sample, row
 from profiling.forms.search import Search, box
 from profiling.forms.terms import ModelForm, NoForm, StageForm
 from profiling.inspection import active_parameters
 from profiling.passes import Pass, Trace, cache_shape, trace
+from profiling.quantised import mark_quantised
 from profiling.roles import Roles
+from profiling.sharding import find_marks, mark_sharding
+from profiling.shares import divided_profile
 from profiling.spec import ModelSpec, SpecError, Workload
 
 #: Where nothing limits the context, forms reach so far.
@@ -36,31 +36,10 @@ TIME_LIMIT_S = 60.0
 Progress = Callable[[str, float, str], None]
 
 
-def form_key(model: ModelSpec, workload: Workload) -> dict[str, Any]:
-    """What a form depends on, beside the versions of the engine and of the libraries: never batch, lengths or hardware."""
-    counting = workload.counting
-    return {
-        "config_sha256": model.config_sha256(),
-        "kind": model.kind,
-        "dtype": workload.dtype,
-        "attn_implementation": workload.attn_implementation,
-        "logits": workload.logits,
-        "execution": counting.execution,
-        "causal": counting.causal,
-        "windowed": counting.windowed,
-        "mla": counting.mla,
-        "experts": counting.experts,
-        "decoder_tokens": workload.decoder_tokens,
-        "prefix_tokens": workload.prefix_tokens,
-        "draft_tokens": workload.draft_tokens,
-        "engine": profiling.__version__,
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-    }
-
-
-def make_form(model: ModelSpec, workload: Workload, progress: Progress | None = None) -> ModelForm:
-    """The forms of ``model`` under the conventions of ``workload`` (its batch and lengths do not matter).
+def make_form(
+    model: ModelSpec, workload: Workload, kernel_threads: int | None = None, progress: Progress | None = None
+) -> ModelForm:
+    """The forms of ``model`` under the conventions and on the devices of ``workload`` (its batch, lengths and formats do not matter).
 
     Raises :class:`NoForm` where no polynomial holds, :class:`SpecError` for a model that cannot be built or traced.
     """
@@ -68,15 +47,15 @@ def make_form(model: ModelSpec, workload: Workload, progress: Progress | None = 
     built = cached_build(model, workload.dtype, workload.attn_implementation)
     deadline = time.monotonic() + TIME_LIMIT_S
     tell("fit", 0.2, "Fitting closed forms")
-    maker = _Maker(built, workload, deadline)
+    maker = _Maker(built, workload, kernel_threads, deadline)
     stages = maker.stages()
     tell("check", 0.8, "Checking them against the complete model")
     if any(fold.kept < len(fold.kinds) for fold in built.folds):
         complete = build(model, workload.dtype, workload.attn_implementation, fold=False)
-        if not _agree(stages, _Maker(complete, workload, deadline)):
-            maker = _Maker(complete, workload, deadline)
+        if not _agree(stages, _Maker(complete, workload, kernel_threads, deadline)):
+            maker = _Maker(complete, workload, kernel_threads, deadline)
             stages = maker.stages()
-    return ModelForm(form_key(model, workload), _facts(model, built, maker), stages)
+    return ModelForm(form_key(model, workload, kernel_threads), _facts(model, built, maker), stages)
 
 
 def _facts(model: ModelSpec, built: Built, maker: _Maker) -> dict[str, Any]:
@@ -96,7 +75,23 @@ def _facts(model: ModelSpec, built: Built, maker: _Maker) -> dict[str, Any]:
         "kv_cache_bytes_per_token": shape.bytes_per_token if shape else None,
         "state_bytes": shape.state_bytes if shape else 0,
         "bytes_per_source_token": shape.bytes_per_source_token if shape else 0,
+        "held": _held(built, maker),
     }
+
+
+def _held(built: Built, maker: _Maker) -> list[dict[str, float]]:
+    """Parts (0–1) of a replica's weights, keys and values, and states that one device of each pipeline stage holds."""
+    plan = maker.plan
+    if plan.single:
+        return [{"weights": 1.0, "kv_cache": 1.0, "state": 1.0}]
+    divided = Divided(built, maker.shortest(), maker.form)
+    divided.check(plan)
+    large = 10**15  # bytes: shares of it are rounded to whole ones
+    needs = Needs(built.weight_bytes, large, large, 0)
+    return [
+        {"weights": s.weights / built.weight_bytes, "kv_cache": s.kv_cache / large, "state": s.state / large}
+        for s in divided.stages(plan, needs)
+    ]
 
 
 def _agree(stages: Mapping[str, StageForm], complete: _Maker) -> bool:
@@ -122,8 +117,10 @@ class _Maker:
 
     from profiling.forms.samples import NUMBERS as names
 
-    def __init__(self, built: Built, workload: Workload, deadline: float) -> None:
+    def __init__(self, built: Built, workload: Workload, kernel_threads: int | None, deadline: float) -> None:
         self._built, self._workload, self._deadline = built, workload, deadline
+        self._threads = kernel_threads
+        self.plan = plan_of(workload, built)
         self._roles = Roles(built)
         self._samples: dict[tuple[Any, ...], Sample] = {}
         self._unknown: dict[str, None] = {}
@@ -136,6 +133,17 @@ class _Maker:
             self._first = trace(self._built, Pass("encode" if encodes else "prefill", 1, 2, 0, 2))
         return self._first
 
+    @property
+    def form(self) -> str:
+        """Of latent attention."""
+        return self._workload.mla
+
+    def shortest(self) -> dict[str, Trace]:
+        """Short passes of every stage, for facts."""
+        if self._built.kind in ("encoder", "vision"):
+            return {"encode": self.first()}
+        return {"prefill": self.first(), "decode": trace(self._built, Pass("decode", 1, 1, 2, 2))}
+
     def stages(self) -> dict[str, StageForm]:
         kind, workload = self._built.kind, self._workload
         limit = self._limit()
@@ -147,13 +155,19 @@ class _Maker:
         decode_tokens = workload.draft_tokens + 1
         if kind == "encdec":
             # As many decoder steps are followed as the encoder takes tokens, at least.
-            prefill = self._line("prefill", "source", (1, limit), {"tokens": workload.decoder_tokens, "context": 0}, [2])
+            prefill = self._line(
+                "prefill", "source", (1, limit), {"tokens": workload.decoder_tokens, "context": 0}, [2]
+            )
             decode = self._box("decode", {"context": (1, limit - 1), "source": (2, limit)}, {"tokens": decode_tokens})
             return {"prefill": prefill, "decode": decode}
         prefix = workload.prefix_tokens
         shifted = [w - prefix for w in windows]
         prefill = self._line(
-            "prefill", "tokens", (1, limit - prefix), {"context": prefix, "source": 0}, [2, *(w for w in shifted if w > 1)]
+            "prefill",
+            "tokens",
+            (1, limit - prefix),
+            {"context": prefix, "source": 0},
+            [2, *(w for w in shifted if w > 1)],
         )
         last = limit - decode_tokens
         if last < 1:
@@ -238,18 +252,18 @@ class _Maker:
             signature=tuple((w.call.path, w.call.label, w.call.name) for w in demands),
             statics=tuple(static for static, _ in rows),
             numbers=tuple(numbers for _, numbers in rows),
-            alive=item.recording.alive,
+            alive=self._alive(item),
             cache_bytes=item.cache_bytes,
             unknown=item.recording.unknown,
         )
 
     def _demands(self, item: Trace) -> list[Work]:
-        return works(item, self._workload.counting)
+        """The operators in ``dtype`` and whole, marked with what formats and devices will do to them."""
+        marked = mark_quantised(works(item, self._workload.counting), self._built)
+        return marked if self.plan.single else mark_sharding(marked, item, self._built, self._workload.mla)
 
-
-def make_or_none(model: ModelSpec, workload: Workload) -> tuple[ModelForm | None, str]:
-    """The forms, or None and the reason why there are none."""
-    try:
-        return make_form(model, replace(workload), None), ""
-    except NoForm as error:
-        return None, str(error)
+    def _alive(self, item: Trace) -> tuple[Any, ...]:
+        """Bytes of activations after each allocation, of the device with the most."""
+        if not self.plan.single:
+            return divided_profile(item, find_marks(item, self._built, self._workload.mla), self.plan)
+        return item.recording.alive if self._threads is None else item.recording.alive_on_cpu(self._threads)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from profiling.demand import CHANNELS, Demand
+from profiling.demand import CHANNELS, STATIC, Demand
 
 #: Numbers of an operator: the channels, how often it runs, and the tokens that its routing spreads over the experts.
 NUMBERS = (*CHANNELS, "calls", "routed_tokens")
@@ -15,14 +15,12 @@ _ROWS, _CALLS, _TOKENS = NUMBERS.index("rows"), NUMBERS.index("calls"), NUMBERS.
 
 @dataclass(frozen=True, slots=True)
 class Static:
-    """What does not depend on the point. ``experts``, ``top_k``, ``expert_bytes``: of a routed product, else 0."""
+    """What does not depend on the point. ``facts``: those of :data:`profiling.demand.STATIC`. ``experts``, ``top_k``,
+    ``expert_bytes``: of a routed product, else 0."""
 
     role: str
     name: str
-    op_class: str
-    collective: str
-    quantised: bool
-    sharding: str
+    facts: tuple[Any, ...]
     experts: int
     top_k: float
     expert_bytes: int
@@ -52,10 +50,7 @@ def row(work: Demand, role: str, name: str, times: int, all_experts: int) -> tup
     static = Static(
         role,
         name,
-        work.op_class,
-        work.collective,
-        work.quantised,
-        work.sharding,
+        tuple(getattr(work, fact) for fact in STATIC),
         routing.experts if routing else 0,
         routing.top_k if routing else 0.0,
         all_experts if routing else 0,

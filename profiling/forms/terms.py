@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from profiling.demand import CHANNELS, Demand, Routing, expert_share
+from profiling.demand import CHANNELS, STATIC, Demand, Routing, expert_share
 from profiling.forms.basis import Monomial, Number, at
 
 #: Changes when stored forms of before can no longer be read.
@@ -113,7 +113,7 @@ def point_terms(form: StageForm, point: Mapping[str, int], experts: str = "unifo
     point = piece.complete(point)
     result = []
     for term in piece.terms:
-        values = {name: _plain(at(term.exact[name], piece.basis, point)) for name in CHANNELS}
+        values: dict[str, Any] = {name: _plain(at(term.exact[name], piece.basis, point)) for name in CHANNELS}
         calls = int(at(term.exact["calls"], piece.basis, point))
         routing = None
         if term.routing is not None:
@@ -127,11 +127,8 @@ def point_terms(form: StageForm, point: Mapping[str, int], experts: str = "unifo
                 role=term.role,
                 name=term.name,
                 calls=calls,
-                op_class=term.op_class,
                 routing=routing,
-                collective=term.collective,
-                quantised=term.quantised,
-                sharding=term.sharding,
+                **{name: getattr(term, name) for name in STATIC},
                 **values,
             )
         )
@@ -216,7 +213,7 @@ def _piece_from_json(data: Mapping[str, Any]) -> Piece:
     )
 
 
-_STATIC = ("role", "name", "op_class", "collective", "quantised", "sharding")
+_STATIC = ("role", "name", *STATIC)
 
 
 def _term_to_json(term: Term) -> dict[str, Any]:
@@ -244,7 +241,7 @@ def _term_from_json(data: Mapping[str, Any]) -> Term:
 
 def term(exact: Mapping[str, tuple[Number, ...]], **static: Any) -> Term:
     """A term from its whole-number coefficients by channel (and ``calls``, ``routed_tokens``)."""
-    arrays = {name: np.array([float(c) for c in coefficients]) for name, coefficients in exact.items()}
+    arrays: dict[str, Any] = {name: np.array([float(c) for c in coefficients]) for name, coefficients in exact.items()}
     return Term(exact=dict(exact), **arrays, **static)
 
 

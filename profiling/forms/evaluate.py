@@ -1,0 +1,235 @@
+"""A model on devices, at any number of points: times, throughput, memory, fit, and what limits. numpy only, no torch.
+
+One function for one point and for a million; the points are cut into chunks that stay in a processor's cache.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+from threadpoolctl import ThreadpoolController
+
+from profiling.forms.prepare import prepare
+from profiling.forms.terms import ModelForm, NoForm
+from profiling.forms.timing import PARTS, Rates, pass_seconds, steps_seconds
+from profiling.parallel import Plan
+from profiling.precision import Precision
+from profiling.roofline import Ceilings
+from profiling.spec import Workload
+
+#: Points per chunk: some hundred rows of them fit into a processor's second-level cache.
+CHUNK = 8192
+#: Chunks from which on threads are worth starting.
+MANY = 4
+
+#: What is returned for every point; seconds, tokens/s, bytes, parts of the whole time (0–1). ``fits``: 1, 0, or nan where unknown.
+COLUMNS = (
+    "ttft_s",
+    "tpot_s",
+    "e2e_s",
+    "prefill_tokens_per_s",
+    "decode_tokens_per_s",
+    "output_tokens_per_s",
+    "weights_bytes",
+    "cache_bytes",
+    "activation_peak_bytes",
+    "total_bytes",
+    "fits",
+    *(f"{part}_share" for part in PARTS),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Points:
+    """Arrays of the same length. ``device``: position in the lists of ceilings and capacities given beside them."""
+
+    batch_size: np.ndarray
+    input_tokens: np.ndarray
+    output_tokens: np.ndarray
+    device: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.batch_size)
+
+    def at(self, chosen: slice) -> Points:
+        return Points(*(getattr(self, f)[chosen] for f in ("batch_size", "input_tokens", "output_tokens", "device")))
+
+
+@cache
+def _libraries() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
+class Evaluator:
+    """A form under the formats, conventions and devices of ``workload``, whose batch and lengths do not matter.
+
+    ``limits`` and ``capacities`` (bytes, None: unknown) belong to the devices that points name by position.
+    """
+
+    def __init__(
+        self, form: ModelForm, workload: Workload, limits: Sequence[Ceilings], capacities: Sequence[int | None]
+    ) -> None:
+        self._form, self._workload = form, workload
+        self._limits = list(limits)
+        self._capacities = np.array([np.nan if c is None else c for c in capacities], dtype=np.float64)
+        self._precision = Precision.of(workload)
+        self._plan = Plan.of(workload, form.facts["layers"])
+        self._stages = {
+            name: prepare(stage, self._precision, self._plan, workload.experts) for name, stage in form.stages.items()
+        }
+
+    def __call__(self, points: Points) -> dict[str, np.ndarray]:
+        """Every column of :data:`COLUMNS` at every point. Raises :class:`NoForm` for points that the form does not cover."""
+        result = {name: np.empty(len(points)) for name in COLUMNS}
+
+        def fill(start: int) -> None:
+            chosen = slice(start, start + CHUNK)
+            for name, values in self._chunk(points.at(chosen)).items():
+                result[name][chosen] = values
+
+        starts = range(0, len(points), CHUNK)
+        if len(starts) < MANY:
+            for start in starts:
+                fill(start)
+            return result
+        # The products of a chunk are small: threads of our own, one per chunk, not threads inside of each product.
+        with _libraries().limit(limits=1, user_api="blas"), ThreadPoolExecutor(os.cpu_count()) as pool:
+            for _ in pool.map(fill, starts):
+                pass
+        return result
+
+    def _chunk(self, points: Points) -> dict[str, np.ndarray]:
+        size = len(points)
+        r = Rates.of(self._limits, points.device)
+        whole_batch = points.batch_size.astype(np.float64)
+        batch = -(-points.batch_size // self._plan.data)
+        outputs = points.output_tokens
+        if "encode" in self._stages:
+            return self._encoded(points, batch, whole_batch, r)
+        prompt = {**self._prompt(points.input_tokens, size), "batch": batch}
+        first, cache, peak = self._pass("prefill", prompt, r, size)
+        steps = np.maximum(outputs - 1, 0)
+        decode = np.zeros((4, size))
+        if steps.any():
+            decode, cache, peak = self._decode(prompt, steps, r, cache, peak)
+        ttft, later = first.sum(axis=0), decode.sum(axis=0)
+        total = ttft + later
+        generated = np.where(outputs > 0, outputs, np.nan)
+        some = np.where(steps > 0, steps, np.nan)
+        parts = (first + decode) / total
+        return {
+            "ttft_s": ttft,
+            "tpot_s": later / some,
+            "e2e_s": total + 0 * generated,
+            "prefill_tokens_per_s": whole_batch * points.input_tokens / ttft,
+            "decode_tokens_per_s": whole_batch * some / later,
+            "output_tokens_per_s": whole_batch * generated / total,
+            **self._memory(cache, peak, points.device),
+            **{f"{name}_share": part for name, part in zip(PARTS, parts, strict=True)},
+        }
+
+    def _prompt(self, tokens: np.ndarray, size: int) -> dict[str, Any]:
+        constants = {name: np.full(size, v) for name, v in self._form.stages["prefill"].constants.items()}
+        variable = "source" if self._form.facts["kind"] == "encdec" else "tokens"
+        prefix = self._workload.prefix_tokens
+        return {**constants, variable: tokens - prefix}
+
+    def _encoded(self, points: Points, batch: np.ndarray, whole: np.ndarray, r: Rates) -> dict[str, np.ndarray]:
+        tokens = points.input_tokens
+        fixed = self._form.facts["sequence_length"] if self._form.facts["kind"] == "vision" else None
+        at = {"batch": batch, "tokens": np.ones_like(tokens) if fixed else tokens}
+        seconds, cache, peak = self._pass("encode", at, r, len(points))
+        total = seconds.sum(axis=0)
+        nothing = np.full(len(points), np.nan)
+        return {
+            "ttft_s": nothing,
+            "tpot_s": nothing,
+            "e2e_s": total,
+            "prefill_tokens_per_s": whole * (fixed or tokens) / total,
+            "decode_tokens_per_s": nothing,
+            "output_tokens_per_s": nothing,
+            **self._memory(cache, peak, points.device),
+            **{f"{name}_share": part for name, part in zip(PARTS, seconds / total, strict=True)},
+        }
+
+    def _pass(
+        self, stage: str, point: Mapping[str, Any], r: Rates, size: int
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(parts of the time, bytes of the cache after it, peak of activations) of one pass at every point."""
+        seconds, cache, peak = np.empty((4, size)), np.empty(size), np.empty(size)
+        for piece, chosen, count in self._places(stage, point, size):
+            here = {name: v[chosen] for name, v in point.items()}
+            x = piece.features(here, count)
+            seconds[:, chosen] = pass_seconds([piece.steady, piece.growing], x, r.at(chosen))
+            cache[chosen] = piece.cache @ x
+            peak[chosen] = (piece.peaks @ x).max(axis=0, initial=0.0)
+        return seconds, cache, peak
+
+    def _places(self, stage: str, point: Mapping[str, Any], size: int):
+        """(piece, which points, how many) for every piece that holds somewhere; each point once."""
+        left = np.ones(size, dtype=bool)
+        for piece in self._stages[stage]:
+            held = piece.holds(point, [n for n in piece.piece.ranges if n in point], size) & left
+            count = int(held.sum())
+            if count:
+                left &= ~held
+                yield piece, (slice(None) if count == size else held), count
+            if not left.any():
+                return
+        position = int(np.argmax(left))
+        where = ", ".join(f"{name} {int(v[position]):,}" for name, v in point.items())
+        raise NoForm(f"The closed form does not cover {stage} at {where}.")
+
+    def _decode(
+        self, prompt: Mapping[str, Any], steps: np.ndarray, r: Rates, cache: np.ndarray, peak: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """All steps of every point: parts of the time; cache and activation peak after the last step (as given, without steps)."""
+        size = len(steps)
+        seconds, cache, peak = np.zeros((4, size)), cache.copy(), peak.copy()
+        first = prompt["tokens"] + prompt["context"]
+        last = first + steps - 1
+        fixed = {"batch": prompt["batch"], **({"source": prompt["source"]} if "source" in prompt else {})}
+        constants = self._form.stages["decode"].constants
+        covered = np.zeros(size, dtype=np.int64)
+        for piece in self._stages["decode"]:
+            low, high = piece.piece.ranges["context"]
+            begin, end = np.maximum(first, low), np.minimum(last, high)
+            names = [n for n in fixed if n in piece.piece.ranges]
+            held = piece.holds(fixed, names, size) & (begin <= end) & (steps > 0)
+            count = int(held.sum())
+            if not count:
+                continue
+            chosen: Any = slice(None) if count == size else held
+            here = {name: v[chosen] for name, v in fixed.items()}
+            here |= {name: np.full(count, v) for name, v in constants.items() if name not in here}
+            a = piece.features({**here, "context": begin[chosen]}, count)
+            b = piece.features({**here, "context": end[chosen]}, count)
+            n = (end - begin + 1)[chosen]
+            seconds[:, chosen] += steps_seconds(piece.steady, piece.growing, a, b, n.astype(np.float64), r.at(chosen))
+            covered[chosen] += n
+            at_end = (end == last)[chosen]
+            cache[chosen] = np.where(at_end, piece.cache @ b, cache[chosen])
+            highest = (piece.peaks @ b).max(axis=0, initial=0.0)
+            peak[chosen] = np.where(at_end, np.maximum(peak[chosen], highest), peak[chosen])
+        if (covered != steps).any():
+            position = int(np.argmax(covered != steps))
+            raise NoForm(f"The closed form does not cover decoding up to a context of {int(last[position]):,} tokens.")
+        return seconds, cache, peak
+
+    def _memory(self, cache: np.ndarray, peak: np.ndarray, device: np.ndarray) -> dict[str, np.ndarray]:
+        weights = float(self._form.facts["weight_bytes"])
+        total = weights + cache + peak
+        capacity = self._capacities[device]
+        return {
+            "weights_bytes": np.full(len(cache), weights),
+            "cache_bytes": cache,
+            "activation_peak_bytes": peak,
+            "total_bytes": total,
+            "fits": np.where(np.isnan(capacity), np.nan, total <= capacity),
+        }

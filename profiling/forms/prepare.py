@@ -1,0 +1,179 @@
+"""Terms of a piece as matrices, with the formats and the devices of a workload applied. Standard library and numpy only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from profiling.demand import CHANNELS, Routing, experts_touched
+from profiling.forms.basis import VARIABLES, features
+from profiling.forms.terms import Piece, StageForm, Term
+from profiling.parallel import Plan, shard
+from profiling.precision import Precision, reprecise
+
+_CONTEXT = VARIABLES.index("context")
+
+
+@dataclass(frozen=True, eq=False)
+class Share:
+    """A column beyond the polynomials: the part (0–1) of a mixture's experts that a step reads. ``tokens``: coefficients."""
+
+    routing: Routing
+    tokens: np.ndarray
+
+    def at(self, x: np.ndarray, convention: str, replicas: int) -> np.ndarray:
+        """Values over points whose polynomials' features are ``x``; tokens of ``replicas`` meet at the experts."""
+        experts, top_k = self.routing.experts, self.routing.top_k
+        if convention == "all":
+            return np.ones(x.shape[1])
+        if convention == "topk":
+            return np.full(x.shape[1], min(1.0, top_k / experts))
+        tokens = replicas * (self.tokens @ x)
+        return -np.expm1(tokens * np.log1p(-min(1.0 - 1e-15, top_k / experts)))
+
+
+@dataclass(frozen=True, eq=False)
+class Matrices:
+    """Some terms of a piece, one row each, one column per feature. Totals over all operators of a term; ``network`` and ``calls`` of
+    all terms together. ``flops`` run at the rate of ``dtype``, ``low_flops`` at that of the format of quantised products."""
+
+    terms: tuple[Term, ...]
+    flops: np.ndarray
+    low_flops: np.ndarray
+    elementwise: np.ndarray
+    moved: np.ndarray
+    network: np.ndarray
+    calls: np.ndarray
+
+    @classmethod
+    def of(cls, terms: Sequence[Term], columns: int, dtype: str) -> Matrices:
+        def stacked(rows: list[Any]) -> np.ndarray:
+            return np.array(rows, dtype=np.float64).reshape(len(rows), columns)
+
+        low = [t.compute_dtype not in ("", dtype) for t in terms]
+        nothing = np.zeros(columns)
+        return cls(
+            terms=tuple(terms),
+            flops=stacked([nothing if is_low else t.flops for t, is_low in zip(terms, low, strict=True)]),
+            low_flops=stacked([t.flops if is_low else nothing for t, is_low in zip(terms, low, strict=True)]),
+            elementwise=stacked([t.elementwise_flops for t in terms]),
+            moved=stacked([t.bytes_moved for t in terms]),
+            network=stacked([t.network for t in terms]).sum(axis=0),
+            calls=stacked([t.calls for t in terms]).sum(axis=0),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedPiece:
+    """A piece under a workload. ``steady``: terms whose load is the same at every context, ``growing``: the others."""
+
+    piece: Piece
+    shares: tuple[Share, ...]
+    convention: str
+    replicas: int
+    steady: Matrices
+    growing: Matrices
+    cache: np.ndarray
+    peaks: np.ndarray
+
+    def features(self, point: Mapping[str, Any], size: int) -> np.ndarray:
+        """Columns of all matrices at ``size`` points, shape (columns, ``size``)."""
+        if self.piece.chunk:
+            point = {**point, "chunks": -(-point["tokens"] // self.piece.chunk)}
+        x = features(self.piece.basis, point, size)
+        if not self.shares:
+            return x
+        return np.vstack([x, *(s.at(x, self.convention, self.replicas) for s in self.shares)])
+
+    def holds(self, point: Mapping[str, Any], names: Sequence[str], size: int) -> np.ndarray:
+        """At which of the points the piece holds, going by the batch and the variables ``names``."""
+        held = np.broadcast_to((point["batch"] > 1) == self.piece.batched, (size,)).copy()
+        for name in names:
+            low, high = self.piece.ranges.get(name, (0, None))
+            held &= point[name] >= low
+            if high is not None:
+                held &= point[name] <= high
+        return held
+
+
+def prepare(form: StageForm, precision: Precision, plan: Plan, experts: str) -> list[PreparedPiece]:
+    """The pieces of a stage, with every term in the formats of ``precision`` and as the device with the most has it."""
+    return [_prepared(piece, precision, plan, experts) for piece in form.pieces]
+
+
+def _prepared(piece: Piece, precision: Precision, plan: Plan, experts: str) -> PreparedPiece:
+    shares: list[Share] = []
+    keys: dict[tuple[Any, ...], int] = {}
+    for term in piece.terms:
+        if term.routing is not None and term.routed_tokens is not None and _key(term) not in keys:
+            keys[_key(term)] = len(shares)
+            shares.append(Share(term.routing, term.routed_tokens))
+    columns = len(piece.basis) + len(shares)
+    terms = [_applied(_widened(term, keys, columns), precision, plan) for term in piece.terms]
+    grows = np.array([m[_CONTEXT] > 0 for m in piece.basis] + [False] * len(shares))
+
+    def growing(term: Term) -> bool:
+        return any(np.any(getattr(term, name)[grows]) for name in CHANNELS)
+
+    pad = np.zeros(len(shares))
+    return PreparedPiece(
+        piece=piece,
+        shares=tuple(shares),
+        convention=experts,
+        replicas=plan.gathered,
+        steady=Matrices.of(_merged([t for t in terms if not growing(t)]), columns, precision.dtype),
+        growing=Matrices.of([t for t in terms if growing(t)], columns, precision.dtype),
+        cache=np.concatenate([[float(c) for c in piece.cache], pad]),
+        peaks=np.array([[*map(float, p), *pad] for p in piece.peaks]).reshape(len(piece.peaks), columns),
+    )
+
+
+def _key(term: Term) -> tuple[Any, ...]:
+    return (term.routing, term.exact["routed_tokens"])
+
+
+def _widened(term: Term, keys: Mapping[tuple[Any, ...], int], columns: int) -> Term:
+    """The term with columns for the shares; what its experts' weights take is in the column of its own."""
+    pad = np.zeros(columns - len(term.flops))
+    arrays: dict[str, Any] = {name: np.concatenate([getattr(term, name), pad]) for name in (*CHANNELS, "calls")}
+    if term.routing is not None:
+        arrays["weight_read"][len(term.flops) + keys[_key(term)]] = term.calls[0] * term.expert_bytes
+    return replace(term, **arrays)
+
+
+def _applied(term: Term, precision: Precision, plan: Plan) -> Term:
+    term = reprecise(term, precision, precision.base_bytes)
+    # How replicas share experts is in the column of their share already.
+    return shard(term if plan.gathered == 1 else replace(term, routing=None), plan)
+
+
+def _merged(terms: Sequence[Term]) -> list[Term]:
+    """Terms with the same ratio of all channels take the same time in sum, however many operators that is: one row for all."""
+    groups: dict[Any, Term] = {}
+    for term in terms:
+        scale = term.calls[0]
+        if not scale or np.any(term.calls[1:]):
+            groups[id(term)] = term
+            continue
+        arrays = [getattr(term, name) for name in CHANNELS if name not in ("rows", "network")]
+        key = (term.op_class, term.compute_dtype, term.rows.tobytes(), *((a / scale).tobytes() for a in arrays))
+        known = groups.get(key)
+        if known is None:
+            groups[key] = term
+            continue
+        names = [name for name in (*CHANNELS, "calls") if name != "rows"]
+        groups[key] = replace(known, **{name: getattr(known, name) + getattr(term, name) for name in names})
+    return list(groups.values())
+
+
+def rows_at(term: Term, x: np.ndarray, touched: np.ndarray | None = None) -> np.ndarray:
+    """Rows of one operator of a term at many points; of a routed product, of one expert's share."""
+    if term.routing is None or term.routed_tokens is None:
+        return term.rows @ x
+    tokens = term.routed_tokens @ x[: len(term.routed_tokens)]
+    experts, top_k = term.routing.experts, term.routing.top_k
+    read = np.array([experts_touched(experts, top_k, t) for t in tokens])
+    return np.ceil(tokens * top_k / np.maximum(read, 1e-300))

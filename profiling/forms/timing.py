@@ -1,0 +1,183 @@
+"""Seconds of many points at once under the roofline of :mod:`profiling.roofline`. numpy only.
+
+Four parts that add up to the time: of the operators that the peak limits, of those that the bandwidth limits, overhead of launching
+them, and what is sent between devices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from profiling.forms.prepare import Matrices, rows_at
+from profiling.roofline import Ceilings, Load, rates
+
+#: Order of the parts in a result, shape (4, points).
+PARTS = ("compute", "memory", "overhead", "network")
+
+
+@dataclass(frozen=True, eq=False)
+class Rates:
+    """Rates at each of some points, arrays of the same length; nan where one is unknown. FLOP/s, bytes/s, seconds.
+
+    ``limits``: the ceilings where they are the same at all points and differ between kinds of kernels, else None.
+    """
+
+    peak: np.ndarray
+    low_peak: np.ndarray
+    vector: np.ndarray
+    bandwidth: np.ndarray
+    interconnect: np.ndarray
+    overhead: np.ndarray
+    limits: Ceilings | None = None
+
+    @classmethod
+    def of(cls, limits: Sequence[Ceilings], device: np.ndarray) -> Rates:
+        """``device``: for each point, which of ``limits`` holds there."""
+
+        def column(values: list[float | None], missing: float) -> np.ndarray:
+            return np.array([missing if v is None else v for v in values], dtype=np.float64)[device]
+
+        nan, never = float("nan"), float("inf")
+        known = [item.known for item in limits]
+
+        def rate(values: list[float | None]) -> np.ndarray:
+            return column([v if k else None for v, k in zip(values, known, strict=True)], nan)
+
+        return cls(
+            peak=rate([item.peak_flops for item in limits]),
+            low_peak=rate([low_peak(item) for item in limits]),
+            vector=column([item.vector for item in limits], never),
+            bandwidth=rate([item.bandwidth for item in limits]),
+            interconnect=column([item.interconnect for item in limits], never),
+            overhead=column([item.overhead_s for item in limits], 0.0),
+            limits=limits[0] if len(limits) == 1 and by_kernel(limits[0]) else None,
+        )
+
+    def at(self, chosen: np.ndarray | slice) -> Rates:
+        return Rates(
+            peak=self.peak[chosen],
+            low_peak=self.low_peak[chosen],
+            vector=self.vector[chosen],
+            bandwidth=self.bandwidth[chosen],
+            interconnect=self.interconnect[chosen],
+            overhead=self.overhead[chosen],
+            limits=self.limits,
+        )
+
+
+def low_peak(limits: Ceilings) -> float | None:
+    """FLOP/s of products in the format of quantised layers."""
+    return getattr(limits, "low_peak", None) or limits.peak_flops
+
+
+def by_kernel(limits: Ceilings) -> bool:
+    """Do kinds of kernels have rates of their own?"""
+    return bool(limits.stream or limits.attention or limits.product or limits.copy or limits.skinny)
+
+
+def roof_times(matrices: Matrices, x: np.ndarray, r: Rates) -> tuple[np.ndarray, np.ndarray]:
+    """(seconds under the peak, seconds under the bandwidth) of every term at every point, shapes (terms, points)."""
+    if r.limits is not None and r.limits.known:
+        return _by_kernel(matrices, x, r.limits)
+    width = x.shape[0]
+    scaled = np.empty((3 * width, x.shape[1]))
+    np.divide(x, r.peak, out=scaled[:width])
+    np.divide(x, r.low_peak, out=scaled[width : 2 * width])
+    np.divide(x, r.vector, out=scaled[2 * width :])
+    stacked = np.hstack([matrices.flops, matrices.low_flops, matrices.elementwise])
+    if not matrices.low_flops.any():
+        stacked = np.hstack([matrices.flops, matrices.elementwise])
+        scaled = np.concatenate([scaled[:width], scaled[2 * width :]])
+    return stacked @ scaled, matrices.moved @ (x / r.bandwidth)
+
+
+def _by_kernel(matrices: Matrices, x: np.ndarray, limits: Ceilings) -> tuple[np.ndarray, np.ndarray]:
+    """The same where each kind of kernel has rates of its own, which may depend on the rows of a product."""
+    flops = (matrices.flops + matrices.low_flops) @ x
+    elementwise, moved = matrices.elementwise @ x, matrices.moved @ x
+    compute, memory = np.empty_like(flops), np.empty_like(moved)
+    for i, term in enumerate(matrices.terms):
+        rows = rows_at(term, x)
+        for number in np.unique(rows):
+            here = rows == number
+            load = Load(term.op_class, 1.0, 0.0, 1.0, int(number))
+            peak, bandwidth = rates(load, limits)
+            in_kernel = term.op_class == "attention" and bool(limits.attention) and number > 8
+            vector = 0.0 if in_kernel or not limits.vector else 1.0 / limits.vector
+            compute[i, here] = flops[i, here] / peak + elementwise[i, here] * vector
+            memory[i, here] = moved[i, here] / bandwidth
+    return compute, memory
+
+
+def pass_seconds(groups: Sequence[Matrices], x: np.ndarray, r: Rates) -> np.ndarray:
+    """The four parts of one pass at every point, shape (4, points)."""
+    result = np.zeros((4, x.shape[1]))
+    for matrices in groups:
+        if len(matrices.terms):
+            compute, memory = roof_times(matrices, x, r)
+            top = np.maximum(compute, memory)
+            whole = top.sum(axis=0)
+            np.multiply(top, compute > memory, out=top)
+            bound = top.sum(axis=0)
+            result[0] += bound
+            result[1] += whole - bound
+        result[2] += (matrices.calls @ x) * r.overhead
+        if matrices.network.any():
+            result[3] += (matrices.network @ x) / r.interconnect
+    return result
+
+
+def steps_seconds(
+    steady: Matrices, growing: Matrices, first: np.ndarray, last: np.ndarray, steps: np.ndarray, r: Rates
+) -> np.ndarray:
+    """The four parts of ``steps`` consecutive passes whose load grows in straight lines, from features ``first`` to ``last``."""
+    result = pass_seconds([steady], first, r) * steps
+    if not len(growing.terms):
+        return result
+    (c0, m0), (c1, m1) = roof_times(growing, first, r), roof_times(growing, last, r)
+    before, after = c0 - m0, c1 - m1
+    half = steps / 2
+    top = (np.maximum(c0, m0) + np.maximum(c1, m1)) * half
+    compute = np.where(before + after > 0, top, 0.0)
+    crossing = before * after < 0
+    if crossing.any():
+        rows, points = np.nonzero(crossing)
+        n = steps[points]
+        a, b = before[rows, points], after[rows, points]
+        span = np.maximum(n - 1, 1)
+        split = np.floor(a / (a - b) * span) + 1  # steps before the lines cross
+        whole, part = _two_series(
+            (c0[rows, points], c1[rows, points]), (m0[rows, points], m1[rows, points]), n, span, split
+        )
+        top[rows, points], compute[rows, points] = whole, part
+    result[0] += compute.sum(axis=0)
+    result[1] += (top - compute).sum(axis=0)
+    result[2] += (growing.calls @ first) * r.overhead * steps
+    if growing.network.any():
+        result[3] += (growing.network @ (first + last)) * half / r.interconnect
+    return result
+
+
+def _two_series(
+    compute: tuple[np.ndarray, np.ndarray],
+    memory: tuple[np.ndarray, np.ndarray],
+    n: np.ndarray,
+    span: np.ndarray,
+    split: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """(seconds, of which under the peak) of lines that cross: the larger one of each side, as arithmetic series."""
+
+    def series(ends: tuple[np.ndarray, np.ndarray], low: np.ndarray, high: np.ndarray) -> np.ndarray:
+        middle = (low + high - 1) / 2 / span
+        return (high - low) * (ends[0] * (1 - middle) + ends[1] * middle)
+
+    zero = np.zeros_like(split)
+    split = np.minimum(split, n)
+    compute_first = compute[0] > memory[0]
+    early, late = series(compute, zero, split), series(compute, split, n)
+    early_memory, late_memory = series(memory, zero, split), series(memory, split, n)
+    whole = np.where(compute_first, early + late_memory, early_memory + late)
+    return whole, np.where(compute_first, early, late)
