@@ -101,8 +101,10 @@ def _is_line(x0: int, a: Sequence[Work], x1: int, b: Sequence[Work], x2: int, c:
     if not (_same_operators(a, b) and _same_operators(b, c)):
         return False
 
-    def straight(p: int, q: int, r: int) -> bool:
-        return abs((q - p) * (x2 - x0) - (r - p) * (x1 - x0)) <= (x2 - x0)
+    def straight(p: float, q: float, r: float) -> bool:
+        # Bytes of scales and shares of devices are fractions, exact to a few units in the last place.
+        allowed = 1 + 1e-12 * max(abs(p), abs(r))
+        return abs((q - p) * (x2 - x0) - (r - p) * (x1 - x0)) <= allowed * (x2 - x0)
 
     return all(
         straight(p.flops, q.flops, r.flops)

@@ -31,7 +31,7 @@ from profiling.shares import (
     stage_index,
     stage_of,
 )
-from profiling.spec import HardwareSpec, SpecError, Workload
+from profiling.spec import SpecError, Workload
 from profiling.tables import Evaluated
 
 #: Largest tensor parallelism that a suggestion tries: more devices than share one fast interconnect help no further.
@@ -339,19 +339,6 @@ def _communication(stage: str, works: Sequence[Work], plan: Plan, bandwidth: flo
         seconds = sent / bandwidth if bandwidth else None
         rows.append([stage, name, group, int(calls), round(sent / factor), round(sent), steps, seconds])
     return rows
-
-
-def link(hardware: HardwareSpec, plan: Plan) -> tuple[float | None, list[dict[str, str]]]:
-    """(bytes/s that a device sends to others, warnings). Vendors quote the sum of both directions, so half of it."""
-    if not plan.communicates:
-        return None, []
-    if not hardware.interconnect_bandwidth:
-        message = (
-            f"The interconnect of {hardware.name} is unknown, so no time of {plan.devices} devices can be estimated: "
-            "bytes sent are given. Add its bandwidth to the hardware entry."
-        )
-        return None, [{"code": "interconnect_unknown", "message": message}]
-    return hardware.interconnect_bandwidth / 2, []
 
 
 def plan_of(workload: Workload, built: Built) -> Plan:

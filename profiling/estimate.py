@@ -16,11 +16,12 @@ import profiling
 from profiling.build import Built, cached_build
 from profiling.conventions import conventions
 from profiling.decode import DecodeCurve, decode_curve
-from profiling.deployment import Divided, Needs, link, parallelism, plan_of
+from profiling.deployment import Divided, Needs, parallelism, plan_of
 from profiling.graph import graph
 from profiling.inspection import active_parameters
 from profiling.memory import memory_estimate
 from profiling.options import operators
+from profiling.parallel import link
 from profiling.passes import CacheShape, Pass, Trace, cached_cache_shape, cached_trace
 from profiling.quantities import say
 from profiling.roofline import Ceilings, ceilings, roofs

@@ -30,7 +30,15 @@ class Work(Demand):
     times: int
 
     def load(self) -> Load:
-        return Load(self.op_class, self.flops, self.elementwise_flops, self.bytes_moved, self.rows, self.network)
+        return Load(
+            self.op_class,
+            self.flops,
+            self.elementwise_flops,
+            self.bytes_moved,
+            self.rows,
+            self.network,
+            self.compute_dtype,
+        )
 
 
 def works(trace: Trace, counting: Counting | str) -> list[Work]:

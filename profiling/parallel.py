@@ -19,7 +19,7 @@ from functools import lru_cache
 from typing import Any, TypeVar
 
 from profiling.demand import Demand, Routing, expert_share
-from profiling.spec import SpecError, Workload
+from profiling.spec import HardwareSpec, SpecError, Workload
 
 AnyDemand = TypeVar("AnyDemand", bound=Demand)
 
@@ -251,3 +251,16 @@ def sent(collective: str, plan: Plan) -> Move:
 
 #: What every marked collective is called where it is listed.
 COLLECTIVES = ("all_reduce", "all_gather", "dispatch", "combine", "expert_reduce", "p2p")
+
+
+def link(hardware: HardwareSpec, plan: Plan) -> tuple[float | None, list[dict[str, str]]]:
+    """(bytes/s that a device sends to others, warnings). Vendors quote the sum of both directions, so half of it."""
+    if not plan.communicates:
+        return None, []
+    if not hardware.interconnect_bandwidth:
+        message = (
+            f"The interconnect of {hardware.name} is unknown, so no time of {plan.devices} devices can be estimated: "
+            "bytes sent are given. Add its bandwidth to the hardware entry."
+        )
+        return None, [{"code": "interconnect_unknown", "message": message}]
+    return hardware.interconnect_bandwidth / 2, []

@@ -8,17 +8,22 @@ of one row, of few rows, attention and copies have rates of their own.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any
 
-from profiling.spec import DTYPE_BYTES, HardwareSpec
+from profiling.spec import HardwareSpec
 
-#: Which rate stands in, in this order, when a device has none for a format. Never silently: a warning names it.
+#: Which rate stands in, in this order, when a device has none for a format. Never silently: a warning names it. Every step is to a
+#: format that holds the values of the one before it (8-bit integers are exact in bf16, whose products are added up in fp32).
 LADDER: dict[str, tuple[str, ...]] = {
     "fp32": ("fp32",),
+    "tf32": ("tf32", "fp32"),
     "bf16": ("bf16", "fp32"),
     "fp16": ("fp16", "fp32"),
+    "fp8": ("fp8", "bf16", "fp16", "fp32"),
+    "int8": ("int8", "bf16", "fp16", "fp32"),
+    "fp4": ("fp4", "fp8", "bf16", "fp16", "fp32"),
+    "int4": ("int4", "int8", "bf16", "fp16", "fp32"),
 }
 
 #: A matrix product of at most this many rows streams its weights: the matrix-vector bandwidth applies to it.
@@ -36,6 +41,7 @@ class Ceilings:
     kernels were timed, each kind of operator has its own: ``product`` is the rate of large matrix products, ``skinny`` (rows,
     FLOP/s) that of products with few rows, fewest first, ``attention`` that of an attention kernel, softmax included, ``vector``
     that of element-wise arithmetic (fp32 units); ``stream`` is the bandwidth of skinny products, ``copy`` that of all else.
+    ``quantised``: the ceilings of products in the format of quantised layers, where that is not ``dtype``.
     ``interconnect``: bytes/s that a device sends to others; ``linked``: whether the devices of the workload depend on each other.
     """
 
@@ -54,6 +60,12 @@ class Ceilings:
     overhead_s: float = 0.0
     interconnect: float | None = None
     linked: bool = False
+    quantised: Ceilings | None = None
+
+    @property
+    def low_peak(self) -> float | None:
+        """FLOP/s (or OP/s) of products in the format of quantised layers."""
+        return self.quantised.peak_flops if self.quantised else self.peak_flops
 
     @property
     def known(self) -> bool:
@@ -74,7 +86,10 @@ class Ceilings:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What one operator asks of the device; ``rows`` of the left matrix for matrix products, else 0. ``network``: bytes sent."""
+    """What one operator asks of the device; ``rows`` of the left matrix for matrix products, else 0.
+
+    ``network``: bytes sent. ``compute_dtype``: format of the product; "": that of the workload.
+    """
 
     op_class: str
     flops: float
@@ -82,6 +97,7 @@ class Load:
     bytes_moved: float
     rows: int = 0
     network: float = 0.0
+    compute_dtype: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,15 +124,36 @@ class Timing:
 
 
 def ceilings(
-    hardware: HardwareSpec, dtype: str, level: str | None = None, threads: int | None = None
+    hardware: HardwareSpec, dtype: str, level: str | None = None, threads: int | None = None, products: str = ""
 ) -> tuple[Ceilings, list[dict[str, str]]]:
     """The ceilings of ``hardware`` for ``dtype`` and the warnings that go with them.
 
-    ``level`` None takes measured ceilings where the hardware has them, else the datasheet.
+    ``level`` None takes measured ceilings where the hardware has them, else the datasheet. ``products``: format in which the products of
+    quantised layers run, where that is another one.
     """
     if level is None:
         level = "measured" if hardware.ceilings else "datasheet"
-    return _measured(hardware, dtype, threads) if level == "measured" else _datasheet(hardware, dtype)
+
+    def of(name: str) -> tuple[Ceilings, list[dict[str, str]]]:
+        return _measured(hardware, name, threads) if level == "measured" else _datasheet(hardware, name)
+
+    limits, warnings = of(dtype)
+    if products and products != dtype:
+        low, more = of(products)
+        limits = replace(limits, quantised=low)
+        warnings += [warning for warning in more if warning not in warnings]
+    return limits, warnings
+
+
+def _fallback(hardware: HardwareSpec, dtype: str, used: str, source: str) -> dict[str, str]:
+    """The warning that names the steps from ``dtype`` down to the rate that is ``used``."""
+    steps = LADDER[dtype][: LADDER[dtype].index(used) + 1]
+    way = f" ({' → '.join(steps)})" if len(steps) > 2 else ""
+    return _warning(
+        "dtype_fallback",
+        f"{hardware.name} has no {source} {dtype} rate: products in {dtype} are timed at its {used} rate{way}, "
+        f"as if {dtype} values were widened for the arithmetic.",
+    )
 
 
 def _datasheet(hardware: HardwareSpec, dtype: str) -> tuple[Ceilings, list[dict[str, str]]]:
@@ -132,13 +169,7 @@ def _datasheet(hardware: HardwareSpec, dtype: str) -> tuple[Ceilings, list[dict[
             )
         )
     elif used != dtype:
-        warnings.append(
-            _warning(
-                "dtype_fallback",
-                f"{hardware.name} has no known {dtype} rate: times use its {used} rate, "
-                f"as if {dtype} values were widened for the arithmetic.",
-            )
-        )
+        warnings.append(_fallback(hardware, dtype, used, "known"))
     if not hardware.memory_bandwidth:
         warnings.append(
             _warning(
@@ -171,7 +202,7 @@ def _measured(hardware: HardwareSpec, dtype: str, threads: int | None) -> tuple[
     rows = hardware.ceilings
 
     def rate(op_class: str, unit: str, name: str | None) -> float | None:
-        return measured_rate(hardware, op_class, (unit,), name, threads)
+        return measured_rate(hardware, op_class, PEAK_UNITS if unit == "FLOP/s" else (unit,), name, threads)
 
     used = next((name for name in LADDER[dtype] if rate("gemm", "FLOP/s", name)), None)
     copy = rate("copy", "B/s", dtype) or rate("copy", "B/s", None)
@@ -182,9 +213,7 @@ def _measured(hardware: HardwareSpec, dtype: str, threads: int | None) -> tuple[
             _warning("peak_unknown", f"No matrix-product rate for {dtype} was measured on {hardware.name}.")
         )
     elif used != dtype:
-        warnings.append(
-            _warning("dtype_fallback", f"No {dtype} rate was measured on {hardware.name}: times use its {used} rate.")
-        )
+        warnings.append(_fallback(hardware, dtype, used, "measured"))
     if bandwidth is None:
         warnings.append(_warning("bandwidth_unknown", f"No copy bandwidth was measured on {hardware.name}."))
     overhead = [
@@ -195,7 +224,7 @@ def _measured(hardware: HardwareSpec, dtype: str, threads: int | None) -> tuple[
             level="measured",
             dtype=dtype,
             peak_dtype=used,
-            peak_flops=_measured_peak(hardware, used, threads) if used else None,
+            peak_flops=measured_peak(hardware, used, threads) if used else None,
             bandwidth=bandwidth,
             vector=rate("elementwise", "FLOP/s", None),
             stream=stream,
@@ -230,55 +259,16 @@ def _skinny(hardware: HardwareSpec, dtype: str, threads: int | None) -> tuple[tu
     """(rows, FLOP/s) of the products with few rows that were timed, fewest rows first."""
     names = {str(r.get("op_class")) for r in hardware.ceilings}
     counts = sorted(int(name.removeprefix("skinny-")) for name in names if name.startswith("skinny-"))
-    found = [(count, measured_rate(hardware, f"skinny-{count}", ("FLOP/s",), dtype, threads)) for count in counts]
+    found = [(count, measured_rate(hardware, f"skinny-{count}", PEAK_UNITS, dtype, threads)) for count in counts]
     return tuple((count, value) for count, value in found if value)
 
 
-def _measured_peak(hardware: HardwareSpec, dtype: str, threads: int | None) -> float | None:
+def measured_peak(hardware: HardwareSpec, dtype: str, threads: int | None) -> float | None:
     """The highest rate of arithmetic that any kernel reached in ``dtype``; None without a large matrix product."""
     product = measured_rate(hardware, "gemm", PEAK_UNITS, dtype, threads)
     attention = measured_rate(hardware, "attention", PEAK_UNITS, dtype, threads)
     few = [value for _, value in _skinny(hardware, dtype, threads)]
     return max(product, attention or 0.0, *few) if product else None
-
-
-def roofs(hardware: HardwareSpec, used: Ceilings, threads: int | None = None) -> list[dict[str, Any]]:
-    """Every roof that is known of a device: first the one that the times stand on, then datasheet and measured ones by dtype."""
-    found = [_roof(hardware, used.level, used.peak_dtype, used.peak_flops, used.bandwidth, used.bandwidth_from)]
-    for dtype in DTYPE_BYTES:
-        peak = hardware.peak_flops.get(dtype)
-        if peak:
-            found.append(_roof(hardware, "datasheet", dtype, peak, hardware.memory_bandwidth, "datasheet"))
-    copy = measured_rate(hardware, "copy", ("B/s",), None, threads)
-    for dtype in DTYPE_BYTES:
-        peak = _measured_peak(hardware, dtype, threads)
-        if peak and copy:
-            stream = measured_rate(hardware, "gemv", ("B/s",), dtype, threads) or 0.0
-            source = f"gemv {dtype}" if stream > copy else "copy"
-            found.append(_roof(hardware, "measured", dtype, peak, max(copy, stream), source))
-    main = (found[0]["level"], found[0]["dtype"])
-    return [found[0] | {"used": True}] + [
-        roof | {"used": False} for roof in found[1:] if (roof["level"], roof["dtype"]) != main
-    ]
-
-
-def _roof(
-    hardware: HardwareSpec,
-    level: str,
-    dtype: str | None,
-    peak: float | None,
-    bandwidth: float | None,
-    source: str | None,
-) -> dict[str, Any]:
-    return {
-        "name": hardware.name,
-        "level": level,
-        "dtype": dtype,
-        "peak_flops": peak,
-        "bandwidth": bandwidth,
-        "bandwidth_from": source,
-        "ridge": peak / bandwidth if peak and bandwidth else None,
-    }
 
 
 def _warning(code: str, message: str) -> dict[str, str]:
@@ -287,6 +277,10 @@ def _warning(code: str, message: str) -> dict[str, str]:
 
 def rates(load: Load, limits: Ceilings) -> tuple[float, float]:
     """(FLOP/s, bytes/s) that hold for an operator; the ceilings must be known."""
+    if load.compute_dtype and limits.quantised is not None and limits.quantised.known:
+        # The format decides the rate of the arithmetic; bytes come at the same rate whatever they mean.
+        plain = replace(load, compute_dtype="")
+        return rates(plain, limits.quantised)[0], rates(plain, limits)[1]
     peak, bandwidth = limits.roof()
     bandwidth = limits.copy or bandwidth
     if _in_attention_kernel(load, limits):

@@ -117,7 +117,11 @@ def model_spec(arguments: argparse.Namespace) -> ModelSpec:
 
 def hardware_spec(arguments: argparse.Namespace) -> HardwareSpec:
     """The device that ``--hardware`` names. Raises :class:`SpecError` when there is none, or more than one."""
-    name = arguments.hardware
+    return find_hardware(arguments.hardware)
+
+
+def find_hardware(name: str) -> HardwareSpec:
+    """The device of the catalogue called ``name``, or that of a JSON file. Raises :class:`SpecError` as :func:`hardware_spec`."""
     if Path(name).is_file():
         return HardwareSpec.from_json(_json(Path(name), "hardware"))
     devices = _json(DEVICES, "hardware")["devices"] if DEVICES.is_file() else []
