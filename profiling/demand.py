@@ -115,11 +115,16 @@ def expert_share(routing: Routing, convention: str) -> float:
     return experts_touched(routing.experts, routing.top_k, routing.tokens) / routing.experts
 
 
-def visible_pairs(queries: int, keys: int, *, halved: bool, window: int | None) -> int:
-    """Query-key pairs of one sequence and head, the queries being the last of ``keys`` positions.
+def visible_pairs(queries: int, keys: int, *, halved: bool, window: int | None = None, chunk: int | None = None) -> int:
+    """Query-key pairs of one sequence and head of causal attention, the queries being the last of ``keys`` positions.
 
-    ``halved``: a query sees the keys up to its own position. ``window``: and at most so many of them.
+    ``halved``: a query sees the keys up to its own position. ``window``: and at most so many of them. ``chunk``: and only those of
+    its own chunk of so many tokens; where some keys are cached, the place of a query in its chunk is unknown, and the chunk counts
+    as a window, which is at least as much.
     """
+    if chunk and halved and keys == queries:
+        return queries // chunk * (chunk * (chunk + 1) // 2) + (queries % chunk) * (queries % chunk + 1) // 2
+    window = min((w for w in (window, chunk) if w), default=None)
     if not halved:
         return queries * (min(keys, window) if window else keys)
     before = keys - queries
@@ -127,3 +132,14 @@ def visible_pairs(queries: int, keys: int, *, halved: bool, window: int | None) 
         return queries * keys - queries * (queries - 1) // 2
     growing = min(max(window - before, 0), queries)  # queries that the window does not limit yet
     return growing * before + growing * (growing + 1) // 2 + (queries - growing) * window
+
+
+def pairs_within(queries: int, keys: int, distance: int) -> int:
+    """Query-key pairs of one sequence and head that are at most ``distance`` tokens apart, the queries being as many as the keys.
+
+    Where they are not as many, every query has the 2·``distance`` + 1 keys around it, or all.
+    """
+    if queries != keys:
+        return queries * min(keys, 2 * distance + 1)
+    near = min(distance, keys - 1)
+    return keys * (2 * near + 1) - near * (near + 1)

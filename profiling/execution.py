@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass
 
 from profiling import mla
-from profiling.demand import Demand, Routing, expert_share, experts_touched, visible_pairs
+from profiling.demand import Demand, Routing, expert_share, experts_touched, pairs_within, visible_pairs
 from profiling.passes import Trace
 from profiling.recording import Call
 from profiling.roofline import Load
@@ -126,14 +126,15 @@ def _visible(call: Call, counting: Counting) -> tuple[int, int]:
     """FLOPs and element-wise operations of an operator; of a fused attention kernel, those of the pairs that count."""
     if call.op_class != "attention" or not call.facts.get("queries"):
         return call.flops, call.elementwise_flops
-    queries, keys = call.facts["queries"], call.facts["keys"]
+    queries, keys, causal = call.facts["queries"], call.facts["keys"], bool(call.facts.get("causal"))
+    window, chunk = (call.facts.get(name) if counting.windowed else None for name in ("window", "chunk"))
+    if causal or not window:
+        counted = visible_pairs(
+            queries, keys, halved=causal and counting.causal == "halved", window=window, chunk=chunk
+        )
+    else:
+        counted = pairs_within(queries, keys, window)
     pairs = queries * keys
-    counted = visible_pairs(
-        queries,
-        keys,
-        halved=counting.causal == "halved" and bool(call.facts.get("causal")),
-        window=call.facts.get("window") if counting.windowed else None,
-    )
     return call.flops * counted // pairs, call.elementwise_flops * counted // pairs
 
 

@@ -82,15 +82,16 @@ def _sdpa(tracer, query, key, value, attn_mask=None, dropout_p=0.0, is_causal=Fa
         else:
             out = query.new_empty(*query.shape[:-1], value.shape[-1])
     keys = key.shape[-2]
+    queries = length // getattr(query, "_packed", 1)
     inputs = [query, key, value] + ([attn_mask] if attn_mask is not None else [])
     tracer.fused(
         "sdpa",
         inputs,
         [out],
         pairs=length * keys,
-        queries=length,
+        queries=queries,
         keys=keys,
-        causal=bool(is_causal) and length > 1,
+        causal=bool(is_causal) and queries > 1,
         gqa=bool(enable_gqa),
     )
     return out
@@ -230,6 +231,17 @@ def _check_values(tracer, *args):
 def _nothing_is_padded(tracer, tensor):
     """Whether a padding mask lets everything through: yes, prompts of a workload have one length."""
     return True
+
+
+@stand_in("transformers.integrations.sdpa_attention", "pack_gqa")
+def _pack_gqa(tracer, hidden_states, n_rep):
+    """The heads that share a key stand where a sequence of queries would: how many, the attention kernel is told."""
+    if hidden_states is None or hidden_states.shape[1] == 1:
+        return hidden_states
+    batch, heads, _, size = hidden_states.shape
+    packed = hidden_states.reshape(batch, heads // n_rep, n_rep, size)
+    packed._packed = n_rep
+    return packed
 
 
 @stand_in("transformers.models.mamba.modeling_mamba", "mamba_selective_scan")

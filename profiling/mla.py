@@ -12,11 +12,11 @@ positions) both the keys and the values of one attention are made. Keys and valu
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from profiling.recording import Call, Recording, Shaped
+from profiling.recording import Call, Occupied, Recording, Shaped
 from profiling.spec import Counting
 
 if TYPE_CHECKING:
@@ -289,7 +289,8 @@ def _part(value: int, numerator: int, denominator: int) -> int:
 def _scaled(work: Work, numerator: int, denominator: int) -> Work:
     """All that an operator asks for but its weights, times a fraction."""
     names = ("flops", "elementwise_flops", "cache_read", "other_read", "cache_written", "other_written")
-    return replace(work, **{name: _part(getattr(work, name), numerator, denominator) for name in names})
+    scaled: dict[str, Any] = {name: _part(getattr(work, name), numerator, denominator) for name in names}
+    return replace(work, **scaled)
 
 
 def _nothing(work: Work) -> Work:
@@ -299,43 +300,71 @@ def _nothing(work: Work) -> Work:
 # --- memory -------------------------------------------------------------------------------------------------------------
 
 
-def cache_bytes(trace: Trace, counting: Counting) -> int:
-    """Bytes of the whole model's cache after a pass, in the form that is counted."""
-    found = latents(trace.recording) if counting.mla == "expanded" else []
-    return trace.cache_bytes + sum(
-        trace.times[m.expand] * m.batch * m.keys * (m.expanded_bytes - m.latent_bytes) for m in found
-    )
+def kept(trace: Trace, counting: Counting) -> Trace:
+    """``trace`` with the cache and the activations that it has in the form that ``counting.mla`` names; its calls stay as they ran.
 
-
-def cache_bytes_per_token(trace: Trace, executed: int, counting: Counting) -> int:
-    """Bytes of one sequence's cached token in the form that is counted; ``executed``: as transformers caches it."""
-    found = latents(trace.recording) if counting.mla == "expanded" else []
-    return executed + sum(trace.times[m.expand] * (m.expanded_bytes - m.latent_bytes) for m in found)
-
-
-def alive(trace: Trace, counting: Counting) -> tuple[int, ...]:
-    """Most bytes of activations alive during each call (``Recording.alive``) in the form that is counted.
-
-    Expanded keys and values of what was cached before are then in the cache or nowhere. What absorbing makes of queries and
-    output is added; all of it lives until the module returns.
+    Expanded keys and values of earlier tokens are in the cache or nowhere, absorbed ones nowhere; then queries are as wide as what
+    is cached, and what attention returns is there as a latent too. Peaks of single modules are those of the pass as it ran, or the
+    new peak of all where that is lower.
     """
-    result = list(trace.recording.alive)
-    for m in latents(trace.recording) if counting.mla != "executed" else ():
-        for first, last, nbytes in _changes(m, counting.mla):
-            for index in range(first, last + 1):
-                result[index] = max(0, result[index] + nbytes)
-    return tuple(result)
+    found = latents(trace.recording) if counting.mla != "executed" else []
+    if not found:
+        return trace
+    grown = 0
+    if counting.mla == "expanded":
+        grown = sum(trace.times[m.expand] * m.batch * m.keys * (m.expanded_bytes - m.latent_bytes) for m in found)
+    parts = dict(part for m in found for part in _parts(trace.recording, m, counting.mla))
+    return replace(trace, recording=_alive(trace.recording, parts), cache_bytes=trace.cache_bytes + grown)
 
 
-def _changes(m: Latent, form: str) -> Iterable[tuple[int, int, int]]:
-    """(first call, last call, bytes more alive from the one to the other)."""
-    gone = m.batch * m.heads * m.itemsize * (m.keys - m.queries if form == "expanded" else m.keys)
-    yield m.expand, m.last, -gone * (m.nope + m.value_size)
+def grown_per_token(trace: Trace, counting: Counting) -> int:
+    """Bytes by which a cached token of one sequence is larger than as transformers caches it."""
+    found = latents(trace.recording) if counting.mla == "expanded" else []
+    return sum(trace.times[m.expand] * (m.expanded_bytes - m.latent_bytes) for m in found)
+
+
+def _parts(recording: Recording, m: Latent, form: str) -> Iterator[tuple[int, tuple[int, int]]]:
+    """(storage, the fraction of its size that it has in the form)."""
+
+    def made_by(index: int) -> int:
+        return recording.calls[index].outputs[0].uid
+
+    new = (m.queries, m.keys) if form == "expanded" else (0, 1)
+    yield made_by(m.expand), new
     if m.keys_made:
-        yield m.keys_made[0], m.last, -gone * m.key_size
+        yield made_by(m.keys_made[-1]), new
     if m.values_made:
-        yield m.values_made[-1], m.attend[-1], -m.batch * m.heads * m.itemsize * m.keys * m.value_size
+        yield made_by(m.values_made[-1]), (0, 1)
     if form == "absorbed":
-        each = m.batch * m.queries * m.heads * m.itemsize
-        yield m.asks if m.asks is not None else m.expand, m.last, each * (m.rank - m.nope)
-        yield m.attend[-1], m.last, each * m.rank
+        if m.asks is not None:
+            yield made_by(m.asks), (m.rank + m.rope, m.key_size)
+        yield made_by(m.attend[-1]), (m.rank + m.value_size, m.value_size)
+
+
+def _alive(recording: Recording, parts: dict[int, tuple[int, int]]) -> Recording:
+    """``recording`` with storages of other sizes."""
+    alive = 0
+    levels: list[int] = []
+    allocations: list[tuple[int, int]] = []
+    workspaces = iter(recording.occupied)
+    occupied: list[Occupied] = []
+    seen: set[int] = set()
+    for uid, nbytes in recording.allocations:
+        numerator, denominator = parts.get(uid, (1, 1))
+        change = abs(nbytes) * numerator // denominator * (1 if nbytes > 0 else -1)
+        workspace = uid in recording.workspace_calls and uid not in seen
+        seen.add(uid)
+        if workspace:
+            occupied.append(Occupied(len(levels), alive, next(workspaces).workspace))
+        alive += change
+        allocations.append((uid, change))
+        if nbytes > 0 or workspace:
+            levels.append(alive)
+    peak = max(levels, default=0)
+    return replace(
+        recording,
+        alive=tuple(levels),
+        allocations=tuple(allocations),
+        occupied=tuple(occupied),
+        spans=tuple(replace(span, alive=min(span.alive, peak)) for span in recording.spans),
+    )

@@ -20,9 +20,10 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import profiling.stand_ins  # noqa: F401  (registers)
-from profiling import metas
+from profiling import masks, metas
 from profiling.build import Built
 from profiling.fused import CatchFused
+from profiling.masks import Pattern
 from profiling.operators import Cost, lookup
 from profiling.recording import Call, ModuleOutput, Occupied, Recording, Shaped, Span
 from profiling.tensors import cache_layers, cache_tensors, distinct_bytes, state_tensors, tensors_in
@@ -115,6 +116,7 @@ class Tracer(TorchDispatchMode):
         self._workspaces: dict[int, Workspace] = {}  # by uid, in order
         self._workspace_calls: dict[int, int] = {}  # uid → number of the call
         self.allocations: list[tuple[int, int]] = []
+        self._patterns: dict[int, Pattern] = {}  # storage of a mask → what it lets through
         # Lengths of _alive and _workspaces when each module of the stack began; then module, from where to where in both.
         self._entered: list[tuple[int, int]] = []
         self._ran: list[tuple[str, int, int, int, int]] = []
@@ -227,14 +229,27 @@ class Tracer(TorchDispatchMode):
 
     def fused(self, name: str, inputs: list[torch.Tensor], outputs: list[torch.Tensor], **facts: Any) -> None:
         """Called by the stand-ins for operators that are one kernel."""
-        path_window = getattr(self._stack[-1], "sliding_window", None) if self._stack else None
         if name == "sdpa":
-            if isinstance(path_window, int):
-                facts["window"] = path_window
-            # A mask of values is opaque here; the module says whether it is the causal one.
-            own = self._stack and getattr(self._stack[-1], "is_causal", False) is True
-            facts["causal"] = bool(facts.get("causal") or (own and facts["keys"] >= facts["queries"]))
+            facts |= self._visible(inputs, facts)
         self._record(name, inputs, outputs, (), facts, False)
+
+    def masked(self, mask: torch.Tensor, pattern: Pattern | None) -> None:
+        """Called for each mask that transformers makes of known functions."""
+        if pattern is not None:
+            self._patterns[self._register(mask, "activation")] = pattern
+
+    def _visible(self, inputs: list[torch.Tensor], facts: Mapping[str, Any]) -> dict[str, Any]:
+        """Which pairs the mask of an attention kernel lets through, as facts about it."""
+        if len(inputs) < 4:
+            return {}  # no mask: the kernel knows whether it is causal, and nothing else limits it
+        known = self._patterns.get(self._register(inputs[3], "activation"))
+        if known is not None:
+            return {"causal": known.causal, "window": known.window, "chunk": known.chunk}
+        # A mask that the model made by itself is opaque; the module says whether it is the causal one.
+        module = self._stack[-1] if self._stack else None
+        if getattr(module, "is_causal", False) is not True or facts["keys"] < facts["queries"]:
+            return {}
+        return {"causal": True, "window": getattr(module, "sliding_window", None)}
 
     def _record(self, name, inputs, outputs, args, kwargs, in_place) -> None:
         path = _path_of(self._stack[-1]) if self._stack else ""
@@ -345,6 +360,7 @@ def record(built: Built, run, *, cache_before: Any, inputs: list[torch.Tensor]) 
     ``run`` returns (output, cache after); ``cache_before`` is the cache that went in. Returns recording and cache after.
     """
     install_hooks(built.module)
+    masks.install()
     tracer = Tracer(built, cache_tensors(cache_before), inputs)
     tracer.note_states(cache_before)
     _local.tracer = tracer
@@ -386,6 +402,9 @@ class _Nobody:
         yield
 
     def fused(self, *args: Any, **facts: Any) -> None:
+        pass
+
+    def masked(self, mask: torch.Tensor, pattern: Pattern | None) -> None:
         pass
 
     def adopt(self, tensor: torch.Tensor) -> None:
