@@ -19,6 +19,7 @@ from profiling.forms.store import FormStore
 from profiling.forms.terms import ModelForm, NoForm
 from profiling.limits import check_context
 from profiling.parallel import Plan, link
+from profiling.precision import Precision
 from profiling.roofline import Ceilings, ceilings
 from profiling.spec import HardwareSpec, ModelSpec, SpecError, Workload
 from profiling.workspace import kernel_threads
@@ -199,7 +200,8 @@ class _Run:
             return None
 
     def _limits(self, workload: Workload, device: HardwareSpec) -> Ceilings:
-        limits, _ = ceilings(device, workload.dtype, self._level, workload.threads)
+        products = Precision.of(workload).product_dtype
+        limits, _ = ceilings(device, workload.dtype, self._level, workload.threads, products)
         plan = Plan.of(workload)
         return replace(limits, interconnect=link(device, plan)[0], linked=plan.communicates)
 

@@ -145,9 +145,10 @@ def _widened(term: Term, keys: Mapping[tuple[Any, ...], int], columns: int) -> T
 
 
 def _applied(term: Term, precision: Precision, plan: Plan) -> Term:
-    term = reprecise(term, precision, precision.base_bytes)
+    """As :func:`profiling.options.operators` does it: devices first, then the formats of what each of them has."""
     # How replicas share experts is in the column of their share already.
-    return shard(term if plan.gathered == 1 else replace(term, routing=None), plan)
+    term = shard(term if plan.gathered == 1 else replace(term, routing=None), plan)
+    return reprecise(term, precision, precision.base_bytes)
 
 
 def _merged(terms: Sequence[Term]) -> list[Term]:

@@ -69,8 +69,9 @@ class Rates:
 
 
 def low_peak(limits: Ceilings) -> float | None:
-    """FLOP/s of products in the format of quantised layers."""
-    return getattr(limits, "low_peak", None) or limits.peak_flops
+    """FLOP/s of products in the format of quantised layers, as :func:`profiling.roofline.rates` has it."""
+    low = limits.quantised
+    return low.peak_flops if low is not None and low.known else limits.peak_flops
 
 
 def by_kernel(limits: Ceilings) -> bool:
@@ -103,7 +104,7 @@ def _by_kernel(matrices: Matrices, x: np.ndarray, limits: Ceilings) -> tuple[np.
         rows = rows_at(term, x)
         for number in np.unique(rows):
             here = rows == number
-            load = Load(term.op_class, 1.0, 0.0, 1.0, int(number))
+            load = Load(term.op_class, 1.0, 0.0, 1.0, int(number), compute_dtype=term.compute_dtype)
             peak, bandwidth = rates(load, limits)
             in_kernel = term.op_class == "attention" and bool(limits.attention) and number > 8
             vector = 0.0 if in_kernel or not limits.vector else 1.0 / limits.vector
