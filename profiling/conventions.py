@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from profiling.parallel import Plan
+from profiling.precision import KV_SCALE_BITS, KV_ZERO_BITS, QUANTISE_OPERATIONS, Precision
 from profiling.roofline import Ceilings
 from profiling.spec import Counting
 
@@ -79,10 +80,73 @@ def _parallelism(plan: Plan, limits: Ceilings) -> str:
     return "; ".join(part for part in parts if part)
 
 
+def _weights(precision: Precision) -> str:
+    """Scheme, bits, layers, and where stored weights are widened."""
+    stored = precision.weights
+    if stored is None:
+        return f"all weights in {precision.dtype}"
+    text = (
+        f"{stored.describe()}, for the linear layers inside the blocks and for experts; embeddings, LM head (tied or not), norms, "
+        f"biases, convolutions and routers stay in {precision.dtype}"
+    )
+    if precision.activations:
+        return text
+    how = (
+        f"the whole matrix is widened to {precision.dtype} in memory before each product, of experts those that are used"
+        if precision.eager
+        else f"the kernel of the product widens them to {precision.dtype} in its registers, each once"
+    )
+    return (
+        f"{text}; {how}: {'a multiplication' if stored.symmetric else 'a subtraction and a multiplication'} per weight"
+    )
+
+
+def _kv_cache(precision: Precision) -> str:
+    name = precision.cache
+    if name is None:
+        return f"keys and values in {precision.dtype}; states as the model keeps them"
+    scales = {
+        "int8": f", a {KV_SCALE_BITS}-bit scale for each token's key and value in each head (an assumption: engines differ)",
+        "int4": f", a {KV_SCALE_BITS}-bit scale and a {KV_ZERO_BITS}-bit zero point for each token's key and value in each head "
+        "(an assumption: engines differ)",
+        "fp8": ", one scale for a layer",
+    }.get(name, "")
+    how = (
+        f"what attention reads is widened to {precision.dtype} in memory first"
+        if precision.eager
+        else f"the attention kernel widens them to {precision.dtype} in its registers"
+    )
+    return f"keys and values in {name}{scales}; {how}; states of convolutions and recurrences stay as they are"
+
+
+def _compute(precision: Precision, limits: Ceilings) -> str:
+    """The formats in which products run, and at the rates of which formats they are timed."""
+
+    def at(name: str, rate: str | None) -> str:
+        return name if rate in (name, None) else f"{name} (timed at the {rate} rate)"
+
+    everything = at(precision.dtype, limits.peak_dtype)
+    if not precision.activations:
+        return f"all products in {everything}"
+    low = at(precision.activations, limits.quantised.peak_dtype if limits.quantised else None)
+    made = "a kernel of its own" if precision.eager else "the operator before it"
+    return (
+        f"products of quantised layers in {low}, their inputs quantised token by token by {made} ({QUANTISE_OPERATIONS} operations a value) "
+        f"and their outputs rescaled to {precision.dtype}; attention and all other products in {everything}"
+    )
+
+
 def conventions(
-    *, logits: str, counting: Counting, limits: Ceilings, attention: str, plan: Plan | None = None
+    *,
+    logits: str,
+    counting: Counting,
+    limits: Ceilings,
+    attention: str,
+    plan: Plan | None = None,
+    precision: Precision | None = None,
 ) -> dict[str, str]:
     """Name → value in plain words, for the ``conventions`` object of the run document. ``plan``: of several devices."""
+    formats = precision or Precision(limits.dtype, eager=counting.execution == "eager")
     return {
         "flop": "a multiply-add is 2 FLOPs; flops are those of matrix products and convolutions, the rest is elementwise_flops",
         "logits": "the LM head runs on the last position of the prompt"
@@ -101,6 +165,9 @@ def conventions(
             if attention == "sdpa"
             else "scores and probabilities are written to memory between the operators"
         ),
+        "weights": _weights(formats),
+        "kv_cache": _kv_cache(formats),
+        "compute": _compute(formats, limits),
         "ceilings": _ceilings(limits),
         **({"parallelism": _parallelism(plan, limits)} if plan is not None and not plan.single else {}),
     }

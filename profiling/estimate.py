@@ -15,8 +15,11 @@ import transformers
 import profiling
 from profiling.build import Built, cached_build
 from profiling.conventions import conventions
+from profiling.declared import ignored_scheme
 from profiling.decode import DecodeCurve, decode_curve
 from profiling.deployment import Divided, Needs, parallelism, plan_of
+from profiling.execution import seconds_at_peak
+from profiling.footprint import Footprint
 from profiling.graph import graph
 from profiling.inspection import active_parameters
 from profiling.memory import memory_estimate
@@ -24,7 +27,8 @@ from profiling.options import operators
 from profiling.parallel import link
 from profiling.passes import CacheShape, Pass, Trace, cached_cache_shape, cached_trace
 from profiling.quantities import say
-from profiling.roofline import Ceilings, ceilings, roofs
+from profiling.roofline import Ceilings, ceilings
+from profiling.roofs import roofs
 from profiling.spec import HardwareSpec, ModelSpec, SpecError, Workload
 from profiling.tables import (
     MODULE_COLUMNS,
@@ -145,8 +149,11 @@ def evaluate_workload(
     model: ModelSpec, hardware: HardwareSpec, workload: Workload, traced: Traced, level: str | None
 ) -> dict[str, Any]:
     """The run document (without ``duration_s``) of traced passes on a device."""
+    footprint = Footprint(traced.built, traced.stages, workload, traced.final_cache_bytes)
+    precision = footprint.precision
+    traced = replace(traced, built=footprint.stored)
     built = traced.built
-    limits, warnings = ceilings(hardware, workload.dtype, level, workload.threads)
+    limits, warnings = ceilings(hardware, workload.dtype, level, workload.threads, precision.product_dtype)
     plan = plan_of(workload, built)
     divided = Divided(built, traced.stages, workload.mla)
     interconnect, unlinked = link(hardware, plan)
@@ -155,8 +162,8 @@ def evaluate_workload(
     items = {
         stage: evaluate(trace, operators(trace, built, workload), limits) for stage, trace in traced.stages.items()
     }
-    needs = _needs(workload, traced)
-    memory = _memory(hardware, workload, traced, divided, needs)
+    needs = _needs(workload, traced, footprint)
+    memory = _memory(hardware, workload, traced, divided, needs, footprint)
     unknown = sorted({name for trace in traced.stages.values() for name in trace.recording.unknown})
     return {
         "schema": "llmcompare-run",
@@ -174,8 +181,9 @@ def evaluate_workload(
             limits=limits,
             attention=built.config._attn_implementation or "eager",
             plan=plan,
+            precision=precision,
         ),
-        "metrics": _metrics(workload, traced, items, limits, memory, divided),
+        "metrics": _metrics(workload, traced, items, limits, memory, needs, divided),
         "stages": {stage: stage_summary(item) for stage, item in items.items()},
         "operators": {"columns": OPERATOR_COLUMNS, "rows": operator_rows(built, items)},
         "modules": {"columns": MODULE_COLUMNS, "rows": module_rows(built, items)},
@@ -221,26 +229,32 @@ def model_facts(model: ModelSpec, traced: Traced) -> dict[str, Any]:
     }
 
 
-def _needs(workload: Workload, traced: Traced) -> Needs:
+def _needs(workload: Workload, traced: Traced, footprint: Footprint) -> Needs:
     """What a whole replica needs in memory."""
     batch = plan_of(workload, traced.built).batch(workload.batch_size)
     state = traced.cache.state_bytes * batch if traced.cache else 0
     return Needs(
         weights=traced.built.weight_bytes,
-        kv_cache=max(0, traced.final_cache_bytes - state),
+        kv_cache=round(max(0, traced.final_cache_bytes - state) * footprint.cache_ratio(footprint.precision.cache)),
         state=state,
         activations=max(t.recording.activation_peak for t in traced.stages.values()),
     )
 
 
 def _memory(
-    hardware: HardwareSpec, workload: Workload, traced: Traced, divided: Divided, needs: Needs
+    hardware: HardwareSpec,
+    workload: Workload,
+    traced: Traced,
+    divided: Divided,
+    needs: Needs,
+    footprint: Footprint,
 ) -> dict[str, Any]:
     """Of the device that needs the most; a replica of several is as large as its largest pipeline stage."""
     cache, plan = traced.cache, plan_of(workload, traced.built)
     largest = max(divided.stages(plan, needs), key=lambda stage: stage.total)
+    per_token = cache.bytes_per_token * footprint.cache_ratio(footprint.precision.cache) if cache else 0
     return {
-        "kv_cache_bytes_per_token": cache.bytes_per_token if cache and cache.bytes_per_token else None,
+        "kv_cache_bytes_per_token": round(per_token) or None,
         "estimate": memory_estimate(
             dtype=workload.dtype,
             batch_size=plan.batch(workload.batch_size),
@@ -248,6 +262,10 @@ def _memory(
             kv_cache_bytes=largest.kv_cache,
             state_bytes=largest.state,
             activation_peak_bytes=largest.activations,
+            widened_bytes=max(footprint.widened(stage, footprint.precision) for stage in traced.stages),
+            quantised_share=footprint.quantised_share(),
+            logical_weights_bytes=round(largest.weights * footprint.built.weight_bytes / (needs.weights or 1)),
+            smaller=lambda: footprint.alternatives(largest.weights, largest.kv_cache),
             capacity_bytes=hardware.memory_bytes,
             more_devices=lambda capacity: divided.suggestion(plan, needs, capacity),
         ),
@@ -260,6 +278,7 @@ def _metrics(
     items: dict[str, Evaluated],
     limits: Ceilings,
     memory: dict[str, Any],
+    needs: Needs,
     divided: Divided,
 ) -> dict[str, Any]:
     """Of the whole deployment: all replicas serve the batch at once. Utilisations are those of each of its devices, on average."""
@@ -277,12 +296,11 @@ def _metrics(
         }
         return {key: metric(key, value, "estimated") for key, value in values.items()}
     prefill = items["prefill"].time_s()
-    flops = sum(w.times * w.flops for w in items["prefill"].works)
     values |= {
         "prefill_time": prefill,
         "prefill_throughput": per_second(batch * workload.input_tokens, prefill),
-        "mfu_prefill": ratio(flops, plan.pipeline * prefill * limits.peak_flops)
-        if prefill and limits.peak_flops
+        "mfu_prefill": ratio(seconds_at_peak(items["prefill"].works, limits), plan.pipeline * prefill)
+        if prefill
         else None,
     }
     if workload.output_tokens:
@@ -292,7 +310,8 @@ def _metrics(
             steps = workload.output_tokens - 1
             step = items["decode"].time_s()
             decode = traced.curve.seconds(limits)
-            needed = _weights_and_cache_read(items["decode"], divided.cache_share(plan)) / plan.pipeline
+            kept = (needs.kv_cache + needs.state) / (traced.final_cache_bytes or 1)  # in the formats of the cache
+            needed = _weights_and_cache_read(items["decode"], kept * divided.cache_share(plan)) / plan.pipeline
             values |= {
                 "tpot": decode / steps if decode is not None else None,
                 "decode_time_per_step": step,
@@ -317,13 +336,9 @@ def _warnings(
     model: ModelSpec, workload: Workload, built: Built, memory: dict[str, Any], unknown: list[str]
 ) -> list[dict[str, str]]:
     found = []
-    if model.config.get("quantization_config"):
-        found.append(
-            {
-                "code": "quantisation_ignored",
-                "message": f"The configuration describes quantised weights; this estimate has them in {workload.dtype}.",
-            }
-        )
+    ignored = ignored_scheme(model.config.get("quantization_config"), workload)
+    if ignored:
+        found.append({"code": "quantisation_ignored", "message": ignored})
     if memory["fits"] is False:
         found.append(
             {

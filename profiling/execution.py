@@ -9,13 +9,14 @@ trace; the other conventions are those of :class:`profiling.spec.Counting`.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from profiling import mla
 from profiling.demand import Demand, Routing, expert_share, experts_touched, pairs_within, visible_pairs
 from profiling.passes import Trace
 from profiling.recording import Call
-from profiling.roofline import Load
+from profiling.roofline import Ceilings, Load
 from profiling.spec import Counting
 
 _RIDES_ALONG = ("elementwise", "copy", "reduction")
@@ -39,6 +40,14 @@ class Work(Demand):
             self.network,
             self.compute_dtype,
         )
+
+
+def seconds_at_peak(works: Iterable[Work], limits: Ceilings) -> float:
+    """Seconds that matrix products and convolutions take at the peak rates of their formats, which must be known."""
+    by_format = {True: 0.0, False: 0.0}
+    for work in works:
+        by_format[bool(work.compute_dtype)] += work.times * work.flops
+    return by_format[False] / limits.roof()[0] + by_format[True] / (limits.low_peak or limits.roof()[0])
 
 
 def works(trace: Trace, counting: Counting | str) -> list[Work]:

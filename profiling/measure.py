@@ -95,6 +95,11 @@ def _check(session: Session) -> None:
     if model.kind not in MEASURED_KINDS:
         message = f"Models of kind {model.kind} take no text, so they cannot be measured here. Run an estimate."
         raise SpecError("model", message)
+    for name in ("weights_dtype", "activation_dtype", "kv_dtype"):
+        if getattr(workload, name) not in (None, workload.dtype):
+            raise SpecError(
+                name, f"A measurement runs everything in {workload.dtype}: leave this empty, or run an estimate."
+            )
     check_prompt(model, workload)
     if model.kind != "encoder" and workload.output_tokens < 1:
         raise SpecError("output_tokens", "Ask for at least 1 output token: this model generates text.")

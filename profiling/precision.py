@@ -116,6 +116,8 @@ _QUANTISED_ACTIVATIONS = ("fp8", "int8")
 
 def scheme(name: str) -> Scheme:
     """The scheme called ``name``: one of :data:`SCHEMES` or ``int4-g64``. Raises :class:`SpecError` with the choices."""
+    if not isinstance(name, str):
+        name = ""
     if name in SCHEMES:
         return SCHEMES[name]
     found = _GROUPED.fullmatch(name)

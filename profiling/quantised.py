@@ -155,8 +155,11 @@ def _traced(built: Built, path: str) -> str:
     return path
 
 
-def widened_bytes(works: Iterable[Work], precision: Precision) -> int:
-    """Largest copy in ``dtype`` that eager execution makes of stored weights or of a layer's cache; fused makes none."""
+def widened_bytes(works: Iterable[Work], precision: Precision, longer: float = 1.0) -> int:
+    """Largest copy in ``dtype`` that eager execution makes of stored weights or of a layer's cache; fused makes none.
+
+    ``works`` are marked and in ``dtype``. ``longer``: by how much the cache will be larger than in them.
+    """
     if not precision.eager:
         return 0
     largest = 0.0
@@ -164,5 +167,5 @@ def widened_bytes(works: Iterable[Work], precision: Precision) -> int:
         if precision.weights and not precision.activations and work.quantised:
             largest = max(largest, work.weight_read * work.quantised_share)
         if precision.cache and work.cache_vector and not work.appends:
-            largest = max(largest, work.cache_read)
+            largest = max(largest, work.cache_read * longer)
     return round(largest)

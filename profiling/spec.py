@@ -216,6 +216,9 @@ class Workload(_Spec):
             if getattr(self, name) not in choices:
                 shown = [c for c in choices if c is not None]
                 raise SpecError(name, f"Choose {', '.join(shown[:-1])} or {shown[-1]}.")
+        from profiling.precision import check_formats  # here: formats are made of the names above
+
+        check_formats(self)
 
     @property
     def counting(self) -> Counting:

@@ -9,6 +9,7 @@ import unicodedata
 from pathlib import Path
 from typing import Any
 
+from profiling.precision import ACTIVATION_FORMATS, KV_FORMATS, SCHEMES
 from profiling.spec import DTYPE_BYTES, MODEL_KINDS, WORKLOAD_DTYPES, HardwareSpec, ModelSpec, SpecError, Workload
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -61,6 +62,17 @@ def add_workload(parser: argparse.ArgumentParser) -> None:
         help="generated tokens per sequence (default %(default)s)",
     )
     group.add_argument("--dtype", choices=WORKLOAD_DTYPES, default=default.dtype, help="default %(default)s")
+    group.add_argument(
+        "--weights-dtype",
+        metavar="SCHEME",
+        help=f"format of the weights of linear layers: {', '.join(SCHEMES)}, or int4-g64 and the like (default: as --dtype)",
+    )
+    group.add_argument(
+        "--activation-dtype",
+        choices=ACTIVATION_FORMATS,
+        help="format of the inputs of quantised layers; fp8 and int8 need weights of the same format (default: as --dtype)",
+    )
+    group.add_argument("--kv-dtype", choices=KV_FORMATS, help="format of cached keys and values (default: as --dtype)")
     group.add_argument("--attention", choices=("sdpa", "eager"), default="sdpa", help="default %(default)s")
     group.add_argument(
         "--logits",
@@ -178,6 +190,9 @@ def workload(arguments: argparse.Namespace, **extra: Any) -> Workload:
         input_tokens=arguments.input,
         output_tokens=arguments.output,
         dtype=arguments.dtype,
+        weights_dtype=arguments.weights_dtype,
+        activation_dtype=arguments.activation_dtype,
+        kv_dtype=arguments.kv_dtype,
         attn_implementation=arguments.attention,
         logits=arguments.logits,
         tensor_parallel=getattr(arguments, "tensor_parallel", 1),
