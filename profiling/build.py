@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import threading
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, cast
 
 import torch
@@ -281,11 +282,12 @@ def _find_folds(named: list[tuple[str, nn.Module]], config: Any) -> tuple[Fold, 
 
 
 def _fold(path: str, signatures: list[Any]) -> Fold:
-    """Keep a prefix that shows every kind, and one block more, so that the step from block to block is seen too."""
+    """Keep a prefix that shows every kind and every step from one kind to the next: what is alive depends on both."""
     first = tuple(signatures.index(s) for s in signatures)
-    kept = min(len(signatures), max(first) + 2)
-    last_kept = {f: i for i, f in enumerate(first[:kept])}
-    kinds = tuple(i if i < kept else last_kept[f] for i, f in enumerate(first))
+    steps: dict[tuple[int, int], int] = {}
+    kept = max((steps.setdefault(step, i + 2) for i, step in enumerate(pairwise(first))), default=1)
+    last_kept = {step: i for i, step in enumerate(pairwise(first[:kept]), 1)}
+    kinds = (*range(kept), *(last_kept[step] for step in pairwise(first[kept - 1 :])))
     return Fold(path, kinds, first, tuple(kinds.count(i) for i in range(kept)))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import time
 from collections.abc import Callable
@@ -42,6 +43,7 @@ from profiling.tables import (
     stage_summary,
 )
 from profiling.units import metric
+from profiling.workspace import kernel_threads
 
 Progress = Callable[[str, float, str], None]
 
@@ -162,8 +164,9 @@ def evaluate_workload(
     items = {
         stage: evaluate(trace, operators(trace, built, workload), limits) for stage, trace in traced.stages.items()
     }
-    needs = _needs(workload, traced, footprint)
-    memory = _memory(hardware, workload, traced, divided, needs, footprint)
+    threads = kernel_threads(hardware.kind, workload.threads)
+    needs = _needs(workload, traced, footprint, threads)
+    memory = _memory(hardware, workload, traced, divided, needs, footprint, threads)
     unknown = sorted({name for trace in traced.stages.values() for name in trace.recording.unknown})
     return {
         "schema": "llmcompare-run",
@@ -186,7 +189,7 @@ def evaluate_workload(
         "metrics": _metrics(workload, traced, items, limits, memory, needs, divided),
         "stages": {stage: stage_summary(item) for stage, item in items.items()},
         "operators": {"columns": OPERATOR_COLUMNS, "rows": operator_rows(built, items)},
-        "modules": {"columns": MODULE_COLUMNS, "rows": module_rows(built, items)},
+        "modules": {"columns": MODULE_COLUMNS, "rows": module_rows(built, items, threads)},
         "graph": {stage: graph(built, item) for stage, item in items.items()},
         "memory": memory,
         **({} if plan.single else {"parallelism": parallelism(plan, divided, needs, items, interconnect)}),
@@ -229,7 +232,7 @@ def model_facts(model: ModelSpec, traced: Traced) -> dict[str, Any]:
     }
 
 
-def _needs(workload: Workload, traced: Traced, footprint: Footprint) -> Needs:
+def _needs(workload: Workload, traced: Traced, footprint: Footprint, threads: int | None) -> Needs:
     """What a whole replica needs in memory."""
     batch = plan_of(workload, traced.built).batch(workload.batch_size)
     state = traced.cache.state_bytes * batch if traced.cache else 0
@@ -237,7 +240,7 @@ def _needs(workload: Workload, traced: Traced, footprint: Footprint) -> Needs:
         weights=traced.built.weight_bytes,
         kv_cache=round(max(0, traced.final_cache_bytes - state) * footprint.cache_ratio(footprint.precision.cache)),
         state=state,
-        activations=max(t.recording.activation_peak for t in traced.stages.values()),
+        activations=max(t.recording.peak(threads) for t in traced.stages.values()),
     )
 
 
@@ -248,10 +251,19 @@ def _memory(
     divided: Divided,
     needs: Needs,
     footprint: Footprint,
+    threads: int | None,
 ) -> dict[str, Any]:
     """Of the device that needs the most; a replica of several is as large as its largest pipeline stage."""
     cache, plan = traced.cache, plan_of(workload, traced.built)
     largest = max(divided.stages(plan, needs), key=lambda stage: stage.total)
+    share = largest.activations / needs.activations if needs.activations else 1.0
+    stages = {
+        name: {
+            "activation_peak_bytes": math.ceil(trace.recording.peak(threads) * share),
+            "peak_module": trace.recording.peak_module(threads),
+        }
+        for name, trace in traced.stages.items()
+    }
     per_token = cache.bytes_per_token * footprint.cache_ratio(footprint.precision.cache) if cache else 0
     return {
         "kv_cache_bytes_per_token": round(per_token) or None,
@@ -268,7 +280,8 @@ def _memory(
             smaller=lambda: footprint.alternatives(largest.weights, largest.kv_cache),
             capacity_bytes=hardware.memory_bytes,
             more_devices=lambda capacity: divided.suggestion(plan, needs, capacity),
-        ),
+        )
+        | {"stages": stages},
     }
 
 

@@ -91,7 +91,7 @@ class Recording:
 
     ``alive``: bytes of activations alive after each allocation, in order.
     ``occupied``: the calls whose kernels take memory of their own, which an accelerator's take as counted in ``alive``.
-    ``allocations``: what ``alive`` sums up: (storage, bytes more or fewer alive). ``workspace_calls``: storage → call it is a workspace of.
+    ``allocations``: what ``alive`` sums up: (storage, bytes more or fewer alive), what caches keep alive at once for all blocks. ``workspace_calls``: storage → call it is a workspace of.
     """
 
     calls: tuple[Call, ...]
@@ -119,6 +119,16 @@ class Recording:
             alive[item.index] = item.alive + item.workspace.on_cpu(threads)
         return tuple(alive)
 
+    def peak(self, threads: int | None = None) -> int:
+        """Most bytes of activations alive at one moment. ``threads``: of a processor; None for an accelerator."""
+        return self.activation_peak if threads is None else max(self.alive_on_cpu(threads), default=0)
+
+    def peak_module(self, threads: int | None = None) -> str:
+        """The innermost module that was running at the peak; the first of them where several reach it."""
+        peaks = self.module_peaks(threads)
+        top = max(peaks.values(), default=0)
+        return max((path for path, peak in peaks.items() if peak == top), key=_depth, default="")
+
     def module_peaks(self, threads: int | None = None) -> dict[str, int]:
         """Traced module → most bytes of activations alive while it ran, its own and those of others that wait meanwhile.
 
@@ -131,3 +141,7 @@ class Recording:
         for span in self.spans:
             peaks[span.path] = max(peaks.get(span.path, 0), span.alive, *taken[span.first : span.end])
         return peaks
+
+
+def _depth(path: str) -> int:
+    return path.count(".") + 1 if path else 0

@@ -43,6 +43,7 @@ MODULE_COLUMNS = [
     "bytes",
     "output_bytes",
     "output_shape",
+    "activation_peak_bytes",
     "estimate_s",
     "bound",
     "inclusive_s",
@@ -194,13 +195,14 @@ def roofline_points(built: Built, items: dict[str, Evaluated]) -> list[dict[str,
     return points
 
 
-def module_rows(built: Built, items: dict[str, Evaluated]) -> list[list[Any]]:
+def module_rows(built: Built, items: dict[str, Evaluated], threads: int | None = None) -> list[list[Any]]:
     """One row per module of the complete model and stage, children included. Blocks that were not traced have the numbers
-    of the identical block that was."""
+    of the identical block that was. ``threads``: of a processor; None for an accelerator."""
     rows = []
     for stage, item in items.items():
         sums = module_sums(built, item)
         outputs = item.trace.outputs()
+        peaks = _with_holders(item.trace.recording.module_peaks(threads))
         known = item.timings is not None
         for info in built.modules:
             traced = traced_path(built, info.path)
@@ -221,6 +223,7 @@ def module_rows(built: Built, items: dict[str, Evaluated]) -> list[list[Any]]:
                     total.read + total.written if total else 0,
                     output.nbytes if output else None,
                     list(output.shape) if output and output.shape is not None else None,
+                    peaks.get(traced),
                     (total.time if total else 0.0) if known else None,
                     total.bound() if total else None,
                     None,
@@ -229,6 +232,16 @@ def module_rows(built: Built, items: dict[str, Evaluated]) -> list[list[Any]]:
                 ]
             )
     return rows
+
+
+def _with_holders(peaks: dict[str, int]) -> dict[str, int]:
+    """Peaks of modules that ran, and of those that only hold such modules (a list of blocks): the highest of these."""
+    found = dict(peaks)
+    for path, peak in peaks.items():
+        while path:
+            path = path.rpartition(".")[0]
+            found[path] = max(found.get(path, 0), peak)
+    return found
 
 
 def traced_path(built: Built, path: str) -> str:

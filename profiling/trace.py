@@ -23,11 +23,11 @@ import profiling.stand_ins  # noqa: F401  (registers)
 from profiling import masks, metas
 from profiling.build import Built
 from profiling.fused import CatchFused
+from profiling.liveness import Timeline
 from profiling.masks import Pattern
 from profiling.operators import Cost, lookup
-from profiling.recording import Call, ModuleOutput, Occupied, Recording, Shaped, Span
+from profiling.recording import Call, ModuleOutput, Recording, Shaped
 from profiling.tensors import cache_layers, cache_tensors, distinct_bytes, state_tensors, tensors_in
-from profiling.workspace import Workspace
 
 #: A trace longer than this is a Python loop over tokens that no stand-in of profiling.fused knows.
 MAX_CALLS = 400_000
@@ -110,17 +110,10 @@ class Tracer(TorchDispatchMode):
         self._uids: dict[int, int] = {}
         self._sources: dict[int, str] = {}
         self._refs: dict[int, Any] = {}
-        self._held: dict[int, int] = {}  # storage → bytes of it that the cache holds: not activations
         self._next_uid = 0
-        self._alive: list[tuple[int, int]] = []  # (uid, +bytes at birth, -bytes at death), in order
-        self._workspaces: dict[int, Workspace] = {}  # by uid, in order
-        self._workspace_calls: dict[int, int] = {}  # uid → number of the call
-        self.allocations: list[tuple[int, int]] = []
+        self.timeline = Timeline()
+        self.workspace_calls: dict[int, int] = {}  # uid → number of the call
         self._patterns: dict[int, Pattern] = {}  # storage of a mask → what it lets through
-        # Lengths of _alive and _workspaces when each module of the stack began; then module, from where to where in both.
-        self._entered: list[tuple[int, int]] = []
-        self._ran: list[tuple[str, int, int, int, int]] = []
-        self._born: dict[int, str] = {}
         for tensor in built.module.parameters():
             self._register(tensor, "weight")
         for buffer in built.module.buffers():
@@ -142,15 +135,14 @@ class Tracer(TorchDispatchMode):
             self._sources[uid] = source
             nbytes = storage.nbytes()
             if source == "activation":
-                self._alive.append((uid, nbytes))
-                self._born[uid] = _path_of(self._stack[-1]) if self._stack else ""
+                self.timeline.born(uid, nbytes, _path_of(self._stack[-1]) if self._stack else "")
             self._refs[uid] = weakref.ref(storage, lambda _: self._freed(key, uid, nbytes))
         return uid
 
     def _freed(self, key: int, uid: int, nbytes: int) -> None:
         self._uids.pop(key, None)
         self._refs.pop(uid, None)
-        self._alive.append((uid, -nbytes))
+        self.timeline.died(uid, nbytes)
 
     def _shaped(self, tensor: torch.Tensor) -> Shaped:
         uid = self._register(tensor, "activation")
@@ -171,7 +163,7 @@ class Tracer(TorchDispatchMode):
 
     def enter(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         self._stack.append(module)
-        self._entered.append((len(self._alive), len(self._workspaces)))
+        self.timeline.entered()
         first = next(iter(tensors_in(args)), None)
         if first is None:
             first = next(iter(tensors_in(kwargs)), None)
@@ -200,8 +192,7 @@ class Tracer(TorchDispatchMode):
 
     def _leave_last(self) -> None:
         self._tokens.pop()
-        (start, kernels), path = self._entered.pop(), _path_of(self._stack.pop())
-        self._ran.append((path, start, len(self._alive), kernels, len(self._workspaces)))
+        self.timeline.left(_path_of(self._stack.pop()))
 
     def tokens(self, up: int = 0) -> int:
         """Rows that entered the module being run (tokens, for a mixture-of-experts layer), or its ``up``-th parent."""
@@ -270,9 +261,8 @@ class Tracer(TorchDispatchMode):
             op_class, cost = operator.op_class, operator.formula(ins, outs, args, facts)
         if cost.workspace is not None:
             uid, self._next_uid = self._next_uid, self._next_uid + 1
-            self._workspaces[uid] = cost.workspace
-            self._workspace_calls[uid] = len(self.calls)
-            self._alive += [(uid, cost.workspace.nbytes), (uid, -cost.workspace.nbytes)]
+            self.workspace_calls[uid] = len(self.calls)
+            self.timeline.worked(uid, cost.workspace)
         self.calls.append(
             Call(
                 index=len(self.calls),
@@ -291,37 +281,6 @@ class Tracer(TorchDispatchMode):
             )
         )
 
-    def activations_alive(self) -> tuple[tuple[int, ...], tuple[Occupied, ...], tuple[Span, ...]]:
-        """Bytes alive after each allocation, in order: of what was made in the trace and did not end up in the cache.
-
-        And the allocations among them that are a kernel's workspace, and the most that was alive while each module ran.
-        """
-        alive = 0
-        births: set[int] = set()
-        result: list[int] = []
-        occupied: list[Occupied] = []
-        levels = [0]  # before the first of _alive, and after each
-        for uid, nbytes in self._alive:
-            born = nbytes >= 0
-            levels.append(alive)
-            if not born and uid not in births:
-                continue  # existed before the trace
-            births.add(uid)
-            held = self._held.get(uid)
-            if held is not None:
-                # The cache may hold a part of a storage (the window) and so keep all of it alive, in every block alike.
-                rest = self._built.times(self._born[uid]) * (abs(nbytes) - held)
-                nbytes = rest if nbytes > 0 else -rest
-            if born and uid in self._workspaces:
-                occupied.append(Occupied(len(result), alive, self._workspaces[uid]))
-            alive += nbytes
-            self.allocations.append((uid, nbytes))
-            levels[-1] = alive
-            if born:
-                result.append(alive)
-        spans = (Span(p, max(levels[first : last + 1]), *kernels) for p, first, last, *kernels in self._ran)
-        return tuple(result), tuple(occupied), tuple(spans)
-
     def uid_of(self, tensor: torch.Tensor) -> int:
         return self._register(tensor, "activation")
 
@@ -334,7 +293,7 @@ class Tracer(TorchDispatchMode):
         self.cache_uids |= {self._register(t, "cache") for t in cache_tensors(cache)}
         self.note_states(cache)
         for tensor in (t for layer in cache_layers(cache, counters=True) for t in layer):
-            self._held[self._register(tensor, "cache")] = distinct_bytes(tensor)
+            self.timeline.hold(self._register(tensor, "cache"), distinct_bytes(tensor))
 
 
 _PLAIN_FRAMES = ("wrapper", "wrapped", "<listcomp>", "<genexpr>", "<lambda>")
@@ -371,20 +330,20 @@ def record(built: Built, run, *, cache_before: Any, inputs: list[torch.Tensor]) 
         _local.tracer = None
     tracer.note_cache(cache)
     results = frozenset(tracer.uid_of(t) for t in tensors_in(_values(output)))
-    alive, occupied, spans = tracer.activations_alive()
+    activity = tracer.timeline.activity(built)
     recording = Recording(
         calls=tuple(tracer.calls),
         outputs=tracer.module_outputs,
         unknown=tuple(tracer.unknown),
-        alive=alive,
-        occupied=occupied,
-        spans=spans,
+        alive=activity.alive,
+        occupied=activity.occupied,
+        spans=activity.spans,
         cache_uids=frozenset(tracer.cache_uids),
         input_uids=frozenset(tracer.input_uids),
         result_uids=results,
         state_uids=frozenset(tracer.state_uids),
-        allocations=tuple(tracer.allocations),
-        workspace_calls=tracer._workspace_calls,
+        allocations=activity.allocations,
+        workspace_calls=tracer.workspace_calls,
     )
     return recording, cache
 

@@ -34,6 +34,11 @@ class Workspace:
         return self.cpu_bytes + threads * self.thread_bytes
 
 
+def kernel_threads(kind: str, threads: int | None) -> int | None:
+    """Threads that share a kernel's work on hardware of ``kind``: None where it has none; 1 where nobody says how many."""
+    return (threads or 1) if kind == "cpu" else None
+
+
 def runs_unfused(query: Shaped, key: Shaped, gqa: bool) -> bool:
     """Whether ``scaled_dot_product_attention`` has no fused kernel for these heads on any device.
 
