@@ -35,7 +35,13 @@ Arguments = dict[str, Any]
 
 def front_ends(module: nn.Module) -> tuple[str, ...]:
     """Which of :data:`METHODS` the model has, as a method or as a tower."""
-    return tuple(kind for kind in METHODS if hasattr(module, METHODS[kind]) or _towers(module, kind))
+    return tuple(kind for kind in METHODS if _method(module, kind) or _towers(module, kind))
+
+
+def _method(module: nn.Module, kind: str) -> Callable[..., Any] | None:
+    """The method for features of the model, or of the model under its head."""
+    found = getattr(module, METHODS[kind], None) or getattr(getattr(module, "model", None), METHODS[kind], None)
+    return found if callable(found) else None
 
 
 def run_front_end(module: nn.Module, kind: str, arguments: Arguments) -> Any:
@@ -47,9 +53,7 @@ def run_front_end(module: nn.Module, kind: str, arguments: Arguments) -> Any:
 def layouts(module: Any, kind: str, count: int, dtype: torch.dtype) -> Iterator[Arguments]:
     """Arguments for ``count`` images or sounds in every layout whose names the model's method knows."""
     inner = getattr(module, "model", module)
-    method = (
-        getattr(inner, METHODS[kind], None) or getattr(module, METHODS[kind], None) or _towers(module, kind)[0].forward
-    )
+    method = getattr(inner, METHODS[kind], None) or _method(module, kind) or _towers(module, kind)[0].forward
     known = inspect.signature(method).parameters
     required = {n for n, p in known.items() if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD}
     for layout in _LAYOUTS[kind]:
@@ -78,7 +82,7 @@ def _towers(module: nn.Module, kind: str) -> list[nn.Module]:
 
 
 def _features(module: nn.Module, kind: str) -> Callable[..., Any]:
-    method: Callable[..., Any] | None = getattr(module, METHODS[kind], None)
+    method = _method(module, kind)
     if method is not None:
         return method
     tower, projector = _towers(module, kind)
@@ -97,12 +101,18 @@ def _nothing_padded() -> Iterator[None]:
 
 
 class _OneEach(TorchFunctionMode):
-    """How many images each prompt has, asked of a mask without values: one."""
+    """How many images each prompt has, asked of a mask without values: one. What has values answers for itself."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if not args or not isinstance(args[0], torch.Tensor):
+            return func(*args, **kwargs)
         if func is torch.Tensor.tolist and args[0].is_meta:
             return [1] * args[0].shape[0]
-        return func(*args, **(kwargs or {}))
+        if not args[0].is_meta and func.__name__ in ("any", "all", "max", "item", "tolist", "__bool__", "__contains__"):
+            with torch._C.DisableTorchFunction():  # past the answers that stand in for values
+                return func(*args, **kwargs)
+        return func(*args, **kwargs)
 
 
 class _Sizes(TorchDispatchMode):

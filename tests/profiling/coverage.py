@@ -1,8 +1,11 @@
-"""Which text architectures of the installed transformers the tracer covers: ``python -m tests.profiling.coverage``.
+"""Which architectures of the installed transformers the tracer covers: ``python -m tests.profiling.coverage``.
 
 Each type is built from a small configuration, traced folded, and checked against a second opinion: the same class built
 unfolded by transformers' own constructor, run with eager attention and batched experts under torch's FlopCounterMode.
 "Works" means: no unknown operator, the same number of parameters, the same FLOPs, prefill and decode, at two shapes.
+Front ends are the vision and audio parts of models that read text: there the pass from the images or sounds to the vectors
+that the language model gets is traced and checked likewise, for one input and for two. Their text paths are in the tables
+of their families. Some default configurations contradict themselves; such types are built from sizes that fit together.
 Types are checked in child processes, so that one that hangs or crashes costs its own result only.
 """
 
@@ -22,7 +25,7 @@ from queue import Empty, Queue
 from threading import Thread
 from typing import Any
 
-from tests.profiling.coverage_configs import FP32_ONLY, config_of, types
+from tests.profiling.coverage_configs import FP32_ONLY, REASONS, config_of, types
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "coverage.md"
@@ -49,8 +52,7 @@ def check(model_type: str, class_name: str, kind: str) -> dict[str, Any]:
     try:
         facts["problem"] = _problem(model_type, class_name, kind, facts)
     except Exception as error:
-        text = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        facts["problem"] = text
+        facts["problem"] = (str(error).strip() or type(error).__name__).splitlines()[0]
         if facts.pop("traceback", False):
             import traceback
 
@@ -64,6 +66,8 @@ def _problem(model_type: str, class_name: str, kind: str, facts: dict[str, Any])
     from profiling.passes import trace
     from profiling.spec import ModelSpec
 
+    if kind == "front_end":
+        return _front_end_problem(model_type, class_name, facts)
     model = ModelSpec(name=model_type, config=config_of(model_type, kind), architecture=class_name, kind=kind)
     if kind == "encdec" and not resolve(model)[0].is_encoder_decoder:
         # A language model with a front end for audio: its text path is that of a decoder.
@@ -92,12 +96,64 @@ def _problem(model_type: str, class_name: str, kind: str, facts: dict[str, Any])
     return None
 
 
+def _front_end_problem(model_type: str, class_name: str, facts: dict[str, Any]) -> str | None:
+    from profiling.build import build
+    from profiling.front_ends import front_ends
+    from profiling.passes import Pass, trace
+    from profiling.spec import ModelSpec
+
+    model = ModelSpec(name=model_type, config=config_of(model_type, "front_end"), architecture=class_name)
+    built, second = build(model, "bf16"), second_opinion(model, torch_dtype("bf16"))
+    kinds = front_ends(built.module)
+    if not kinds:
+        return "The class has neither a method for features nor a tower of its own."
+    facts["note"] = " and ".join(kinds)
+    facts["parameters"] = built.parameters
+    if built.parameters != second.num_parameters():
+        return f"{built.parameters:,} parameters, the model itself says {second.num_parameters():,}"
+    for kind in kinds:
+        for count in (1, 2):
+            item = trace(built, Pass("encode", count, 1, front_end=kind))
+            if item.recording.unknown:
+                return "unknown operators: " + ", ".join(item.recording.unknown)
+            ours = sum(n * c.flops for c, n in zip(item.calls, item.times, strict=True))
+            theirs = counted_front_end(second, kind, count)
+            facts[f"{kind} {count}"] = [ours, item.sequence_length]
+            if ours != theirs:
+                return f"{kind}: {ours:,} FLOPs, torch counts {theirs:,}"
+    return None
+
+
+def torch_dtype(name: str) -> Any:
+    from profiling.build import TORCH_DTYPES
+
+    return TORCH_DTYPES[name]
+
+
+def counted_front_end(second: Any, kind: str, count: int) -> int:
+    """FLOPs of ``count`` images or sounds by torch's counter, in the first layout that the second model takes."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from profiling.front_ends import layouts, run_front_end
+    from profiling.fused import Pinned
+
+    for arguments in layouts(second, kind, count, second.dtype):
+        try:
+            with torch.no_grad(), Pinned(), FlopCounterMode(display=False) as counter:
+                run_front_end(second, kind, arguments)
+        except Exception:
+            continue
+        return counter.get_total_flops()
+    return 0
+
+
 def second_opinion(model: Any, dtype: Any) -> Any:
     """The complete model as transformers builds it: every layer, eager attention, experts as batched products."""
     import torch
     import transformers
 
-    from profiling.build import resolve
+    from profiling.build import resolve, without_values
 
     config, cls = resolve(model)
     config = copy.deepcopy(config)
@@ -109,7 +165,7 @@ def second_opinion(model: Any, dtype: Any) -> Any:
         except Exception:
             module = cls._from_config(copy.deepcopy(config), dtype=dtype, attn_implementation="eager")
     assert isinstance(module, transformers.PreTrainedModel)
-    return module.eval().requires_grad_(False)
+    return without_values(module).eval().requires_grad_(False)
 
 
 def counted(built: Any, second: Any, spec: Any) -> int:
@@ -221,6 +277,7 @@ def sweep(wanted: list[tuple[str, str, str]], workers: int = 2) -> list[dict[str
 # --- the page -----------------------------------------------------------------------------------------------------------
 
 FAMILIES = {"decoder": "Causal language models", "encoder": "Encoders", "encdec": "Encoder-decoders"}
+FAMILIES["front_end"] = "Vision and audio front ends"
 
 
 def page(results: list[dict[str, Any]]) -> str:
@@ -250,7 +307,8 @@ def row(result: dict[str, Any]) -> str:
     works = "works (fp32: the class itself fails in bf16)" if result.get("dtype") == "fp32" else "works"
     if "note" in result:
         works += f" ({result['note']})"
-    problem = works if result["problem"] is None else result["problem"].replace("|", "\\|")
+    reason = REASONS.get(f"{result['kind']}:{result['type']}") or REASONS.get(result["type"]) or result["problem"]
+    problem = works if result["problem"] is None else reason.replace("|", "\\|")
     return f"| {result['type']} | {result['class']} | {problem} |"
 
 

@@ -46,6 +46,17 @@ FILLED: dict[str, dict[str, Any]] = {
     "dbrx": {"attn_config": {"rope_theta": 10000.0, "clip_qkv": 8}},
     "moshi": {"audio_vocab_size": 2048},
     "encoder:t5gemma": {"is_encoder_decoder": False},
+    # Front ends whose defaults do not fit together: a grid of patches that pooling does not divide, sizes of two parts.
+    "gemma3": {"vision_config": {"image_size": 896, "patch_size": 14}},
+    "shieldgemma2": {"vision_config": {"image_size": 896, "patch_size": 14}},
+    "idefics3": {"vision_config": {"image_size": 448}},
+    "smolvlm": {"vision_config": {"image_size": 448}},
+    "aya_vision": {"vision_config": {"num_attention_heads": 16, "image_size": 448}},
+    "aria": {"vision_config": {"image_size": 490, "patch_size": 14}},
+    "mllama": {"vision_config": {"num_hidden_layers": 32}},
+    "llama4": {"vision_config": {"hidden_size": 1408}},
+    "granite_speech": {"projector_config": {"encoder_hidden_size": 1024}},
+    "granite_speech_plus": {"projector_config": {"encoder_hidden_size": 1024}},
     "lfm2_moe": {"layer_types": ["conv", "conv", "full_attention", "conv"] * 2},
 }
 
@@ -70,7 +81,30 @@ TOLD_TO_DECODE = [
     "xmod",
 ]
 
-#: Type → class, where the auto mapping names none that can be used.
+_TIMM = "Its vision tower is a model of timm, which is not among the dependencies here."
+
+#: Type (or kind:type) → why it does not work, for those that have been looked into.
+REASONS: dict[str, str] = {
+    "blt": "Cuts bytes into patches where a small model finds them hard to guess: how many patches there are depends on weights "
+    "and text.",
+    "gemma4_assistant": "A draft model: it reads the hidden states and the cache of the model that it drafts for, and has no pass "
+    "of its own.",
+    "gemma4_unified_assistant": "A draft model: it reads the hidden states and the cache of the model that it drafts for, and has "
+    "no pass of its own.",
+    "recurrent_gemma": "Keeps the state of its recurrent layers in attributes of its modules and hands no cache back, so there is "
+    "nothing to start a decode step from.",
+    "mra": "Its attention is a CUDA kernel only; without it the class returns zeros, so the operator (mra2_attention) is reported "
+    "as unknown.",
+    "nllb-moe": "The installed class makes a one-hot mask of a one-hot mask, so its first expert gets every row that the router "
+    "did not send there: what it executes is not the model's work.",
+    "front_end:gemma3n": _TIMM,
+    "front_end:fast_vlm": _TIMM,
+    "front_end:perception_lm": _TIMM,
+    "front_end:instructblip": "Its image features depend on a text of their own (the prompt of the Q-former).",
+    "encdec:voxtral_realtime": "Adds the vector of 80 ms of sound to each token of text, so its text has no pass without sound.",
+}
+
+#: Causal language models whose class in the auto mapping cannot be used for text alone.
 CLASSES: dict[str, str] = {"gemma3n": "Gemma3nForCausalLM"}
 
 
@@ -81,18 +115,34 @@ def types() -> dict[str, dict[str, str]]:
     """
     from transformers.models.auto import modeling_auto as auto
 
-    causal = _names(auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
+    causal = _names(auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES) | CLASSES
     both = _names(auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES)
     encoders = _names(auto.MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES) | _names(auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES)
     return {
         "decoder": causal,
         "encoder": {t: c for t, c in sorted(encoders.items()) if t not in both or c.endswith("EncoderModel")},
         "encdec": both,
+        "front_end": _with_front_ends(auto),
     }
 
 
+def _with_front_ends(auto: Any) -> dict[str, str]:
+    """Types of models that answer in text and take images or sound as well."""
+    found = _names(auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES) | _names(auto.MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES)
+    found |= {t: c for t, c in _names(auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES).items() if _has_part(t)}
+    return {t: c for t, c in sorted(found.items()) if _has_part(t)}
+
+
+def _has_part(model_type: str) -> bool:
+    """Whether the configuration has a part for images or sound."""
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    parts = getattr(CONFIG_MAPPING[model_type], "sub_configs", None) or {}
+    return any(word in part for part in parts for word in ("vision", "audio", "vq_config"))
+
+
 def _names(mapping: Any) -> dict[str, str]:
-    return {t: CLASSES.get(t) or (c if isinstance(c, str) else c[0]) for t, c in mapping.items()}
+    return {t: c if isinstance(c, str) else c[0] for t, c in mapping.items()}
 
 
 def config_of(model_type: str, kind: str) -> dict[str, Any]:

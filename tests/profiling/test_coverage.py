@@ -15,11 +15,12 @@ from tests.profiling.coverage import PAGE, check, everything, row, sweep
 from tests.profiling.test_trace import tiny, totals
 
 #: One of each kind of difficulty: grouped experts, scans, latent attention, hybrids, own state, own experts, no cache,
-#: questions about values, a text part, code books, pooling, cross-attention.
+#: questions about values, a text part, code books, pooling, cross-attention, images whole and in patches, sound.
 SAMPLE = {
-    "decoder": "mixtral mamba2 deepseek_v3 jamba rwkv jetmoe openai-gpt rembert qwen3_5 musicgen gemma3n_text".split(),  # noqa: SIM905
+    "decoder": "mixtral mamba2 deepseek_v3 jamba rwkv jetmoe openai-gpt rembert qwen3_5 musicgen gemma3n_text cpmant longcat_flash qwen4_exp_text".split(),  # noqa: SIM905
     "encoder": ["deberta-v2", "modernbert", "funnel"],
-    "encdec": ["t5gemma", "pegasus_x", "voxtral"],
+    "encdec": ["t5gemma", "pegasus_x", "voxtral", "switch_transformers"],
+    "front_end": ["llava", "qwen2_vl", "voxtral"],
 }
 
 

@@ -17,7 +17,7 @@ from tests.profiling.test_trace import tiny
 
 def calls_of(function, *tensors, module: nn.Module | None = None):
     """The operators of ``function(*tensors)``, run on the meta device."""
-    built = SimpleNamespace(module=module or nn.Module(), times=lambda path: 1)
+    built = SimpleNamespace(module=module or nn.Module(), times=lambda path: 1, folds=())
     recording, _ = record(built, lambda: (function(*tensors), None), cache_before=None, inputs=list(tensors))
     assert recording.unknown == ()
     return recording.calls
