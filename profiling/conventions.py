@@ -22,8 +22,13 @@ _CAUSAL = {
 _MLA = {
     "executed": "as executed by transformers: the latent is cached and expanded again in every step",
     "expanded": "expanded: keys and values are cached, only new tokens are expanded from their latent",
-    "absorbed": "absorbed: the latent is cached and attended to directly, the expansion is folded into queries and output",
+    "absorbed": "absorbed: the latent is cached and attended to directly, the expansion is folded into queries and output; prefill "
+    "too, for which serving engines expand",
 }
+
+_ALL_PAIRS = "does not apply: the scores of every query-key pair are computed and stored, masked or not"
+
+_SPECULATION = "steps run over one token and its guesses, begin with equal probability at every position, and each keeps guesses up to the first wrong one. "
 
 _EXPERTS = {
     "uniform": "E·(1 − (1 − k/E)^tokens) experts are read per step, uniform routing; FLOPs are those of the top-k",
@@ -136,6 +141,21 @@ def _compute(precision: Precision, limits: Ceilings) -> str:
     )
 
 
+def _window(counting: Counting, attention: str) -> str:
+    if attention != "sdpa":
+        return _ALL_PAIRS + "; a sliding window limits the cache and so decode"
+    if counting.windowed:
+        return "windowed kernel: each query visits at most as many keys as its window or chunk holds"
+    return "as executed: a sliding window limits the cache and so decode; prefill computes all pairs"
+
+
+def _prefix(tokens: int) -> str:
+    return (
+        f"{tokens:,} tokens of the prompt lie in the cache already, found without a cost: prefill, the time to first token and the "
+        "prefill throughput are those of the new tokens; memory holds all"
+    )
+
+
 def conventions(
     *,
     logits: str,
@@ -144,19 +164,23 @@ def conventions(
     attention: str,
     plan: Plan | None = None,
     precision: Precision | None = None,
+    latent: bool = True,
+    prefix_tokens: int = 0,
+    speculation: str | None = None,
 ) -> dict[str, str]:
-    """Name → value in plain words, for the ``conventions`` object of the run document. ``plan``: of several devices."""
+    """Name → value in plain words, for the ``conventions`` object of the run document. ``plan``: of several devices.
+
+    ``latent``: whether the model has latent attention. ``speculation``: what decoding with a draft was counted as.
+    """
     formats = precision or Precision(limits.dtype, eager=counting.execution == "eager")
     return {
         "flop": "a multiply-add is 2 FLOPs; flops are those of matrix products and convolutions, the rest is elementwise_flops",
         "logits": "the LM head runs on the last position of the prompt"
         if logits == "last"
         else "the LM head runs on every position of the prompt",
-        "causal_attention": _CAUSAL[counting.causal],
-        "window": "windowed kernel: each query visits at most as many keys as its window holds"
-        if counting.windowed
-        else "as executed: a sliding window limits the cache and so decode; prefill computes all pairs",
-        "mla": _MLA[counting.mla],
+        "causal_attention": _CAUSAL[counting.causal] if attention == "sdpa" else _ALL_PAIRS,
+        "window": _window(counting, attention),
+        "mla": _MLA[counting.mla] if latent else "does not apply: this model has no latent attention",
         "experts_touched": _EXPERTS[counting.experts],
         "execution": f"{counting.execution}: {_EXECUTION[counting.execution]}",
         "attention": f"{attention}: "
@@ -169,5 +193,7 @@ def conventions(
         "kv_cache": _kv_cache(formats),
         "compute": _compute(formats, limits),
         "ceilings": _ceilings(limits),
+        **({"prefix_cache": _prefix(prefix_tokens)} if prefix_tokens else {}),
+        **({"speculation": _SPECULATION + speculation} if speculation else {}),
         **({"parallelism": _parallelism(plan, limits)} if plan is not None and not plan.single else {}),
     }

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import platform
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,10 +13,10 @@ import torch
 import transformers
 
 import profiling
-from profiling.build import Built, cached_build
+from profiling import speculative
+from profiling.build import Built
 from profiling.conventions import conventions
 from profiling.declared import ignored_scheme
-from profiling.decode import DecodeCurve, decode_curve
 from profiling.deployment import Divided, Needs, parallelism, plan_of
 from profiling.execution import seconds_at_peak
 from profiling.footprint import Footprint
@@ -26,11 +25,11 @@ from profiling.inspection import active_parameters
 from profiling.memory import memory_estimate
 from profiling.options import operators
 from profiling.parallel import link
-from profiling.passes import CacheShape, Pass, Trace, cached_cache_shape, cached_trace
 from profiling.quantities import say
 from profiling.roofline import Ceilings, ceilings
 from profiling.roofs import roofs
-from profiling.spec import HardwareSpec, ModelSpec, SpecError, Workload
+from profiling.spec import HardwareSpec, ModelSpec, Workload
+from profiling.stages import Progress, Traced, prefix_note, trace_workload
 from profiling.tables import (
     MODULE_COLUMNS,
     OPERATOR_COLUMNS,
@@ -44,19 +43,6 @@ from profiling.tables import (
 )
 from profiling.units import metric
 from profiling.workspace import kernel_threads
-
-Progress = Callable[[str, float, str], None]
-
-
-@dataclass(frozen=True)
-class Traced:
-    """Everything about a model and a workload's shapes that does not depend on hardware."""
-
-    built: Built
-    stages: dict[str, Trace]
-    curve: DecodeCurve | None
-    cache: CacheShape | None
-    final_cache_bytes: int
 
 
 def estimate(
@@ -82,66 +68,6 @@ def estimate(
     document["duration_s"] = time.perf_counter() - started
     tell("done", 1.0, "Estimate ready")
     return document
-
-
-# --- tracing: model × shapes --------------------------------------------------------------------------------------------
-
-
-def trace_workload(model: ModelSpec, workload: Workload, tell: Progress) -> Traced:
-    """Trace every pass of the workload. Remembers traces, so the same shapes on other hardware cost nothing."""
-    dtype, attn = workload.dtype, workload.attn_implementation
-    built = cached_build(model, dtype, attn)
-    _check_context(built, workload)
-
-    def run(spec: Pass) -> Trace:
-        return cached_trace(model, dtype, attn, spec)
-
-    plan = plan_of(workload, built)
-    batch, tokens, output = plan.batch(workload.batch_size), workload.input_tokens, workload.output_tokens
-    if built.kind in ("encoder", "vision"):
-        tell("trace", 0.3, "Tracing the encoder")
-        return Traced(built, {"encode": run(Pass("encode", batch, tokens))}, None, None, 0)
-    encoder_decoder = built.kind == "encdec"
-    prompt = 1 if encoder_decoder else tokens
-    source = tokens if encoder_decoder else 0
-    tell("trace", 0.2, "Tracing prefill")
-    stages = {"prefill": run(Pass("prefill", batch, prompt, 0, source, workload.logits))}
-    curve = None
-    steps = max(0, output - 1)
-    final = stages["prefill"].cache_bytes
-    if steps:
-        tell("trace", 0.4, "Tracing decode")
-
-        def at(context: int) -> Trace:
-            return run(Pass("decode", batch, 1, context, source))
-
-        middle = prompt + steps // 2
-        stages["decode"] = at(middle)
-        curve = decode_curve(
-            at, prompt, prompt + steps - 1, lambda trace: operators(trace, built, workload), built.windows
-        )
-        final = at(prompt + steps - 1).cache_bytes
-    return Traced(built, stages, curve, cached_cache_shape(model, dtype, attn), final)
-
-
-def _check_context(built: Built, workload: Workload) -> None:
-    limit = built.max_context
-    if limit is None or built.kind == "vision":
-        return
-    if workload.input_tokens > limit:
-        raise SpecError(
-            "input_tokens",
-            f"{workload.input_tokens:,} input tokens are more than this model takes: at most {limit:,}.",
-        )
-    if built.kind in ("encoder",):
-        return
-    total = workload.output_tokens if built.kind == "encdec" else workload.input_tokens + workload.output_tokens
-    if total > limit:
-        room = limit if built.kind == "encdec" else limit - workload.input_tokens
-        raise SpecError(
-            "output_tokens",
-            f"Input and output together exceed the model's {limit:,} positions: at most {room:,} output tokens are possible here.",
-        )
 
 
 # --- evaluation: counts × hardware --------------------------------------------------------------------------------------
@@ -185,6 +111,9 @@ def evaluate_workload(
             attention=built.config._attn_implementation or "eager",
             plan=plan,
             precision=precision,
+            latent=traced.latent,
+            prefix_tokens=workload.prefix_tokens,
+            speculation=speculative.notes(workload).get("tpot", {}).get("note"),
         ),
         "metrics": _metrics(workload, traced, items, limits, memory, needs, divided),
         "stages": {stage: stage_summary(item) for stage, item in items.items()},
@@ -311,7 +240,7 @@ def _metrics(
     prefill = items["prefill"].time_s()
     values |= {
         "prefill_time": prefill,
-        "prefill_throughput": per_second(batch * workload.input_tokens, prefill),
+        "prefill_throughput": per_second(batch * (workload.input_tokens - workload.prefix_tokens), prefill),
         "mfu_prefill": ratio(seconds_at_peak(items["prefill"].works, limits), plan.pipeline * prefill)
         if prefill
         else None,
@@ -323,17 +252,21 @@ def _metrics(
             steps = workload.output_tokens - 1
             step = items["decode"].time_s()
             decode = traced.curve.seconds(limits)
+            decode = None if decode is None else decode * speculative.steps_per_token(workload)
             kept = (needs.kv_cache + needs.state) / (traced.final_cache_bytes or 1)  # in the formats of the cache
             needed = _weights_and_cache_read(items["decode"], kept * divided.cache_share(plan)) / plan.pipeline
             values |= {
                 "tpot": decode / steps if decode is not None else None,
-                "decode_time_per_step": step,
+                "decode_time_per_step": None if step is None else step * speculative.drafting(workload),
                 "decode_throughput": per_second(batch * steps, decode),
                 "mbu_decode": ratio(needed, step * limits.bandwidth) if step and limits.bandwidth else None,
             }
         total = prefill + decode if prefill is not None and decode is not None else None
         values |= {"e2e_latency": total, "output_throughput": per_second(batch * workload.output_tokens, total)}
-    return {key: metric(key, value, "estimated") for key, value in values.items()}
+    notes = {"prefill_throughput": prefix_note(workload)}
+    if traced.curve is not None:
+        notes |= speculative.notes(workload)
+    return {key: metric(key, value, "estimated", **notes.get(key, {})) for key, value in values.items()}
 
 
 def _weights_and_cache_read(item: Evaluated, cache_share: float) -> float:
@@ -348,7 +281,7 @@ def _encoded_tokens(traced: Traced, workload: Workload) -> int:
 def _warnings(
     model: ModelSpec, workload: Workload, built: Built, memory: dict[str, Any], unknown: list[str]
 ) -> list[dict[str, str]]:
-    found = []
+    found = speculative.warnings(workload)
     ignored = ignored_scheme(model.config.get("quantization_config"), workload)
     if ignored:
         found.append({"code": "quantisation_ignored", "message": ignored})

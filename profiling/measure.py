@@ -18,6 +18,7 @@ from profiling import conditions, host, measured
 from profiling.failures import EngineError
 from profiling.generation import Generation, Runner
 from profiling.hooks import ModuleTime, ModuleTimer
+from profiling.limits import check_measurable
 from profiling.loading import (
     MEASURED_KINDS,
     check_context,
@@ -92,6 +93,7 @@ def measure(model: ModelSpec, hardware: HardwareSpec, workload: Workload, progre
 def _check(session: Session) -> None:
     model, workload = session.model, session.workload
     workload.check()
+    check_measurable(workload)
     if model.kind not in MEASURED_KINDS:
         message = f"Models of kind {model.kind} take no text, so they cannot be measured here. Run an estimate."
         raise SpecError("model", message)

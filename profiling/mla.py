@@ -220,6 +220,7 @@ def _expanded(works: list[Work], m: Latent) -> None:
         flops=_part(expand.flops, new, whole),
         elementwise_flops=_part(expand.elementwise_flops, new, whole),
         cache_read=0,
+        cache_vector=0,
         other_read=m.batch * new * m.rank * m.itemsize,
         other_written=_part(expand.other_written, new, whole),
         rows=m.batch * new,
@@ -227,18 +228,21 @@ def _expanded(works: list[Work], m: Latent) -> None:
     for index in m.keys_made:
         work = works[index]
         read = _part(work.other_read + work.cache_read, new, whole)
-        works[index] = replace(_scaled(work, new, whole), cache_read=0, other_read=read)
+        works[index] = replace(_scaled(work, new, whole), cache_read=0, other_read=read, cache_vector=0)
     for index in m.values_made:
         works[index] = _nothing(works[index])  # the cache has values in the layout that attention reads
     for index, nbytes in zip(m.attend, _read_by(m), strict=True):
         work = works[index]
-        works[index] = replace(work, cache_read=work.cache_read + nbytes, other_read=work.other_read - nbytes)
+        works[index] = replace(
+            work, cache_read=work.cache_read + nbytes, other_read=work.other_read - nbytes, cache_vector=m.key_size
+        )
     keys, values = m.heads * m.key_size, m.heads * m.value_size
     if m.position_kept is not None:
-        works[m.position_kept] = _scaled(works[m.position_kept], keys, m.rope)
+        works[m.position_kept] = replace(_scaled(works[m.position_kept], keys, m.rope), cache_vector=m.key_size)
         keys = 0
     if m.latent_kept is not None:
-        works[m.latent_kept] = _scaled(works[m.latent_kept], keys + values, m.rank)
+        made = _scaled(works[m.latent_kept], keys + values, m.rank)
+        works[m.latent_kept] = replace(made, cache_vector=m.value_size)
 
 
 def _absorbed(works: list[Work], m: Latent) -> None:
@@ -250,6 +254,7 @@ def _absorbed(works: list[Work], m: Latent) -> None:
         flops=_part(expand.flops, m.queries, m.keys),
         elementwise_flops=_part(expand.elementwise_flops, m.queries, m.keys),
         cache_read=0,
+        cache_vector=0,
         other_read=each * (m.nope + m.rank),
         other_written=each * (m.rank + m.value_size),
         rows=m.batch * m.queries,
@@ -271,6 +276,7 @@ def _absorbed(works: list[Work], m: Latent) -> None:
             cache_read=work.cache_read + shared * (wide if asks else m.rank),
             other_read=work.other_read - nbytes + asks * each * (wide - m.key_size),
             other_written=each * m.rank if answers else work.other_written,
+            cache_vector=m.rank,
         )
 
 

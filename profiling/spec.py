@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Self
@@ -96,8 +97,14 @@ class ModelSpec(_Spec):
     weights_note: str | None = None
 
     def config_sha256(self) -> str:
-        """Digest of what decides the architecture: config and class, not the name."""
-        return digest({"config": self.config, "architecture": self.architecture})
+        """Digest of what decides the architecture: config and class, not the name. Raises :class:`SpecError` for what is no JSON."""
+        try:
+            return digest({"config": self.config, "architecture": self.architecture})
+        except (TypeError, ValueError, RecursionError):
+            message = (
+                "The configuration has a value that JSON does not have: a number that is not finite, or broken text."
+            )
+            raise SpecError("config", message) from None
 
 
 @dataclass(frozen=True)
@@ -158,7 +165,8 @@ class Workload(_Spec):
     ``weights_dtype``, ``activation_dtype``, ``kv_dtype``: formats that differ from ``dtype`` (see ``profiling.precision``); None: ``dtype``.
     ``decoder_tokens``: tokens that the decoder of an encoder-decoder model begins with. ``prefix_tokens``: tokens of the prompt
     that lie in the cache already. ``draft_tokens`` guessed per step by a draft that is right with probability
-    ``draft_acceptance`` each (speculative decoding). The ``…_parallel`` degrees split the model over their product of devices.
+    ``draft_acceptance`` each (speculative decoding); each takes ``draft_cost`` of the time of a step (None: unknown, not counted).
+    The ``…_parallel`` degrees split the model over their product of devices.
     """
 
     batch_size: int = 1
@@ -179,6 +187,7 @@ class Workload(_Spec):
     prefix_tokens: int = 0
     draft_tokens: int = 0
     draft_acceptance: float | None = None
+    draft_cost: float | None = None
     tensor_parallel: int = 1
     pipeline_parallel: int = 1
     expert_parallel: int = 1
@@ -216,6 +225,16 @@ class Workload(_Spec):
             if getattr(self, name) not in choices:
                 shown = [c for c in choices if c is not None]
                 raise SpecError(name, f"Choose {', '.join(shown[:-1])} or {shown[-1]}.")
+        self._check_draft()
+
+    def _check_draft(self) -> None:
+        if self.draft_tokens and self.draft_acceptance is None:
+            raise SpecError("draft_acceptance", "Enter how likely a drafted token is right, from 0 to 1.")
+        for name, high in (("draft_acceptance", 1.0), ("draft_cost", math.inf)):
+            value = getattr(self, name)
+            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if value is not None and not (number and 0 <= value <= high and math.isfinite(value)):
+                raise SpecError(name, f"Enter a number from 0{' to 1' if high == 1 else ''}.")
         from profiling.precision import check_formats  # here: formats are made of the names above
 
         check_formats(self)

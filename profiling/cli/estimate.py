@@ -22,19 +22,14 @@ def add(commands: argparse._SubParsersAction) -> None:
     inputs.add_hardware(parser)
     inputs.add_workload(parser)
     inputs.add_parallelism(parser)
-    parser.add_argument(
-        "--execution",
-        choices=("eager", "fused"),
-        default="eager",
-        help="eager: every operator goes to memory; fused: element-wise chains ride along (default eager)",
-    )
+    inputs.add_conventions(parser)
     parser.add_argument("--json", metavar="FILE", help="write the whole run document to FILE, or - for standard output")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     model, hardware = inputs.model_spec(arguments), inputs.hardware_spec(arguments)
-    workload = inputs.workload(arguments, execution=arguments.execution)
+    workload = inputs.workload(arguments)
     from profiling.estimate import estimate
 
     document = estimate(model, hardware, workload)

@@ -10,7 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from profiling.precision import ACTIVATION_FORMATS, KV_FORMATS, SCHEMES
-from profiling.spec import DTYPE_BYTES, MODEL_KINDS, WORKLOAD_DTYPES, HardwareSpec, ModelSpec, SpecError, Workload
+from profiling.spec import (
+    CHOICES,
+    DTYPE_BYTES,
+    MODEL_KINDS,
+    WORKLOAD_DTYPES,
+    HardwareSpec,
+    ModelSpec,
+    SpecError,
+    Workload,
+)
 
 _ROOT = Path(__file__).resolve().parents[2]
 MODELS = _ROOT / "llmcompare" / "catalog" / "data" / "model_configs.json"
@@ -80,6 +89,51 @@ def add_workload(parser: argparse.ArgumentParser) -> None:
         default="last",
         help="positions of the prompt that get logits (default last)",
     )
+
+
+#: Options that only estimates have: how a workload is counted, and what serving engines do to it. Fields and help.
+_COUNTING = (
+    ("execution", "eager: every operator goes to memory; fused: element-wise chains ride along"),
+    ("causal", "full: causal attention computes every pair of tokens; halved: those that its mask lets through"),
+    (
+        "window",
+        "executed: a sliding window limits the cache alone; windowed: the attention kernel knows it (default: by --execution)",
+    ),
+    (
+        "mla",
+        "form of latent attention: as transformers executes it, keys and values in the cache, or absorbed into queries and output",
+    ),
+    ("experts", "weights of experts read in a step: uniform routing, topk (the fewest) or all (the most)"),
+)
+_SERVING = (
+    ("decoder_tokens", int, "tokens that the decoder of an encoder-decoder model begins with"),
+    ("prefix_tokens", int, "tokens of the prompt that lie in the cache already"),
+    ("draft_tokens", int, "tokens guessed by a draft before every step (speculative decoding)"),
+    ("draft_acceptance", float, "probability, 0 to 1, that a guess is right"),
+    ("draft_cost", float, "time of one guess as a fraction of a step (default: not counted)"),
+)
+
+
+def add_conventions(parser: argparse.ArgumentParser) -> None:
+    """What is counted, and what of the workload is done before or beside the model; read by :func:`workload`."""
+    default = Workload()
+    group = parser.add_argument_group("conventions")
+    for field, text in _COUNTING:
+        chosen, choices = getattr(default, field), [c for c in CHOICES[field] if c is not None]
+        group.add_argument(
+            f"--{field}", choices=choices, default=chosen, help=text + (f" (default {chosen})" if chosen else "")
+        )
+    group = parser.add_argument_group("serving")
+    for field, kind, text in _SERVING:
+        chosen = getattr(default, field)
+        shown = f" (default {chosen})" if chosen is not None else ""
+        group.add_argument(
+            f"--{field.replace('_', '-')}",
+            metavar="N" if kind is int else "X",
+            type=kind,
+            default=chosen,
+            help=text + shown,
+        )
 
 
 def add_parallelism(parser: argparse.ArgumentParser) -> None:
@@ -199,6 +253,7 @@ def workload(arguments: argparse.Namespace, **extra: Any) -> Workload:
         pipeline_parallel=getattr(arguments, "pipeline_parallel", 1),
         expert_parallel=getattr(arguments, "expert_parallel", 1),
         data_parallel=getattr(arguments, "data_parallel", 1),
+        **{name: getattr(arguments, name) for name, *_ in (*_COUNTING, *_SERVING) if hasattr(arguments, name)},
         **extra,
     )
     value.check()

@@ -22,6 +22,7 @@ from profiling.parallel import Plan
 from profiling.precision import Precision
 from profiling.roofline import Ceilings
 from profiling.spec import Workload
+from profiling.speculative import steps_per_token
 
 #: Points per chunk: some hundred rows of them fit into a processor's second-level cache.
 CHUNK = 8192
@@ -118,6 +119,7 @@ class Evaluator:
         decode = np.zeros((4, size))
         if steps.any():
             decode, cache, peak = self._decode(prompt, steps, r, cache, peak)
+            decode *= steps_per_token(self._workload)
         ttft, later = first.sum(axis=0), decode.sum(axis=0)
         total = ttft + later
         generated = np.where(outputs > 0, outputs, np.nan)
@@ -127,7 +129,7 @@ class Evaluator:
             "ttft_s": ttft,
             "tpot_s": later / some,
             "e2e_s": total + 0 * generated,
-            "prefill_tokens_per_s": whole_batch * points.input_tokens / ttft,
+            "prefill_tokens_per_s": whole_batch * (points.input_tokens - self._workload.prefix_tokens) / ttft,
             "decode_tokens_per_s": whole_batch * some / later,
             "output_tokens_per_s": whole_batch * generated / total,
             **self._memory(cache, peak, points.device),

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from profiling import mla
 from profiling.build import Built, build, cached_build
 from profiling.deployment import Divided, Needs, plan_of
 from profiling.execution import Work, works
@@ -72,7 +73,7 @@ def _facts(model: ModelSpec, built: Built, maker: _Maker) -> dict[str, Any]:
         "max_context": built.max_context,
         "windows": list(built.windows),
         "sequence_length": maker.first().sequence_length,
-        "kv_cache_bytes_per_token": shape.bytes_per_token if shape else None,
+        "kv_cache_bytes_per_token": shape.bytes_per_token + maker.grown_per_token() if shape else None,
         "state_bytes": shape.state_bytes if shape else 0,
         "bytes_per_source_token": shape.bytes_per_source_token if shape else 0,
         "held": _held(built, maker),
@@ -137,6 +138,10 @@ class _Maker:
     def form(self) -> str:
         """Of latent attention."""
         return self._workload.mla
+
+    def grown_per_token(self) -> int:
+        """Bytes by which a cached token is larger than as transformers caches it."""
+        return mla.grown_per_token(self.first(), self._workload.counting)
 
     def shortest(self) -> dict[str, Trace]:
         """Short passes of every stage, for facts."""
@@ -225,12 +230,13 @@ class _Maker:
         return found
 
     def _trace(self, stage: str, point: Mapping[str, int]) -> Trace:
-        logits = self._workload.logits if stage == "prefill" else "last"
+        checks = "all" if self._workload.draft_tokens else "last"
+        logits = self._workload.logits if stage == "prefill" else checks
         spec = Pass(
             stage, point["batch"], point.get("tokens", 1), point.get("context", 0), point.get("source", 0), logits
         )
         try:
-            made = trace(self._built, spec)
+            made = mla.kept(trace(self._built, spec), self._workload.counting)
         except SpecError as error:
             raise NoForm(str(error)) from error
         self._unknown.update(dict.fromkeys(made.recording.unknown))
