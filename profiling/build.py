@@ -9,7 +9,9 @@ the same for 4 layers and for 400.
 from __future__ import annotations
 
 import copy
+import math
 import threading
+from collections import Counter
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, cast
@@ -18,14 +20,22 @@ import torch
 import transformers
 from torch import nn
 from transformers.modeling_layers import GradientCheckpointingLayer
-from transformers.models.auto import modeling_auto
-from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
+from profiling.classes import resolve
+from profiling.construction import bounded
+from profiling.explanations import explain
+from profiling.front_ends import front_ends
 from profiling.lru import Lru
-from profiling.safety import check_config
 from profiling.spec import ModelSpec, SpecError
 
 TORCH_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+#: Of blocks that have to be followed one by one: a pass over so many takes about a second. The deepest published model whose
+#: blocks all differ (162 blocks) has 2,100.
+MAX_TRACED_MODULES = 3_500
+
+#: How often the same blocks may run in one pass.
+MAX_REPETITIONS = 256
 
 #: Constructing a model sets torch's default dtype, which is global to the process.
 _BUILD_LOCK = threading.Lock()
@@ -109,19 +119,20 @@ def build(model: ModelSpec, dtype: str, attn_implementation: str = "sdpa", *, fo
 
     ``fold=False`` keeps every block, for checking the folded model against.
     """
-    config_dict = check_config(model.config, architecture=model.architecture)
-    config, cls = resolve(model, config_dict)
+    config, cls = resolve(model)
+    _check_repetitions(cls.__name__, config)
     module = _construct(cls, config, TORCH_DTYPES[dtype], attn_implementation)
     modules, folds = _describe(module, config)
     parameters, weight_bytes = _count(module)
     names = {name: tensor.numel() for name, tensor in module.named_parameters()}
     layers = max((len(f.kinds) for f in folds), default=None)
+    if not fold:
+        folds = tuple(_unfolded(item) for item in folds)
+    _check_traced(cls.__name__, module, folds)
     if fold:
         for item in folds:
             blocks = cast(nn.ModuleList, module.get_submodule(item.path))
             del blocks[item.kept :]
-    else:
-        folds = tuple(_unfolded(item) for item in folds)
     return Built(
         module=module,
         config=module.config,
@@ -139,54 +150,42 @@ def build(model: ModelSpec, dtype: str, attn_implementation: str = "sdpa", *, fo
     )
 
 
+def _check_traced(architecture: str, module: nn.Module, folds: tuple[Fold, ...], *, unfolded: bool = False) -> None:
+    """Raise :class:`SpecError` when the blocks that a trace runs through are too many: the kept ones, or ``unfolded`` all."""
+    count = 0
+    for fold in folds:
+        blocks = cast(nn.ModuleList, module.get_submodule(fold.path))
+        sizes = [_traced_modules(block) for block in blocks[: fold.kept]]
+        count += sum(sizes[kind] for kind in fold.kinds) if unfolded else sum(sizes)
+    if count > MAX_TRACED_MODULES:
+        raise SpecError(
+            "config",
+            f"{architecture} has blocks that differ or depend on each other, so each has to be followed: their {count:,} modules "
+            f"are too many (at most {MAX_TRACED_MODULES:,}), use fewer layers.",
+        )
+
+
+def _traced_modules(module: nn.Module) -> int:
+    """Modules in a block; a list (of experts) counts as its first, as few of them run."""
+    children = [module[0]] if isinstance(module, nn.ModuleList) and len(module) else list(module.children())
+    return 1 + sum(_traced_modules(child) for child in children)
+
+
+def _check_repetitions(architecture: str, config: Any) -> None:
+    """Raise :class:`SpecError` when blocks that the model has once run too often (Perceiver repeats its list of layers)."""
+    counts = [value_of(config, name) for name in ("num_blocks", "num_self_attends_per_block")]
+    repetitions = math.prod(counts) if all(isinstance(count, int) for count in counts) else 0
+    if repetitions > MAX_REPETITIONS:
+        raise SpecError(
+            "config",
+            f"{architecture} runs {repetitions:,} layers one after the other (num_blocks · num_self_attends_per_block): at most "
+            f"{MAX_REPETITIONS} are possible here.",
+        )
+
+
 def _unfolded(fold: Fold) -> Fold:
     n = len(fold.kinds)
     return Fold(fold.path, tuple(range(n)), fold.first, (1,) * n)
-
-
-def resolve(model: ModelSpec, config_dict: dict[str, Any] | None = None) -> tuple[Any, type]:
-    """The configuration object and the model class, by name, among those that transformers itself has.
-
-    A class for text takes the text part of a configuration that has other parts too (images, audio), as
-    transformers' own ``AutoModelForCausalLM`` does. ``config_dict``: ``model.config`` where it was checked before.
-    """
-    config_dict = config_dict or check_config(model.config, architecture=model.architecture)
-    model_type = config_dict["model_type"]
-    name = (
-        model.architecture or (config_dict.get("architectures") or [None])[0] or _default_class(model_type, model.kind)
-    )
-    cls = getattr(transformers, name, None) if name else None
-    if not (isinstance(cls, type) and issubclass(cls, transformers.PreTrainedModel)):
-        raise SpecError("architecture", f"transformers {transformers.__version__} has no model class {name!r}.")
-    try:
-        config = CONFIG_MAPPING[model_type].from_dict(copy.deepcopy(config_dict))
-    except Exception as error:
-        raise SpecError("config", f"This configuration is not valid for {model_type}: {_first_line(error)}") from error
-    return _part_for(cls, config), cls
-
-
-def _part_for(cls: type, config: Any) -> Any:
-    wanted = getattr(cls, "config_class", None)
-    if wanted is None or isinstance(config, wanted):
-        return config
-    parts = [getattr(config, name, None) for name in getattr(config, "sub_configs", {})]
-    fitting = [part for part in parts if isinstance(part, wanted)]
-    return fitting[0] if len(fitting) == 1 else config
-
-
-_AUTO_MAPPINGS = {
-    "decoder": "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES",
-    "ssm": "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES",
-    "encoder": "MODEL_MAPPING_NAMES",
-    "encdec": "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES",
-    "audio": "MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES",
-    "vision": "MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES",
-}
-
-
-def _default_class(model_type: str, kind: str) -> str | None:
-    names = getattr(modeling_auto, _AUTO_MAPPINGS[kind]).get(model_type)
-    return names[0] if isinstance(names, (tuple, list)) else names
 
 
 def _construct(cls: Any, config: Any, dtype: torch.dtype, attn_implementation: str) -> nn.Module:
@@ -195,19 +194,24 @@ def _construct(cls: Any, config: Any, dtype: torch.dtype, attn_implementation: s
     error: Exception | None = None
     for attempt in attempts:
         try:
-            with _BUILD_LOCK, torch.device("meta"):
+            with _BUILD_LOCK, bounded(), torch.device("meta"):
                 module = cls._from_config(copy.deepcopy(config), dtype=dtype, attn_implementation=attempt)
-            return module.eval().requires_grad_(False)
+            return without_values(module).eval().requires_grad_(False)
+        except SpecError:
+            raise
         except Exception as failure:
             error = failure
-    raise SpecError(
-        "config", f"{cls.__name__} cannot be built from this configuration: {_first_line(error)}"
-    ) from error
+    raise SpecError("config", explain(error, f"{cls.__name__} cannot be built from this configuration")) from error
 
 
-def _first_line(error: BaseException | None) -> str:
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0][:300]
+def without_values(module: nn.Module) -> nn.Module:
+    """``module`` with every parameter on the meta device: torch's oldest constructors ignore the device asked for."""
+    moved: dict[int, nn.Parameter] = {}
+    for item in module.modules():
+        for name, tensor in item._parameters.items():
+            if tensor is not None and not tensor.is_meta:
+                item._parameters[name] = moved.setdefault(id(tensor), nn.Parameter(tensor.to("meta")))
+    return module
 
 
 def _count(module: nn.Module) -> tuple[int, int]:
@@ -267,11 +271,14 @@ def _find_folds(named: list[tuple[str, nn.Module]], config: Any) -> tuple[Fold, 
     """Every outermost list of transformer blocks, with its blocks sorted into kinds."""
     per_layer = [v for v in vars(config).values() if isinstance(v, (list, tuple))]
     folds: list[Fold] = []
+    holders = {path: item for path, item in named if isinstance(item, transformers.PreTrainedModel)}
     for path, item in named:
         if not isinstance(item, nn.ModuleList) or not len(item):
             continue
         if any(block_index(f, path) is not None for f in folds):
             continue
+        if _in_front_end(path, named[0][1], holders):
+            continue  # traced apart, and asked for the outputs of single blocks, which have to be there
         if not all(isinstance(block, GradientCheckpointingLayer) for block in item):
             continue
         # A list as long as the model is deep says something of each layer, unless it just numbers them all.
@@ -281,14 +288,26 @@ def _find_folds(named: list[tuple[str, nn.Module]], config: Any) -> tuple[Fold, 
     return tuple(folds)
 
 
+def _in_front_end(path: str, whole: Any, holders: dict[str, Any]) -> bool:
+    """Whether the module at ``path`` belongs to a part for images or sound, in a model whose language model takes text."""
+    place = _parent(path)
+    while place and place not in holders:
+        place = _parent(place)
+    if not place or not front_ends(whole):
+        return False
+    return not isinstance(holders[place].config, (type(whole.config), type(whole.config.get_text_config())))
+
+
 def _fold(path: str, signatures: list[Any]) -> Fold:
     """Keep a prefix that shows every kind and every step from one kind to the next: what is alive depends on both."""
-    first = tuple(signatures.index(s) for s in signatures)
+    places: dict[Any, int] = {}
+    first = tuple(places.setdefault(signature, i) for i, signature in enumerate(signatures))
     steps: dict[tuple[int, int], int] = {}
     kept = max((steps.setdefault(step, i + 2) for i, step in enumerate(pairwise(first))), default=1)
     last_kept = {step: i for i, step in enumerate(pairwise(first[:kept]), 1)}
     kinds = (*range(kept), *(last_kept[step] for step in pairwise(first[kept - 1 :])))
-    return Fold(path, kinds, first, tuple(kinds.count(i) for i in range(kept)))
+    counts = Counter(kinds)
+    return Fold(path, kinds, first, tuple(counts[i] for i in range(kept)))
 
 
 def _signature(module: nn.Module) -> Any:
@@ -343,11 +362,12 @@ def _max_context(module: nn.Module) -> int | None:
 def _windows(module: nn.Module) -> tuple[int, ...]:
     """Sizes of the sliding windows and chunks that attention is limited to, each once."""
     holders = [module.config, *module.modules()]
-    values = {_get(h, name) for h in holders for name in ("sliding_window", "attention_chunk_size")}
-    return tuple(sorted(v for v in values if isinstance(v, int) and not isinstance(v, bool) and v > 0))
+    values = (value_of(h, name) for h in holders for name in ("sliding_window", "attention_chunk_size"))
+    return tuple(sorted({v for v in values if isinstance(v, int) and not isinstance(v, bool) and v > 0}))
 
 
-def _get(holder: Any, name: str) -> Any:
+def value_of(holder: Any, name: str) -> Any:
+    """The attribute ``name`` of a configuration or module; None where there is none, or not one for all layers."""
     try:
         return getattr(holder, name, None)
     except Exception:  # configurations that differ by layer refuse to answer for all; the modules know
@@ -370,4 +390,7 @@ def _safely_folded(model: ModelSpec, dtype: str, attn_implementation: str) -> Bu
     from profiling.folding import folds_hold  # here: judging a fold takes a trace, and tracing takes this module
 
     built = build(model, dtype, attn_implementation)
-    return built if folds_hold(built) else build(model, dtype, attn_implementation, fold=False)
+    if folds_hold(built):
+        return built
+    _check_traced(built.architecture, built.module, built.folds, unfolded=True)
+    return build(model, dtype, attn_implementation, fold=False)

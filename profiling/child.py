@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import faulthandler
 import fcntl
+import gc
 import json
 import os
 import queue
@@ -223,6 +224,7 @@ def main() -> None:
             import transformers  # noqa: F401
         except ImportError:
             pass  # the first request that needs it says so
+        gc.freeze()  # the libraries' million objects stay anyway: collections need not go through them at every request
     while True:
         answer(requests.get(), send)
 

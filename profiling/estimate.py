@@ -14,7 +14,7 @@ import transformers
 
 import profiling
 from profiling import speculative
-from profiling.build import Built
+from profiling.build import Built, value_of
 from profiling.conventions import conventions
 from profiling.declared import ignored_scheme
 from profiling.deployment import Divided, Needs, parallelism, plan_of
@@ -308,7 +308,7 @@ def _warnings(
             }
         )
     used = built.config._attn_implementation or "eager"
-    has_attention = bool(getattr(built.config, "num_attention_heads", None))
+    has_attention = bool(value_of(built.config, "num_attention_heads"))
     if has_attention and used != workload.attn_implementation:
         found.append(
             {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from profiling.build import Built, cached_build
-from profiling.passes import Pass, Trace, cached_cache_shape, cached_trace
+from profiling.passes import CacheShape, Pass, Trace, cached_cache_shape, cached_trace
 from profiling.spec import DTYPE_BYTES, WORKLOAD_DTYPES, ModelSpec
 
 
@@ -36,7 +36,7 @@ def inspect_model(model: ModelSpec) -> dict[str, Any]:
     cache = cached_cache_shape(model, "bf16", "sdpa")
     per_token = None
     if cache is not None and cache.bytes_per_token:
-        per_token = {name: _cache_bytes(model, name) for name in WORKLOAD_DTYPES}
+        per_token = {name: _cache_bytes(cache, name) for name in WORKLOAD_DTYPES}
     return {
         "architecture": built.architecture,
         "model_type": built.config.model_type,
@@ -53,6 +53,6 @@ def inspect_model(model: ModelSpec) -> dict[str, Any]:
     }
 
 
-def _cache_bytes(model: ModelSpec, dtype: str) -> int:
-    cache = cached_cache_shape(model, dtype, "sdpa")
-    return cache.bytes_per_token if cache else 0
+def _cache_bytes(cache: CacheShape, dtype: str) -> int:
+    """Of one token in ``dtype``, from the shape of a cache in bf16: what the model keeps in fp32 anyway stays as large."""
+    return cache.bytes_per_token + round(cache.elements_per_token * (DTYPE_BYTES[dtype] - DTYPE_BYTES["bf16"]))

@@ -1,4 +1,4 @@
-"""Where the tensors of a pass lie on several devices, and what was found of its operators. Standard library only."""
+"""Where the tensors of a pass lie on several devices, and what was found of its operators. Needs no torch beyond what it is given."""
 
 from __future__ import annotations
 

@@ -1,12 +1,16 @@
 """Which forward passes make up a workload, and their traces. Traces depend on the model and the shapes, not on hardware.
 
 Kinds of models: ``decoder`` and ``ssm`` run prefill and decode; ``encdec`` runs its encoder and the first decoder step as
-prefill; ``audio`` encodes one window of audio with the prefill; ``encoder`` and ``vision`` only encode.
+prefill; ``audio`` encodes one window of audio with the prefill; ``encoder`` and ``vision`` only encode. Models that read text
+and have a front end for images or audio encode those in a pass of its own (:mod:`profiling.front_ends`).
 """
 
 from __future__ import annotations
 
 import inspect
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +19,8 @@ from transformers.modeling_outputs import BaseModelOutput
 
 import profiling
 from profiling.build import Built, Fold, cached_build
+from profiling.explanations import explain
+from profiling.front_ends import front_ends, layouts, run_front_end, tokens_of
 from profiling.lru import Lru
 from profiling.recording import Call, ModuleOutput, Recording
 from profiling.spec import ModelSpec, SpecError
@@ -27,6 +33,8 @@ class Pass:
     """One forward pass. ``tokens`` are processed per sequence while ``context`` lie in the cache.
 
     ``source_tokens``: length of the encoder's input in an encoder-decoder model (then ``tokens`` are the decoder's).
+    ``front_end``: ``image`` or ``audio`` in the stage ``encode`` of a model that reads text; then ``tokens`` are the images or
+    audio clips per sequence.
     """
 
     stage: str
@@ -35,13 +43,15 @@ class Pass:
     context: int = 0
     source_tokens: int = 0
     logits: str = "last"
+    front_end: str = ""
 
 
 @dataclass(frozen=True)
 class Trace:
     """A traced pass with what is needed to evaluate it: ``times`` aligned with ``recording.calls``.
 
-    ``cache_bytes``: of the whole model after the pass.
+    ``cache_bytes``: of the whole model after the pass. ``sequence_length``: of what the first block works on; of a front end,
+    the tokens that one image or audio clip becomes in the language model (its part of the prompt).
     """
 
     spec: Pass
@@ -58,20 +68,41 @@ class Trace:
         return self.recording.outputs
 
 
+#: Types that are given the whole sequence at every step, and drop what the cache knows in their own forward.
+_TAKES_ALL_TOKENS = ("cpmant",)
+
+
 def trace(built: Built, spec: Pass) -> Trace:
     """Trace one pass of a built model. Raises :class:`SpecError` when its forward cannot be followed."""
-    with built.lock:
+    with _followed(built):
+        return _trace(built, spec)
+
+
+@contextmanager
+def _followed(built: Built) -> Iterator[None]:
+    """Hold the model's lock; what its forward raises becomes one sentence for whoever wrote the configuration.
+
+    Not in the caller's inference mode, if any: in it, operators are told from views of each other differently.
+    """
+    with built.lock, torch.inference_mode(False):
         try:
-            return _trace(built, spec)
+            yield
         except (SpecError, MemoryError):
             raise
         except TraceTooLong as error:
             raise SpecError("input_tokens", f"{built.architecture}: {error}") from error
         except Exception as error:
-            first = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
-            raise SpecError(
-                "config", f"The forward pass of {built.architecture} cannot be followed without weights: {first}"
-            ) from error
+            raise SpecError("config", f"The forward pass of {built.architecture} {_why_not(error)}") from error
+
+
+def _why_not(error: Exception) -> str:
+    """The end of a sentence: why a forward pass could not be followed."""
+    text = str(error).strip()
+    asked = re.search(r"register_meta function for (torch\.\w+)\(\)|(Tensor\.item)\(\)|(no data)", text)
+    if asked:
+        by = asked[1] or asked[2] or "a copy"
+        return f"depends on the values of its tensors ({by}), which a model without weights does not have."
+    return explain(error, "cannot be followed without weights")
 
 
 def prepare(built: Built, spec: Pass) -> tuple[dict[str, Any], Any]:
@@ -84,12 +115,16 @@ def prepare(built: Built, spec: Pass) -> tuple[dict[str, Any], Any]:
                 raise SpecError("config", f"{built.architecture} keeps its state where the trace cannot follow it.")
             # A model that keeps nothing runs over the whole sequence at every step.
             spec = replace(spec, tokens=spec.context + spec.tokens, context=0)
+        elif built.config.model_type in _TAKES_ALL_TOKENS:
+            spec = replace(spec, tokens=spec.context + spec.tokens)
     if spec.stage == "decode" and built.kind in ("encdec", "audio"):
         encoded = _encoder_output(built, spec)
     return _arguments(built, spec, cache, encoded), cache
 
 
 def _trace(built: Built, spec: Pass) -> Trace:
+    if spec.front_end:
+        return _trace_front_end(built, spec)
     arguments, cache = prepare(built, spec)
     recording, cache = record(
         built, lambda: forward(built, arguments), cache_before=cache, inputs=list(_tensors(arguments))
@@ -101,6 +136,31 @@ def _trace(built: Built, spec: Pass) -> Trace:
         cache_bytes=cache_bytes(built, cache),
         sequence_length=_sequence_length(built, recording),
     )
+
+
+def _trace_front_end(built: Built, spec: Pass) -> Trace:
+    """Trace the features of images or audio clips. A layout that the front end does not take is followed by the next."""
+    if spec.front_end not in front_ends(built.module):
+        raise SpecError("model", f"{built.architecture} has no front end for {spec.front_end} input.")
+    count = spec.batch_size * spec.tokens
+    error: Exception | None = None
+    for arguments in layouts(built.module, spec.front_end, count, built.dtype):
+        made: list[Any] = []
+
+        def run(given: dict[str, Any] = arguments, made: list[Any] = made) -> tuple[Any, None]:
+            made.append(run_front_end(built.module, spec.front_end, given))
+            return made[0], None
+
+        try:
+            recording, _ = record(built, run, cache_before=None, inputs=list(_tensors(arguments)))
+        except Exception as failure:
+            error = error or failure
+            continue
+        times = tuple(built.times(call.path) for call in recording.calls)
+        return Trace(spec, recording, times, 0, tokens_of(made[0]) // count)
+    if error is not None:
+        raise error
+    raise SpecError("model", f"{built.architecture} takes {spec.front_end} input in a layout that is not known here.")
 
 
 def _sequence_length(built: Built, recording: Recording) -> int | None:
@@ -175,13 +235,18 @@ def _pixels(built: Built, batch: int) -> torch.Tensor:
     return torch.empty(batch, built.config.num_channels, height, width, dtype=built.dtype, device="meta")
 
 
+@dataclass
+class _Encoded(BaseModelOutput):
+    """What an encoder hands to its decoder; one with experts hands on how it routed as well."""
+
+    router_logits: Any = None
+
+
 def _encoder_output(built: Built, spec: Pass) -> BaseModelOutput:
     config = built.config
     length = config.max_source_positions if built.kind == "audio" else spec.source_tokens
     width = _encoder_width(config)
-    return BaseModelOutput(
-        last_hidden_state=torch.empty(spec.batch_size, length, width, dtype=built.dtype, device="meta")
-    )
+    return _Encoded(last_hidden_state=torch.empty(spec.batch_size, length, width, dtype=built.dtype, device="meta"))
 
 
 def _encoder_width(config: Any) -> int:
@@ -230,27 +295,38 @@ def cache_bytes(built: Built, cache: Any) -> int:
     return sum(times * t.numel() * t.element_size() for times, tensors in _per_layer(built, cache) for t in tensors)
 
 
+def _own_elements(built: Built, cache: Any) -> int:
+    """Elements of a cache, as the complete model would hold it, that are in the model's own dtype."""
+    layers = _per_layer(built, cache)
+    return sum(times * t.numel() for times, tensors in layers for t in tensors if t.dtype == built.dtype)
+
+
 @dataclass(frozen=True)
 class CacheShape:
-    """Of one sequence: bytes per cached token (all layers, before any window), constant state, bytes per source token."""
+    """Of one sequence: bytes per cached token (all layers, before any window), constant state, bytes per source token.
+
+    ``elements_per_token``: how many elements of a cached token are in the model's own dtype, so change with it.
+    """
 
     bytes_per_token: int
     state_bytes: int
     bytes_per_source_token: int
+    elements_per_token: int
 
 
 def cache_shape(built: Built) -> CacheShape | None:
     """How the cache grows, from the caches that the model itself makes for 1, 2 and (source) 1, 2 tokens."""
     if built.kind in ("encoder", "vision"):
         return None
-    with built.lock:
-        one = cache_bytes(built, fill_cache(built, Pass("decode", 1, 1, 1, 1)))
-        two = cache_bytes(built, fill_cache(built, Pass("decode", 1, 1, 2, 1)))
+    with _followed(built):
+        caches = [fill_cache(built, Pass("decode", 1, 1, context, 1)) for context in (1, 2)]
+        one, two = (cache_bytes(built, cache) for cache in caches)
+        elements = _own_elements(built, caches[1]) - _own_elements(built, caches[0])
         source = 0
         if built.kind == "encdec":
             source = cache_bytes(built, fill_cache(built, Pass("decode", 1, 1, 1, 2))) - one
     per_token = two - one
-    return CacheShape(per_token, one - per_token - source, source)
+    return CacheShape(per_token, one - per_token - source, source, elements)
 
 
 # --- remembered traces ----------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """The weighted products of a traced pass, and what follows each until the next: the structure that decides how devices share them.
 
 Read from the data flow alone. In a block that repeats, values start from what came into the block (the residual stream), go
-through products with weights, and return to the stream where they are added to it. Standard library only.
+through products with weights, and return to the stream where they are added to it. Needs no torch beyond what it is given.
 """
 
 from __future__ import annotations

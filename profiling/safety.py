@@ -23,6 +23,10 @@ MAX_KEY = 200
 #: Integers beyond this are not exact in JSON readers.
 MAX_INTEGER = 2**53
 
+#: How transformers writes what JSON cannot: Mamba 2's ``time_step_limit`` is ``[0.0, {"__float__": "Infinity"}]``.
+INFINITE_TAG = "__float__"
+INFINITE = {"Infinity": math.inf, "-Infinity": -math.inf}
+
 #: Running someone else's code is never needed to know the size of a model.
 REFUSED = frozenset({"auto_map", "trust_remote_code", "custom_pipelines", "code_revision"})
 
@@ -57,11 +61,25 @@ DROPPED = frozenset(
 LIMITS: tuple[tuple[re.Pattern[str], int, int, str], ...] = tuple(
     (re.compile(pattern), low, high, what)
     for pattern, low, high, what in (
+        # What runs or is made once for each of these, in a loop: modules inside of a block, code books, repeated steps.
+        (
+            r"_per_block$|^num_blocks$|inner_group_num|num_feedforward_networks|codebooks|quantizers",
+            0,
+            256,
+            "repetitions",
+        ),
+        (r"^ngram$|num_hash(es|_functions)$|iters$|iterations$|num_rounds$", 0, 100, "repetitions"),
         (r"^num_(hidden_|decoder_|encoder_)?layers$|^n_layers?$|^(en|de)coder_layers$", 1, 2_000, "layers"),
         (r"layers$|^n_blocks$|depth$|^num_.*blocks$", -1, 2_000, "layers"),
-        (r"vocab_size$|^n_vocab$|^vocab$", 1, 10_000_000, "entries in the vocabulary"),
+        (r"^vocab_size$|^n_vocab$|^vocab$", 1, 10_000_000, "entries in the vocabulary"),
+        (
+            r"vocab_size",
+            0,
+            100_000_000,
+            "entries in the vocabulary",
+        ),  # DeBERTa has no token types, Qwen 4 tables of n-grams
         (r"per_tok|topk|top_k|n_group", 0, 10_000, "experts per token"),
-        (r"experts$", 0, 10_000, "experts"),
+        (r"experts$", 0, 100_000, "experts"),
         (r"^hidden_size$|^d_model$|^n_embd$|^dim$", 1, 200_000, "as hidden size"),
         (r"^num_attention_heads$|^n_heads?$|^num_heads$", 1, 10_000, "heads"),
         (r"heads$|^n_head", 0, 10_000, "heads"),
@@ -70,12 +88,13 @@ LIMITS: tuple[tuple[re.Pattern[str], int, int, str], ...] = tuple(
         (r"position|n_ctx|seq_len|sequence_length", -1, 1_000_000_000, "positions"),
         (r"(_dim|_size|_rank|channels|_width|^expand|kernel)", -1, 2_000_000, "as size"),
         # Last, whatever else is counted: transformers makes dictionaries and lists of such a length while it reads the configuration.
-        (r"^num_|^n_|_num_|labels$|classes$|buckets$", -1, 1_000_000, "as count"),
+        (r"labels$|classes$", 0, 100_000, "classes"),
+        (r"^num_|^n_|_num_|buckets$", -1, 1_000_000, "as count"),
     )
 )
 
 #: Bounds on products: what building takes time for, and what no model comes near.
-MAX_EXPERT_MODULES = 100_000
+MAX_EXPERTS = 2_000_000
 MAX_PARAMETERS = 10**14
 
 
@@ -104,6 +123,15 @@ def check_config(config: Mapping[str, Any], architecture: str | None = None) -> 
             _check_name(name)
     _check_products(clean)
     return clean
+
+
+def decoded(value: Any) -> Any:
+    """A deep copy of what :func:`check_config` returned, with infinite numbers as such."""
+    if isinstance(value, dict):
+        if INFINITE_TAG in value:
+            return INFINITE[value[INFINITE_TAG]]
+        return {key: decoded(item) for key, item in value.items()}
+    return [decoded(item) for item in value] if isinstance(value, list) else value
 
 
 def _refused(message: str) -> SpecError:
@@ -143,6 +171,8 @@ def _clean_object(value: Mapping[Any, Any], depth: int, budget: list[int], *, to
         if configuration and key not in known_keys:
             continue
         checked = _clean_value(item, depth, budget)
+        if configuration and key.endswith("_config") and not isinstance(checked, dict | None):
+            raise _refused(f"{_quoted(key)} must be an object.")
         _check_size(key, checked)
         clean[key] = checked
     return clean
@@ -167,6 +197,8 @@ def _clean_value(value: Any, depth: int, budget: list[int]) -> Any:
             raise _refused(f"The configuration has a text of more than {MAX_TEXT:,} characters.")
         return str(value)
     if isinstance(value, Mapping):
+        if len(value) == 1 and value.get(INFINITE_TAG) in INFINITE:
+            return dict(value)
         return _clean_object(value, depth + 1, budget)
     if isinstance(value, (list, tuple)):
         if depth + 1 > MAX_DEPTH:
@@ -194,9 +226,14 @@ def _check_products(config: Mapping[str, Any]) -> None:
     """Bounds on what the sizes mean together, for this object and every nested configuration."""
     layers = _largest(config, r"layers$|^n_layer|depth$")
     experts = _largest(config, r"experts$")
-    if layers * experts > MAX_EXPERT_MODULES:
+    if layers * experts > MAX_EXPERTS:
         raise _refused(
-            f"{layers:,} layers of {experts:,} experts are more than can be built here (at most {MAX_EXPERT_MODULES:,} together)."
+            f"{layers:,} layers of {experts:,} experts are more than can be built here (at most {MAX_EXPERTS:,} together)."
+        )
+    heads, shared = (_largest(config, rf"^num_{name}_heads$") for name in ("attention", "key_value"))
+    if heads and shared and heads % shared:
+        raise _refused(
+            f'"num_key_value_heads" must divide "num_attention_heads", which is {heads:,}: {shared:,} does not.'
         )
     hidden = _largest(config, r"^hidden_size$|^d_model$|^n_embd$|^dim$")
     inner = max(_largest(config, r"intermediate_size$|ffn_dim$|d_ff$|n_inner"), hidden)

@@ -1,4 +1,4 @@
-"""Which operators of a pass several devices divide, and what they then have to send each other. Standard library only.
+"""Which operators of a pass several devices divide, and what they then have to send each other. Needs no torch beyond what it is given.
 
 Every tensor lies on the devices in one of a few ways: ``whole`` on each; ``split`` by heads, channels or columns; ``partial``, each
 device with a summand; or it is (or stems from) a ``weight`` or the ``cache``, which lie as their readers need them. A pass is followed

@@ -1,4 +1,4 @@
-"""What one device of a pipeline stage holds of a model's weights, cache and activations. Standard library only."""
+"""What one device of a pipeline stage holds of a model's weights, cache and activations. Needs no torch beyond what it is given."""
 
 from __future__ import annotations
 

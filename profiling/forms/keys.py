@@ -1,4 +1,4 @@
-"""What a closed form depends on, and so under what it is stored. Standard library only: asking for a stored form imports no torch."""
+"""What a closed form depends on, and so under what it is stored. Needs numpy and the standard library only: asking for a stored form imports no torch."""
 
 from __future__ import annotations
 

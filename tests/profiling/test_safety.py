@@ -73,7 +73,7 @@ def test_private_and_unknown_keys_are_dropped(key):
         ({"hidden_size": 200_001}, "hidden_size"),
         ({"hidden_size": -64}, "hidden_size"),
         ({"vocab_size": 10_000_001}, "vocab_size"),
-        ({"num_local_experts": 10_001}, "num_local_experts"),
+        ({"num_local_experts": 100_001}, "num_local_experts"),
         ({"num_attention_heads": 0}, "num_attention_heads"),
         ({"num_hidden_layers": 2_000, "num_local_experts": 10_000}, "experts"),
         ({"num_hidden_layers": 2_000, "hidden_size": 200_000, "intermediate_size": 2_000_000}, "100 trillion"),
