@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from profiling.build import Built, build
@@ -203,7 +203,30 @@ def folding_changes_no_total(case: tuple[ModelSpec, Pass]) -> None:
     assert totals(trace(folded, spec)) == totals(trace(whole, spec))
 
 
-test_folding_changes_no_total = QUICK(given(cases)(folding_changes_no_total))
+_SMALL = {
+    "hidden_size": 4,
+    "intermediate_size": 3,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 1,
+    "num_key_value_heads": 1,
+    "head_dim": 4,
+    "vocab_size": 20,
+}
+
+#: Found by the deep run: the peak lies in a block that is like the first, but not the first; or before the last window is there.
+FOLDED_ONCE_WRONGLY = (
+    (
+        "qwen3_moe",
+        {"num_experts": 2, "num_experts_per_tok": 1, "moe_intermediate_size": 3, "mlp_only_layers": [1, 2]},
+    ),
+    ("gemma3_text", {"layer_types": ["full_attention", "sliding_attention"] * 2, "sliding_window": 2}),
+)
+seen = [
+    (ModelSpec(name=name, config={"model_type": name, **_SMALL, **config}), Pass("decode", 1, 1, 1))
+    for name, config in FOLDED_ONCE_WRONGLY
+]
+
+test_folding_changes_no_total = QUICK(example(seen[0])(example(seen[1])(given(cases)(folding_changes_no_total))))
 test_folding_changes_no_total_deep = pytest.mark.slow(DEEP(given(cases)(folding_changes_no_total)))
 
 
