@@ -1,7 +1,7 @@
 """Broken and hostile configurations end in a document or in one clear sentence, soon, and without taking memory.
 
-The bound is 2 s of processor time in a warm child on a quiet machine. Of 700 mutated configurations, refusals took 0.01 s in the
-middle, 0.08 s at the 99th percentile and 0.14 s at most; documents 0.08, 1.1 and 1.5 s; the child never held more than 0.5 GB.
+The bound is 2 s of processor time in a warm child on a quiet machine. Of 900 mutated configurations, refusals took 0.01 s in the
+middle, 0.07 s at the 99th percentile and 0.23 s at most; documents 0.07, 1.1 and 1.7 s; the child never held more than 0.5 GB.
 Processor time is measured, not the clock, and three times the bound is allowed: the cores are shared with other tests.
 """
 
@@ -13,6 +13,7 @@ import re
 import time
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import psutil
 import pytest
@@ -90,7 +91,13 @@ def whole_way(engine: EngineChild, model: ModelSpec) -> dict | str:
 # --- what was found once ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("base", "changes", "part"), CASES, ids=[f"{n}-{c[0]}" for n, c in enumerate(CASES)])
+def _case(number: int, base: str, changes: dict, part: str | None) -> Any:
+    """Hundreds of layers and thousands of experts take a second or two each: slow."""
+    large = changes.get("num_hidden_layers", 0) > 100 or changes.get("num_experts", 0) > 1000
+    return pytest.param(base, changes, part, id=f"{number}-{base}", marks=[pytest.mark.slow] if large else [])
+
+
+@pytest.mark.parametrize(("base", "changes", "part"), [_case(n, *case) for n, case in enumerate(CASES)])
 def test_what_was_found_once(engine, base, changes, part):
     found = ask(engine, "inspect", {"model": base_model(base, changes).to_json()})
     if part is None:
@@ -159,7 +166,7 @@ def spoilt(draw) -> ModelSpec:
     return replace(model, config=config, architecture=draw(st.sampled_from([model.architecture, None])))
 
 
-@settings(max_examples=400, deadline=1000, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=250, deadline=1000, suppress_health_check=[HealthCheck.too_slow])
 @given(spoilt())
 def test_a_check_alone_gives_a_clean_configuration_or_one_sentence(model):
     before = json.dumps(model.config)
