@@ -251,9 +251,8 @@ def _low_bit_product(demand: AnyDemand, stored: Scheme, activations: str, eager:
     """
     _, read = _weights(demand, stored, base_bytes)
     values = demand.other_read / base_bytes
-    scale = ACTIVATION_SCALE_BITS / demand.in_features if demand.in_features else 0.0
-    narrow = values * (8 * DTYPE_BYTES[activations] + scale) / 8
-    outputs = demand.other_written / base_bytes
+    narrow = values * (8 * DTYPE_BYTES[activations] + ACTIVATION_SCALE_BITS / demand.in_features) / 8
+    outputs = demand.flops / (2 * demand.in_features)  # also of those that never leave the chip
     return replace(
         demand,
         weight_read=read,
