@@ -8,6 +8,15 @@ from typing import Any
 from profiling.cli import inputs
 from profiling.quantities import say
 
+_MEMORY = (
+    "weights_bytes",
+    "kv_cache_bytes",
+    "state_bytes",
+    "activation_peak_bytes",
+    "widened_bytes",
+    "total_bytes",
+)
+
 
 def add(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
@@ -54,7 +63,9 @@ def summary(document: dict[str, Any]) -> list[str]:
         definition = DEFINITIONS[metric["definition"]]
         lines.append(f"  {definition.name:<36} {say(metric['value'], metric['unit'])}")
     lines += ["", "  memory"]
-    for key in ("weights_bytes", "kv_cache_bytes", "state_bytes", "activation_peak_bytes", "total_bytes"):
+    for key in _MEMORY:
+        if key == "widened_bytes" and not memory[key]:
+            continue
         lines.append(f"    {key.removesuffix('_bytes').replace('_', ' '):<34} {say(memory[key], 'B')}")
     verdict = {
         True: "fits",

@@ -82,13 +82,27 @@ def test_every_key_and_column_is_described(path):
 
 @pytest.fixture(scope="module")
 def fresh() -> list[dict[str, Any]]:
-    """Estimates of a decoder, of an encoder and of two devices as the engine writes them now; the stored documents may be older."""
+    """Estimates of a decoder, of an encoder, of two devices and with every option; the stored documents may be older."""
     from profiling.estimate import estimate
 
     models = (ModelSpec(name="Tiny", config=tiny.LLAMA), ModelSpec(name="Tiny", config=tiny.BERT, kind="encoder"))
     two = replace(tiny.WORKLOAD, tensor_parallel=2)
     linked = replace(tiny.HOST, interconnect_bandwidth=1e6)
-    return [*(estimate(model, tiny.HOST, tiny.WORKLOAD) for model in models), estimate(models[0], linked, two)]
+    options = replace(
+        tiny.WORKLOAD,
+        execution="fused",
+        causal="halved",
+        window="windowed",
+        mla="absorbed",
+        experts="topk",
+        weights_dtype="int4",
+        kv_dtype="int8",
+        prefix_tokens=4,
+        draft_tokens=2,
+        draft_acceptance=0.5,
+    )
+    made = [estimate(model, tiny.HOST, tiny.WORKLOAD) for model in models]
+    return [*made, estimate(models[0], linked, two), estimate(models[0], tiny.HOST, options)]
 
 
 def test_the_engine_writes_nothing_that_is_not_described(fresh):

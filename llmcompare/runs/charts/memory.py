@@ -13,6 +13,7 @@ _MEMORY_PARTS = (
     ("kv_cache_bytes", "KV cache", "part-1"),
     ("state_bytes", "State", "part-2"),
     ("activation_peak_bytes", "Activations (peak)", "part-3"),
+    ("widened_bytes", "Widened copy", "part-4"),
 )
 
 
