@@ -279,6 +279,7 @@ def from_document(document: Mapping[str, Any]) -> dict[str, float | None]:
         "weights_bytes": memory["weights_bytes"],
         "cache_bytes": memory["kv_cache_bytes"] + memory["state_bytes"],
         "activation_peak_bytes": memory["activation_peak_bytes"],
+        "widened_bytes": memory["widened_bytes"],
         "total_bytes": memory["total_bytes"],
         "fits": None if memory["fits"] is None else float(memory["fits"]),
     }

@@ -19,7 +19,7 @@ from profiling.forms.prepare import prepare
 from profiling.forms.terms import ModelForm, NoForm
 from profiling.forms.timing import PARTS, Rates, pass_seconds, steps_seconds
 from profiling.parallel import Plan
-from profiling.precision import Precision
+from profiling.precision import Precision, kv_bits
 from profiling.roofline import Ceilings
 from profiling.spec import Workload
 from profiling.speculative import steps_per_token
@@ -40,6 +40,7 @@ COLUMNS = (
     "weights_bytes",
     "cache_bytes",
     "activation_peak_bytes",
+    "widened_bytes",
     "total_bytes",
     "fits",
     *(f"{part}_share" for part in PARTS),
@@ -114,11 +115,11 @@ class Evaluator:
         if "encode" in self._stages:
             return self._encoded(points, batch, whole_batch, r)
         prompt = {**self._prompt(points.input_tokens, size), "batch": batch}
-        first, cache, peak = self._pass("prefill", prompt, r, size)
+        first, cache, peak, copy = self._pass("prefill", prompt, r, size)
         steps = np.maximum(outputs - 1, 0)
         decode = np.zeros((4, size))
         if steps.any():
-            decode, cache, peak = self._decode(prompt, steps, r, cache, peak)
+            decode, cache, peak, copy = self._decode(prompt, steps, r, (cache, peak, copy))
             decode *= steps_per_token(self._workload)
         ttft, later = first.sum(axis=0), decode.sum(axis=0)
         total = ttft + later
@@ -132,7 +133,7 @@ class Evaluator:
             "prefill_tokens_per_s": whole_batch * (points.input_tokens - self._workload.prefix_tokens) / ttft,
             "decode_tokens_per_s": whole_batch * some / later,
             "output_tokens_per_s": whole_batch * generated / total,
-            **self._memory(cache, peak, points.device),
+            **self._memory(batch, cache, peak, copy, points.device),
             **{f"{name}_share": part for name, part in zip(PARTS, parts, strict=True)},
         }
 
@@ -146,7 +147,7 @@ class Evaluator:
         tokens = points.input_tokens
         fixed = self._form.facts["sequence_length"] if self._form.facts["kind"] == "vision" else None
         at = {"batch": batch, "tokens": np.ones_like(tokens) if fixed else tokens}
-        seconds, cache, peak = self._pass("encode", at, r, len(points))
+        seconds, cache, peak, copy = self._pass("encode", at, r, len(points))
         total = seconds.sum(axis=0)
         nothing = np.full(len(points), np.nan)
         return {
@@ -156,22 +157,23 @@ class Evaluator:
             "prefill_tokens_per_s": whole * (fixed or tokens) / total,
             "decode_tokens_per_s": nothing,
             "output_tokens_per_s": nothing,
-            **self._memory(cache, peak, points.device),
+            **self._memory(batch, cache, peak, copy, points.device),
             **{f"{name}_share": part for name, part in zip(PARTS, seconds / total, strict=True)},
         }
 
     def _pass(
         self, stage: str, point: Mapping[str, Any], r: Rates, size: int
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(parts of the time, bytes of the cache after it, peak of activations) of one pass at every point."""
-        seconds, cache, peak = np.empty((4, size)), np.empty(size), np.empty(size)
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """(parts of the time, bytes of the cache after it, peak of activations, largest widened copy) of one pass at every point."""
+        seconds, cache, peak, copy = np.empty((4, size)), np.empty(size), np.empty(size), np.empty(size)
         for piece, chosen, count in self._places(stage, point, size):
             here = {name: v[chosen] for name, v in point.items()}
             x = piece.features(here, count)
             seconds[:, chosen] = pass_seconds([piece.steady, piece.growing], x, r.at(chosen))
             cache[chosen] = piece.cache @ x
             peak[chosen] = (piece.peaks @ x).max(axis=0, initial=0.0)
-        return seconds, cache, peak
+            copy[chosen] = (piece.copies @ x).max(axis=0, initial=0.0)
+        return seconds, cache, peak, copy
 
     def _places(self, stage: str, point: Mapping[str, Any], size: int):
         """(piece, which points, how many) for every piece that holds somewhere; each point once."""
@@ -189,11 +191,12 @@ class Evaluator:
         raise NoForm(f"The closed form does not cover {stage} at {where}.")
 
     def _decode(
-        self, prompt: Mapping[str, Any], steps: np.ndarray, r: Rates, cache: np.ndarray, peak: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """All steps of every point: parts of the time; cache and activation peak after the last step (as given, without steps)."""
+        self, prompt: Mapping[str, Any], steps: np.ndarray, r: Rates, before: tuple[np.ndarray, np.ndarray, np.ndarray]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """All steps of every point: parts of the time; cache, activation peak and widened copy up to the last step (``before``: of
+        the prefill)."""
         size = len(steps)
-        seconds, cache, peak = np.zeros((4, size)), cache.copy(), peak.copy()
+        seconds, (cache, peak, copy) = np.zeros((4, size)), (item.copy() for item in before)
         first = prompt["tokens"] + prompt["context"]
         last = first + steps - 1
         fixed = {"batch": prompt["batch"], **({"source": prompt["source"]} if "source" in prompt else {})}
@@ -219,19 +222,38 @@ class Evaluator:
             cache[chosen] = np.where(at_end, piece.cache @ b, cache[chosen])
             highest = (piece.peaks @ b).max(axis=0, initial=0.0)
             peak[chosen] = np.where(at_end, np.maximum(peak[chosen], highest), peak[chosen])
+            widest = (piece.copies @ b).max(axis=0, initial=0.0)
+            copy[chosen] = np.where(at_end, np.maximum(copy[chosen], widest), copy[chosen])
         if (covered != steps).any():
             position = int(np.argmax(covered != steps))
             raise NoForm(f"The closed form does not cover decoding up to a context of {int(last[position]):,} tokens.")
-        return seconds, cache, peak
+        return seconds, cache, peak, copy
 
-    def _memory(self, cache: np.ndarray, peak: np.ndarray, device: np.ndarray) -> dict[str, np.ndarray]:
-        weights = float(self._form.facts["weight_bytes"])
-        total = weights + cache + peak
+    def _memory(
+        self, batch: np.ndarray, cache: np.ndarray, peak: np.ndarray, copy: np.ndarray, device: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """Of the device that needs the most, in the formats of the workload."""
+        facts, precision = self._form.facts, self._precision
+        held = facts["held"]
+        ratio = 1.0
+        if precision.cache and held["vectors"]:
+            bits = sum(part * kv_bits(precision.cache, vector) for vector, part in held["vectors"])
+            ratio = bits / 8 / precision.base_bytes
+        state = facts["state_bytes"] * batch.astype(np.float64)
+        keys_values = np.maximum(cache - state, 0.0) * ratio
+        stored = held["weights"][precision.weights.name if precision.weights else ""]
+        best_weights, best_cache = np.zeros(len(cache)), np.full(len(cache), -np.inf)
+        for weights, kv_share, state_share in zip(stored, held["kv_cache"], held["state"], strict=True):
+            here = keys_values * kv_share + state * state_share
+            more = weights + here > best_weights + best_cache
+            best_weights, best_cache = np.where(more, weights, best_weights), np.where(more, here, best_cache)
+        total = best_weights + best_cache + peak + copy
         capacity = self._capacities[device]
         return {
-            "weights_bytes": np.full(len(cache), weights),
-            "cache_bytes": cache,
+            "weights_bytes": best_weights,
+            "cache_bytes": best_cache,
             "activation_peak_bytes": peak,
+            "widened_bytes": copy,
             "total_bytes": total,
             "fits": np.where(np.isnan(capacity), np.nan, total <= capacity),
         }

@@ -21,11 +21,12 @@ from profiling.forms.search import Search, box
 from profiling.forms.terms import ModelForm, NoForm, StageForm
 from profiling.inspection import active_parameters
 from profiling.passes import Pass, Trace, cache_shape, trace
-from profiling.quantised import mark_quantised
+from profiling.precision import GROUP_SIZES, SCHEMES, scheme
+from profiling.quantised import as_stored, mark_quantised, weights
 from profiling.roles import Roles
 from profiling.sharding import find_marks, mark_sharding
 from profiling.shares import divided_profile
-from profiling.spec import ModelSpec, SpecError, Workload
+from profiling.spec import Counting, ModelSpec, SpecError, Workload
 
 #: Where nothing limits the context, forms reach so far.
 UNLIMITED_CONTEXT = 131_072
@@ -80,19 +81,31 @@ def _facts(model: ModelSpec, built: Built, maker: _Maker) -> dict[str, Any]:
     }
 
 
-def _held(built: Built, maker: _Maker) -> list[dict[str, float]]:
-    """Parts (0–1) of a replica's weights, keys and values, and states that one device of each pipeline stage holds."""
-    plan = maker.plan
-    if plan.single:
-        return [{"weights": 1.0, "kv_cache": 1.0, "state": 1.0}]
-    divided = Divided(built, maker.shortest(), maker.form)
-    divided.check(plan)
+def _held(built: Built, maker: _Maker) -> dict[str, Any]:
+    """What one device of each pipeline stage holds of a replica: bytes of weights by the scheme that they are stored in, and parts
+    (0–1) of keys and values and of states. ``vectors``: (values of a key or value in one head, part of the cache's growth)."""
+    plan, traces = maker.plan, maker.shortest()
+    marked = mark_quantised(works(maker.first(), maker.counting), built)
+    found = weights(marked, built)
     large = 10**15  # bytes: shares of it are rounded to whole ones
-    needs = Needs(built.weight_bytes, large, large, 0)
-    return [
-        {"weights": s.weights / built.weight_bytes, "kv_cache": s.kv_cache / large, "state": s.state / large}
-        for s in divided.stages(plan, needs)
-    ]
+    stored: dict[str, list[int]] = {}
+    for name in ("", *SCHEMES, *(f"int{bits}-g{size}" for bits in (2, 3, 4) for size in GROUP_SIZES)):
+        kept = as_stored(built, found, scheme(name) if name else None)
+        divided = Divided(kept, traces, maker.form)
+        divided.check(plan)
+        stages = divided.stages(plan, Needs(kept.weight_bytes, large, large, 0))
+        stored[name] = [stage.weights for stage in stages]
+    vectors: dict[int, int] = {}
+    for work in marked:
+        if work.cache_vector:
+            vectors[work.cache_vector] = vectors.get(work.cache_vector, 0) + int(work.times * work.cache_written)
+    written = sum(vectors.values()) or 1
+    return {
+        "weights": stored,
+        "kv_cache": [stage.kv_cache / large for stage in stages],
+        "state": [stage.state / large for stage in stages],
+        "vectors": [[vector, count / written] for vector, count in vectors.items()],
+    }
 
 
 def _agree(stages: Mapping[str, StageForm], complete: _Maker) -> bool:
@@ -133,6 +146,10 @@ class _Maker:
             encodes = self._built.kind in ("encoder", "vision")
             self._first = trace(self._built, Pass("encode" if encodes else "prefill", 1, 2, 0, 2))
         return self._first
+
+    @property
+    def counting(self) -> Counting:
+        return self._workload.counting
 
     @property
     def form(self) -> str:

@@ -68,7 +68,7 @@ class Matrices:
 
 @dataclass(frozen=True, eq=False)
 class PreparedPiece:
-    """A piece under a workload. ``steady``: terms whose load is the same at every context, ``growing``: the others."""
+    """A piece under a workload. ``copies``: bytes of each copy in ``dtype`` that is made of what is stored otherwise. ``steady``: terms whose load is the same at every context, ``growing``: the others."""
 
     piece: Piece
     shares: tuple[Share, ...]
@@ -78,6 +78,7 @@ class PreparedPiece:
     growing: Matrices
     cache: np.ndarray
     peaks: np.ndarray
+    copies: np.ndarray
 
     def features(self, point: Mapping[str, Any], size: int) -> np.ndarray:
         """Columns of all matrices at ``size`` points, shape (columns, ``size``)."""
@@ -112,7 +113,9 @@ def _prepared(piece: Piece, precision: Precision, plan: Plan, experts: str) -> P
             keys[_key(term)] = len(shares)
             shares.append(Share(term.routing, term.routed_tokens))
     columns = len(piece.basis) + len(shares)
-    terms = [_applied(_widened(term, keys, columns), precision, plan) for term in piece.terms]
+    whole = [_widened(term, keys, columns) for term in piece.terms]
+    terms = [_applied(term, precision, plan) for term in whole]
+    copies = [c for term in whole for c in _copies(_shared(term, plan), precision)]
     grows = np.array([m[_CONTEXT] > 0 for m in piece.basis] + [False] * len(shares))
 
     def growing(term: Term) -> bool:
@@ -127,6 +130,7 @@ def _prepared(piece: Piece, precision: Precision, plan: Plan, experts: str) -> P
         steady=Matrices.of(_merged([t for t in terms if not growing(t)]), columns, precision.dtype),
         growing=Matrices.of([t for t in terms if growing(t)], columns, precision.dtype),
         cache=np.concatenate([[float(c) for c in piece.cache], pad]),
+        copies=np.array(copies).reshape(len(copies), columns),
         peaks=np.array([[*map(float, p), *pad] for p in piece.peaks]).reshape(len(piece.peaks), columns),
     )
 
@@ -146,9 +150,25 @@ def _widened(term: Term, keys: Mapping[tuple[Any, ...], int], columns: int) -> T
 
 def _applied(term: Term, precision: Precision, plan: Plan) -> Term:
     """As :func:`profiling.options.operators` does it: devices first, then the formats of what each of them has."""
-    # How replicas share experts is in the column of their share already.
-    term = shard(term if plan.gathered == 1 else replace(term, routing=None), plan)
-    return reprecise(term, precision, precision.base_bytes)
+    return reprecise(_shared(term, plan), precision, precision.base_bytes)
+
+
+def _shared(term: Term, plan: Plan) -> Term:
+    """What the device with the most has of it. How replicas share experts is in the column of their share already."""
+    return shard(term if plan.gathered == 1 else replace(term, routing=None), plan)
+
+
+def _copies(term: Term, precision: Precision) -> list[np.ndarray]:
+    """Of one operator, as :func:`profiling.quantised.widened_bytes` counts them; ``term`` is in ``dtype``."""
+    calls = term.calls[0]
+    if not precision.eager or not calls:
+        return []
+    found = []
+    if precision.weights and not precision.activations and term.quantised:
+        found.append(term.weight_read * (term.quantised_share / calls))
+    if precision.cache and term.cache_vector and not term.appends:
+        found.append(term.cache_read / calls)
+    return found
 
 
 def _merged(terms: Sequence[Term]) -> list[Term]:

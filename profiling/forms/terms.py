@@ -14,7 +14,7 @@ from profiling.demand import CHANNELS, STATIC, Demand, Routing, expert_share
 from profiling.forms.basis import Monomial, Number, at
 
 #: Changes when stored forms of before can no longer be read.
-FORMAT = 1
+FORMAT = 2
 
 
 class NoForm(ValueError):
