@@ -1,0 +1,1 @@
+"""Parts of ``benchmarks/engine_speed.py``: each runs in a process of its own."""
