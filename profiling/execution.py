@@ -9,7 +9,7 @@ trace; the other conventions are those of :class:`profiling.spec.Counting`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from profiling import mla
@@ -57,7 +57,6 @@ def works(trace: Trace, counting: Counting | str) -> list[Work]:
     fused = counting.execution == "fused"
     skipped_reads, skipped_writes = _on_chip(trace) if fused else (set(), set())
     kept = trace.recording.cache_uids  # what this pass adds to the cache and then reads is cache as well
-    keys_values = kept - trace.recording.state_uids
     result = []
     for call, times in zip(trace.calls, trace.times, strict=True):
         weights = cache = other = cache_written = other_written = 0
@@ -98,16 +97,19 @@ def works(trace: Trace, counting: Counting | str) -> list[Work]:
                 other_written=other_written,
                 rows=rows_of(call, routing),
                 routing=routing,
-                cache_vector=_cache_vector(call, keys_values),
+                cache_vector=_cache_vector(call, trace.recording.vectors),
                 appends=call.name == "cat" and all(uid in kept for uid, _ in call.writes),
             )
         )
     return mla.in_form(trace, result, counting)
 
 
-def _cache_vector(call: Call, keys_values: frozenset[int]) -> int:
-    """Length of the keys or values that ``call`` reads from the cache or writes to it: of those of one token in one head."""
-    return next((t.shape[-1] for t in (*call.inputs, *call.outputs) if t.uid in keys_values and len(t.shape) > 1), 0)
+def _cache_vector(call: Call, vectors: Mapping[int, int]) -> int:
+    """Length of the keys or values that ``call`` reads from the cache or writes to it: of those of one token in one head.
+
+    As they are cached: a product with the keys has them transposed.
+    """
+    return next((vectors[t.uid] for t in (*call.inputs, *call.outputs) if t.uid in vectors), 0)
 
 
 def _routing(call: Call) -> Routing | None:

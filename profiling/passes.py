@@ -25,7 +25,7 @@ from profiling.lru import Lru
 from profiling.recording import Call, ModuleOutput, Recording
 from profiling.spec import ModelSpec, SpecError
 from profiling.tensors import cache_layers
-from profiling.trace import TraceTooLong, record, run_unrecorded
+from profiling.trace import TraceTooLong, install_hooks, record, run_unrecorded
 
 
 @dataclass(frozen=True)
@@ -80,11 +80,14 @@ def trace(built: Built, spec: Pass) -> Trace:
 
 @contextmanager
 def _followed(built: Built) -> Iterator[None]:
-    """Hold the model's lock; what its forward raises becomes one sentence for whoever wrote the configuration.
+    """Hold the model's lock and leave the model as it was; what its forward raises becomes one sentence for whoever wrote the
+    configuration.
 
     Not in the caller's inference mode, if any: in it, operators are told from views of each other differently.
     """
     with built.lock, torch.inference_mode(False):
+        install_hooks(built.module)
+        before = _state(built.module)
         try:
             yield
         except (SpecError, MemoryError):
@@ -93,6 +96,22 @@ def _followed(built: Built) -> Iterator[None]:
             raise SpecError("input_tokens", f"{built.architecture}: {error}") from error
         except Exception as error:
             raise SpecError("config", f"The forward pass of {built.architecture} {_why_not(error)}") from error
+        finally:
+            for holder, held in before:
+                for name in holder.keys() - held.keys():
+                    del holder[name]
+                for name, value in held.items():
+                    if name not in holder or holder[name] is not value:
+                        holder[name] = value
+
+
+def _state(module: torch.nn.Module) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """(where it is kept, what is there) of all that modules have. Some change themselves while they run (BigBird turns dense for a
+    short input, and stays so), and a pass must not depend on those before it."""
+    holders = [
+        holder for item in module.modules() for holder in (vars(item), item._modules, item._buffers, item._parameters)
+    ]
+    return [(holder, dict(holder)) for holder in holders]
 
 
 def _why_not(error: Exception) -> str:
@@ -125,10 +144,16 @@ def prepare(built: Built, spec: Pass) -> tuple[dict[str, Any], Any]:
 def _trace(built: Built, spec: Pass) -> Trace:
     if spec.front_end:
         return _trace_front_end(built, spec)
+    before = _formats(built)
     arguments, cache = prepare(built, spec)
     recording, cache = record(
         built, lambda: forward(built, arguments), cache_before=cache, inputs=list(_tensors(arguments))
     )
+    if _formats(built) != before:  # converted once, for all passes: what is counted is a pass that finds it done
+        arguments, cache = prepare(built, spec)
+        recording, cache = record(
+            built, lambda: forward(built, arguments), cache_before=cache, inputs=list(_tensors(arguments))
+        )
     return Trace(
         spec=spec,
         recording=recording,
@@ -136,6 +161,10 @@ def _trace(built: Built, spec: Pass) -> Trace:
         cache_bytes=cache_bytes(built, cache),
         sequence_length=_sequence_length(built, recording),
     )
+
+
+def _formats(built: Built) -> list[torch.dtype]:
+    return [buffer.dtype for buffer in built.module.buffers()]
 
 
 def _trace_front_end(built: Built, spec: Pass) -> Trace:

@@ -92,6 +92,7 @@ class Recording:
     ``alive``: bytes of activations alive after each allocation, in order.
     ``occupied``: the calls whose kernels take memory of their own, which an accelerator's take as counted in ``alive``.
     ``allocations``: what ``alive`` sums up: (storage, bytes more or fewer alive), what caches keep alive at once for all blocks. ``workspace_calls``: storage → call it is a workspace of.
+    ``vectors``: storage of cached keys or values → how many values one token has in one head.
     """
 
     calls: tuple[Call, ...]
@@ -102,6 +103,7 @@ class Recording:
     input_uids: frozenset[int]
     result_uids: frozenset[int]
     state_uids: frozenset[int] = frozenset()
+    vectors: Mapping[int, int] = field(default_factory=dict)
     occupied: tuple[Occupied, ...] = ()
     spans: tuple[Span, ...] = ()
     allocations: tuple[tuple[int, int], ...] = ()

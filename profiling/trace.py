@@ -120,6 +120,7 @@ class Tracer(TorchDispatchMode):
             self._register(buffer, "buffer")
         self.cache_uids = {self._register(t, "cache") for t in cache_tensors}
         self.state_uids: set[int] = set()
+        self.vectors = {self.uid_of(t): t.shape[-1] for t in cache_tensors if t.dim() > 1}
         self.input_uids = {self._register(t, "input") for t in input_tensors}
 
     # -- tensors -----------------------------------------------------------------------------------------------------
@@ -290,7 +291,9 @@ class Tracer(TorchDispatchMode):
 
     def note_cache(self, cache: Any) -> None:
         """The tensors that the cache holds after the pass, and its counters."""
-        self.cache_uids |= {self._register(t, "cache") for t in cache_tensors(cache)}
+        held = cache_tensors(cache)
+        self.cache_uids |= {self._register(t, "cache") for t in held}
+        self.vectors |= {self.uid_of(t): t.shape[-1] for t in held if t.dim() > 1}
         self.note_states(cache)
         for tensor in (t for layer in cache_layers(cache, counters=True) for t in layer):
             self.timeline.hold(self._register(tensor, "cache"), distinct_bytes(tensor))
@@ -342,6 +345,7 @@ def record(built: Built, run, *, cache_before: Any, inputs: list[torch.Tensor]) 
         input_uids=frozenset(tracer.input_uids),
         result_uids=results,
         state_uids=frozenset(tracer.state_uids),
+        vectors={uid: size for uid, size in tracer.vectors.items() if uid not in tracer.state_uids},
         allocations=activity.allocations,
         workspace_calls=tracer.workspace_calls,
     )

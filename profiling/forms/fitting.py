@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from profiling.demand import CHANNELS, STATIC, Routing
+from profiling.demand import STATIC, Routing
 from profiling.forms.basis import Monomial, Number, Solver, value
 from profiling.forms.samples import NUMBERS, Sample, Static, same_operators, summed
 from profiling.forms.terms import NoForm, Piece, Term, term
@@ -98,28 +98,24 @@ def piece(found: Fit, *, batched: bool, ranges: Mapping[str, tuple[int, int]], c
 
 def _terms(found: Fit) -> tuple[Term, ...]:
     calls_at = NUMBERS.index("calls")
-    groups: dict[tuple[Static, tuple[Coefficients, ...]], Coefficients] = {}
+    groups: dict[tuple[Static, tuple[Coefficients, ...]], list[Coefficients]] = {}
     for static, numbers in zip(found.like.statics, found.numbers, strict=True):
         if not any(any(c) for name, c in zip(NUMBERS, numbers, strict=True) if name not in ("calls", "rows")):
             continue  # asks for nothing
         key = (static, numbers[:calls_at] + numbers[calls_at + 1 :])
-        before = groups.get(key)
-        calls = numbers[calls_at]
-        groups[key] = calls if before is None else tuple(a + b for a, b in zip(before, calls, strict=True))
+        groups.setdefault(key, []).append(numbers[calls_at])
     return tuple(_term(static, numbers, calls, found.total) for (static, numbers), calls in groups.items())
 
 
-def _term(static: Static, numbers: tuple[Coefficients, ...], calls: Coefficients, total: bool) -> Term:
+def _term(static: Static, numbers: tuple[Coefficients, ...], each: Sequence[Coefficients], total: bool) -> Term:
+    """One term of ``len(each)`` rows with the same numbers, which are of one operator, or ``total``: of all of the row."""
     named = dict(zip((n for n in NUMBERS if n != "calls"), numbers, strict=True))
     tokens = named.pop("routed_tokens")
-    if not total:
-        if any(calls[1:]):
-            raise NoForm("The number of operators depends on the point.")
-        named = {
-            name: c if name == "rows" else tuple(calls[0] * x for x in c)
-            for name, c in named.items()
-            if name in CHANNELS
-        }
+    calls = tuple(sum(coefficients) for coefficients in zip(*each, strict=True))
+    if not total and any(calls[1:]):
+        raise NoForm("The number of operators depends on the point.")
+    times = len(each) if total else calls[0]
+    named = {name: c if name == "rows" else tuple(times * x for x in c) for name, c in named.items()}
     routing = Routing(static.experts, static.top_k, 0) if static.experts else None
     if routing and any(calls[1:]):
         raise NoForm("The number of products with experts depends on the point.")

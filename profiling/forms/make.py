@@ -12,11 +12,12 @@ from typing import Any
 
 from profiling import mla
 from profiling.build import Built, build, cached_build
+from profiling.demand import CHANNELS
 from profiling.deployment import Divided, Needs, plan_of
 from profiling.execution import Work, works
 from profiling.forms.basis import at
 from profiling.forms.keys import form_key
-from profiling.forms.samples import Sample, row
+from profiling.forms.samples import NUMBERS, Sample, row
 from profiling.forms.search import Search, box
 from profiling.forms.terms import ModelForm, NoForm, StageForm
 from profiling.inspection import active_parameters
@@ -52,11 +53,14 @@ def make_form(
     maker = _Maker(built, workload, kernel_threads, deadline)
     stages = maker.stages()
     tell("check", 0.8, "Checking them against the complete model")
+    whole = maker
     if any(fold.kept < len(fold.kinds) for fold in built.folds):
         complete = build(model, workload.dtype, workload.attn_implementation, fold=False)
-        if not _agree(stages, _Maker(complete, workload, kernel_threads, deadline)):
-            maker = _Maker(complete, workload, kernel_threads, deadline)
-            stages = maker.stages()
+        whole = _Maker(complete, workload, kernel_threads, deadline)
+    if whole is not maker and not _agree(stages, whole):
+        maker, stages = whole, whole.stages()
+    if maker is whole and not _agree(stages, whole):
+        raise NoForm("The closed form differs from a trace of the complete model.")
     return ModelForm(form_key(model, workload, kernel_threads), _facts(model, built, maker), stages)
 
 
@@ -109,27 +113,26 @@ def _held(built: Built, maker: _Maker) -> dict[str, Any]:
 
 
 def _agree(stages: Mapping[str, StageForm], complete: _Maker) -> bool:
-    """One pass of the complete model, stage by stage, against the forms: all channels in all, and the cache."""
-    name, form = next(iter(stages.items()))
-    point = complete.inside(form)
-    piece = form.piece(point)
+    """One pass of the complete model for each stage against the forms: all channels in all, the cache, and the activation peak."""
+    return all(_agrees(form, complete.inside(form), complete) for form in stages.values())
+
+
+def _agrees(form: StageForm, point: Mapping[str, int], complete: _Maker) -> bool:
+    sample, piece = complete.sample(form.stage, point), form.piece(point)
     full = piece.complete(point)
-    sample = complete.sample(name, point)
-    for channel in range(len(sample.numbers[0]) - 1) if sample.numbers else ():
-        calls = -2  # position of the number of operators
-        seen = sum(n[channel] * (n[calls] if channel != len(n) + calls else 1) for n in sample.numbers)
-        if complete.names[channel] == "rows":
-            continue
-        terms = sum(at(t.exact[complete.names[channel]], piece.basis, full) for t in piece.terms)
-        if complete.names[channel] != "calls" and terms != seen:
+    times = NUMBERS.index("calls")
+    for i, channel in enumerate(NUMBERS):
+        if channel not in CHANNELS or channel == "rows":
+            continue  # they do not add up
+        told = sum(at(t.exact[channel], piece.basis, full) for t in piece.terms)
+        if told != sum(numbers[i] * numbers[times] for numbers in sample.numbers):
             return False
-    return at(piece.cache, piece.basis, full) == sample.cache_bytes
+    peak = max((at(p, piece.basis, full) for p in piece.peaks), default=0)
+    return at(piece.cache, piece.basis, full) == sample.cache_bytes and peak == max(sample.alive, default=0)
 
 
 class _Maker:
     """The stages of one built model. Remembers its samples."""
-
-    from profiling.forms.samples import NUMBERS as names
 
     def __init__(self, built: Built, workload: Workload, kernel_threads: int | None, deadline: float) -> None:
         self._built, self._workload, self._deadline = built, workload, deadline

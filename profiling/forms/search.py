@@ -116,8 +116,9 @@ class Search:
     def _fit(self, names: list[str], xs: Sequence[int], batched: bool, chunk: int | None) -> Fit | None:
         batches = (2, 3) if batched else (1,)
         points = [self._point(x, batch, chunk) for batch in batches for x in xs]
+        samples = [self._take(p) for p in points]
         try:
-            return fit(monomials(names, batched=batched), points, [self._take(p) for p in points])
+            return fit(monomials(names, batched=batched), points, samples)
         except NoForm:
             return None
 

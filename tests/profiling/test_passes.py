@@ -1,0 +1,44 @@
+"""Passes on their own: what a model changes in itself while it runs, and what its cache is made of."""
+
+from __future__ import annotations
+
+import pytest
+
+from profiling.build import build
+from profiling.execution import works
+from profiling.passes import Pass, trace
+from profiling.spec import ModelSpec
+from tests.profiling.test_trace import totals
+
+SMALL = {"vocab_size": 128, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+BIG_BIRD = {"model_type": "big_bird", "architectures": ["BigBirdForMaskedLM"], "intermediate_size": 64, **SMALL}
+CTRL = {"model_type": "ctrl", "architectures": ["CTRLLMHeadModel"], "n_embd": 32, "dff": 64, "n_layer": 2, "n_head": 4}
+BLOOM = {"model_type": "bloom", "architectures": ["BloomForCausalLM"], "n_layer": 2, "n_head": 4, **SMALL}
+
+
+@pytest.mark.parametrize(
+    ("config", "kind", "long", "short"),
+    [
+        # Turns its attention from sparse to dense for a short input, for good.
+        (BIG_BIRD, "encoder", Pass("encode", 2, 1024), Pass("encode", 1, 16)),
+        # Converts its table of positions in its first pass.
+        (CTRL, "decoder", Pass("prefill", 2, 100), Pass("prefill", 1, 7)),
+    ],
+    ids=["big_bird", "ctrl"],
+)
+def test_a_pass_does_not_depend_on_those_before_it(config, kind, long, short):
+    model = ModelSpec("Tiny", config | {"intermediate_size": 64}, kind=kind)
+    fresh = build(model, "bf16")
+    first = trace(fresh, long)
+    used = build(model, "bf16")
+    trace(used, short)
+    for again in (trace(used, long), trace(fresh, long)):
+        assert totals(again) == totals(first)
+        assert again.recording.alive == first.recording.alive
+        assert [c.name for c in again.calls] == [c.name for c in first.calls]
+
+
+def test_keys_and_values_have_the_size_that_is_cached_however_products_turn_them():
+    """BLOOM multiplies with transposed keys, whose last dimension is the tokens: scales of a quantised cache go by the head's."""
+    item = trace(build(ModelSpec("Tiny", BLOOM), "bf16"), Pass("decode", 2, 1, 99))
+    assert {work.cache_vector for work in works(item, "eager") if work.cache_read or work.cache_written} == {8}
