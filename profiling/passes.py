@@ -164,7 +164,7 @@ def _trace(built: Built, spec: Pass) -> Trace:
 
 
 def _formats(built: Built) -> list[torch.dtype]:
-    return [buffer.dtype for buffer in built.module.buffers()]
+    return [tensor.dtype for group in (built.module.parameters(), built.module.buffers()) for tensor in group]
 
 
 def _trace_front_end(built: Built, spec: Pass) -> Trace:

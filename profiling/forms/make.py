@@ -6,6 +6,8 @@ complete. Traces are not kept beyond that.
 
 from __future__ import annotations
 
+import inspect
+import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -31,7 +33,8 @@ from profiling.spec import Counting, ModelSpec, SpecError, Workload
 
 #: Where nothing limits the context, forms reach so far.
 UNLIMITED_CONTEXT = 131_072
-#: A loop over tokens in Python is followed for so many of them.
+#: A loop over tokens or chunks in Python is followed for so many operators, and at least so many tokens.
+LOOPED_CALLS = 5_000
 LOOPING_CONTEXT = 2_048
 #: Seconds that finding the forms of a model may take.
 TIME_LIMIT_S = 60.0
@@ -205,17 +208,25 @@ class _Maker:
         limit = min(self._built.max_context or UNLIMITED_CONTEXT, 4 * UNLIMITED_CONTEXT)
         if self._built.kind in ("encoder", "vision", "encdec"):
             return limit
-        beyond = max(self._built.windows, default=0)  # a full window changes what runs too
-        points = [beyond + 130, beyond + 650]
-        if limit < points[1]:
+        # A full window, and few chunks, change what runs too.
+        chunk = max(self._chunks(), default=64)
+        begin = max(self._built.windows, default=0) + 6 * chunk + 2
+        if limit < begin + 8 * chunk:
             return limit
-        short, long = (len(self._trace("prefill", {"batch": 1, "tokens": t}).calls) for t in points)
-        return limit if short == long else min(limit, LOOPING_CONTEXT)
+        short, long = (
+            len(self._trace("prefill", {"batch": 1, "tokens": t}).calls) for t in (begin, begin + 8 * chunk)
+        )
+        if short == long:
+            return limit
+        return min(limit, max(LOOPING_CONTEXT, LOOPED_CALLS * 8 * chunk // abs(long - short)))
 
     def _line(
         self, stage: str, variable: str, limits: tuple[int, int], fixed: Mapping[str, int], cuts: list[int]
     ) -> StageForm:
-        search = Search(lambda p: self.sample(stage, p), variable, fixed, self._chunks(), self._deadline)
+        chunks = self._chunks()
+        search = Search(lambda p: self.sample(stage, p), variable, fixed, chunks, self._deadline)
+        if variable == "tokens":  # short convolutions, and loops over few chunks
+            cuts = [*cuts, 3, 4, *(count * chunk + 1 for chunk in chunks for count in range(1, 6))]
         one = search.pieces(*limits, cuts, batched=False)
         seams = [p.ranges[variable][0] for p in one]
         many = search.pieces(*limits, [*cuts, *seams], batched=True)
@@ -233,14 +244,21 @@ class _Maker:
         return {**form.constants, **middle, "batch": 2}
 
     def _chunks(self) -> tuple[int, ...]:
-        """Sizes in the configuration by which tokens may be rounded up."""
-        holders = [self._built.config, *(m for m in self._built.module.modules())]
-        found: dict[int, None] = {}
-        for holder in holders:
-            for name, number in vars(holder).items():
-                if ("chunk" in name or "block_size" in name) and isinstance(number, int) and 1 < number <= 8192:
-                    found[number] = None
-        return tuple(found)
+        """Sizes by which tokens may be rounded up: in the configuration, the modules, and as defaults of the functions beside them."""
+        modules = list(self._built.module.modules())
+        named = [pair for holder in (self._built.config, *modules) for pair in vars(holder).items()]
+        for file in dict.fromkeys(type(m).__module__ for m in modules):
+            for function in vars(sys.modules[file]).values():
+                if inspect.isfunction(function) and function.__module__ == file:
+                    named += [(p.name, p.default) for p in inspect.signature(function).parameters.values()]
+        wanted = ("chunk", "block_size")
+        return tuple(
+            dict.fromkeys(
+                number
+                for name, number in named
+                if any(word in name for word in wanted) and isinstance(number, int) and 1 < number <= 8192
+            )
+        )
 
     def sample(self, stage: str, point: Mapping[str, int]) -> Sample:
         key = (stage, *sorted(point.items()))

@@ -13,6 +13,8 @@ from tests.profiling.test_trace import totals
 SMALL = {"vocab_size": 128, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
 BIG_BIRD = {"model_type": "big_bird", "architectures": ["BigBirdForMaskedLM"], "intermediate_size": 64, **SMALL}
 CTRL = {"model_type": "ctrl", "architectures": ["CTRLLMHeadModel"], "n_embd": 32, "dff": 64, "n_layer": 2, "n_head": 4}
+SWITCH = {"model_type": "switch_transformers", "architectures": ["SwitchTransformersForConditionalGeneration"]}
+SWITCH |= {"vocab_size": 128, "d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4, "num_experts": 4}
 BLOOM = {"model_type": "bloom", "architectures": ["BloomForCausalLM"], "n_layer": 2, "n_head": 4, **SMALL}
 
 
@@ -23,8 +25,10 @@ BLOOM = {"model_type": "bloom", "architectures": ["BloomForCausalLM"], "n_layer"
         (BIG_BIRD, "encoder", Pass("encode", 2, 1024), Pass("encode", 1, 16)),
         # Converts its table of positions in its first pass.
         (CTRL, "decoder", Pass("prefill", 2, 100), Pass("prefill", 1, 7)),
+        # Its routers convert themselves in theirs.
+        (SWITCH, "encdec", Pass("prefill", 2, 1, 0, 40), Pass("prefill", 1, 1, 0, 8)),
     ],
-    ids=["big_bird", "ctrl"],
+    ids=["big_bird", "ctrl", "switch_transformers"],
 )
 def test_a_pass_does_not_depend_on_those_before_it(config, kind, long, short):
     model = ModelSpec("Tiny", config | {"intermediate_size": 64}, kind=kind)
