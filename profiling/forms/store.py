@@ -47,13 +47,12 @@ class FormStore:
             data = json.loads(path.read_text(encoding="utf-8"))
             if data["key"] != key:
                 return None
-            if "no_form" in data:
-                raise NoForm(data["no_form"])
-            return _READ.put(str(path), from_json(data))
-        except NoForm:
-            raise
-        except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, StopIteration):
-            return None
+            reason = data.get("no_form")
+            if reason is None:
+                return _READ.put(str(path), from_json(data))
+        except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, StopIteration, RecursionError):
+            return None  # also NoForm, a ValueError: stored by another version
+        raise NoForm(reason)
 
     def put(self, form: ModelForm) -> None:
         self._write(dict(form.key), to_json(form))
