@@ -20,7 +20,7 @@ from profiling.execution import Work, works
 from profiling.forms.basis import at
 from profiling.forms.keys import form_key
 from profiling.forms.samples import NUMBERS, Sample, row
-from profiling.forms.search import Search, box
+from profiling.forms.search import Search, boxes
 from profiling.forms.terms import ModelForm, NoForm, StageForm
 from profiling.inspection import active_parameters
 from profiling.passes import Pass, Trace, cache_shape, trace
@@ -38,6 +38,9 @@ LOOPED_CALLS = 5_000
 LOOPING_CONTEXT = 2_048
 #: Seconds that finding the forms of a model may take.
 TIME_LIMIT_S = 60.0
+
+#: Keys of one tile of a processor's attention kernel (profiling.workspace).
+TILE_KEYS = 512
 
 Progress = Callable[[str, float, str], None]
 
@@ -213,9 +216,7 @@ class _Maker:
         begin = max(self._built.windows, default=0) + 6 * chunk + 2
         if limit < begin + 8 * chunk:
             return limit
-        short, long = (
-            len(self._trace("prefill", {"batch": 1, "tokens": t}).calls) for t in (begin, begin + 8 * chunk)
-        )
+        short, long = (len(self._trace("prefill", {"batch": 1, "tokens": t}).calls) for t in (begin, begin + 8 * chunk))
         if short == long:
             return limit
         return min(limit, max(LOOPING_CONTEXT, LOOPED_CALLS * 8 * chunk // abs(long - short)))
@@ -233,7 +234,9 @@ class _Maker:
         return StageForm(stage, dict(fixed), (*many, *one), tuple(self._unknown))
 
     def _box(self, stage: str, ranges: Mapping[str, tuple[int, int]], fixed: Mapping[str, int]) -> StageForm:
-        pieces = box(lambda p: self.sample(stage, p), ranges, fixed, self._deadline)
+        # A processor's attention kernel works on tiles of at most so many keys.
+        cuts = {} if self._threads is None else {"context": TILE_KEYS + 1 - fixed["tokens"], "source": TILE_KEYS + 1}
+        pieces = boxes(lambda p: self.sample(stage, p), ranges, fixed, cuts, self._deadline)
         return StageForm(stage, dict(fixed), pieces, tuple(self._unknown))
 
     def inside(self, form: StageForm) -> dict[str, int]:

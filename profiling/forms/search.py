@@ -7,6 +7,7 @@ places at which configurations are known to change something (a full window) fir
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -141,6 +142,27 @@ def _spread(first: int, last: int, count: int, chunk: int | None) -> list[int]:
     if wanted[-1] < last:
         return wanted
     return [first + i for i in range(count)]
+
+
+def boxes(
+    sample: Sampler,
+    ranges: Mapping[str, tuple[int, int]],
+    fixed: Mapping[str, int],
+    cuts: Mapping[str, int],
+    deadline: float,
+) -> tuple[Piece, ...]:
+    """Pieces over a box of two variables: one box, or else four that begin at ``cuts``. Raises :class:`NoForm`."""
+    try:
+        return box(sample, ranges, fixed, deadline)
+    except NoForm:
+        if not cuts or time.monotonic() > deadline:
+            raise
+    sides = {
+        name: [(low, cuts[name] - 1), (cuts[name], high)] if low < cuts.get(name, low) <= high else [(low, high)]
+        for name, (low, high) in ranges.items()
+    }
+    parts = [dict(zip(sides, limits, strict=True)) for limits in itertools.product(*sides.values())]
+    return tuple(piece for part in parts for piece in box(sample, part, fixed, deadline))
 
 
 def box(

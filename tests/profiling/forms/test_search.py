@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from profiling.forms.basis import at
-from profiling.forms.search import MAX_PIECES, Search, box
+from profiling.forms.search import MAX_PIECES, Search, box, boxes
 from profiling.forms.terms import NoForm, Piece, StageForm, point_terms
 from tests.profiling.forms.synthetic import Fake, Point
 
@@ -234,6 +234,23 @@ def test_a_box_holds_over_context_and_source():
 def test_a_break_within_a_box_is_no_form(cost):
     with pytest.raises(NoForm, match="context and source"):
         boxed(cost)
+
+
+def test_a_box_is_cut_where_something_is_known_to_change():
+    """A tile of at most 128 keys, along both variables."""
+
+    def cost(p: Point) -> int:
+        return p["batch"] * (p["source"] + min(p["context"] + 1, 128) + 3 * min(p["source"], 128))
+
+    fake, ranges = Fake(cost), {"context": (1, 511), "source": (2, 512)}
+    pieces = boxes(fake, ranges, {"tokens": 1}, {"context": 128, "source": 129}, time.monotonic() + 60)
+    form = StageForm("decode", {"tokens": 1}, pieces, ())
+    for context in (1, 126, 127, 128, 129, 511):
+        for source in (2, 127, 128, 129, 130, 512):
+            point = {"batch": 5, "context": context, "source": source}
+            assert sum(t.flops for t in point_terms(form, point)) == cost(point)
+    with pytest.raises(NoForm, match="context and source"):
+        boxes(fake, ranges, {"tokens": 1}, {"context": 200, "source": 200}, time.monotonic() + 60)
 
 
 def test_a_box_too_short_to_check_is_no_form():
