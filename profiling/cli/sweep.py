@@ -99,7 +99,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.points:
         base = Workload(**{name: _single(name, values) for name, values in axes.items()})
         points: list[dict[str, Any]] = list(read_points(Path(arguments.points)))
-        names = {d.slug for d in devices}
+        names = [d.slug or d.name for d in devices]
         points = [
             p if "hardware" in p else {**p, "hardware": name}
             for p in points
@@ -118,7 +118,14 @@ def run(arguments: argparse.Namespace) -> int:
             level=arguments.level,
             progress=lambda done: bar.update(done - bar.n),
         )
-    write(table.rows(), list(table.columns), kind, arguments.file)
+    try:
+        write(table.rows(), list(table.columns), kind, arguments.file)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise SpecError(
+            "file", f"{arguments.file or 'The table'} cannot be written: {error.strerror or error}."
+        ) from error
     failed = sum(error is not None for error in table.columns["error"])
     if failed:
         print(f"note: {failed:,} of {len(table):,} points have no result; the column error says why.", file=sys.stderr)
@@ -134,6 +141,10 @@ def _format(arguments: argparse.Namespace) -> str:
         )
     if kind == "parquet" and not arguments.file:
         raise SpecError("file", "A Parquet table is no text: name a file with --file.")
+    if arguments.file and not Path(arguments.file).resolve().parent.is_dir():
+        raise SpecError(
+            "file", f"{arguments.file} cannot be written: there is no folder {Path(arguments.file).parent}."
+        )
     return kind
 
 
@@ -190,7 +201,7 @@ def _single(name: str, values: list[Any]) -> Any:
 def read_points(path: Path) -> Iterator[dict[str, Any]]:
     """The points of a CSV or JSON file. Raises :class:`SpecError` that names the line."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # spreadsheets write a byte order mark
     except (OSError, UnicodeDecodeError) as error:
         raise SpecError("points", f"{path} cannot be read: {error}.") from error
     if path.suffix.lower() == ".json":
@@ -217,6 +228,8 @@ def _point(path: Path, number: int, row: Mapping[Any, Any]) -> dict[str, Any]:
             continue
         if name not in _options():
             raise SpecError("points", f"{path}, line {number}: there is no option {str(key)[:60]!r}.")
+        if isinstance(value, str):
+            value = value.strip()
         if value is None or value == "":
             continue
         try:
