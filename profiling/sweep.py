@@ -160,7 +160,8 @@ class _Run:
         """Points that share a form."""
         try:
             workload = replace(self._base, **{k: v for k, v in points[0].items() if k != "hardware" and k not in _FREE})
-            replace(workload, batch_size=max(workload.batch_size, workload.data_parallel)).check()
+            workload = replace(workload, batch_size=max(workload.batch_size, workload.data_parallel))
+            workload.check()
         except SpecError as error:
             for i in indices:
                 texts["error"][i] = f"{error.field}: {error}"
@@ -178,11 +179,7 @@ class _Run:
             if problem is None:
                 valid.append((i, point))
         if form is not None and valid:
-            try:
-                self._evaluate(form, workload, valid, device, numbers, texts)
-                return
-            except NoForm:
-                pass  # beyond what the form covers
+            valid = self._evaluate(form, workload, valid, device, numbers, texts)
         for i, point in valid:
             self._trace(i, replace(workload, **{k: point[k] for k in _FREE if k in point}), device, numbers, texts)
 
@@ -213,7 +210,8 @@ class _Run:
         device: np.ndarray,
         numbers: dict[str, np.ndarray],
         texts: dict[str, list[str | None]],
-    ) -> None:
+    ) -> list[tuple[int, Mapping[str, Any]]]:
+        """Fill in the points that the form covers; returns the others."""
         rows = np.array([i for i, _ in valid])
         used = sorted(set(device[rows].tolist()))
         limits = [self._limits(workload, self._devices[d]) for d in used]
@@ -225,12 +223,15 @@ class _Run:
         at = Points(
             column("batch_size"), column("input_tokens"), column("output_tokens"), np.searchsorted(used, device[rows])
         )
-        table = evaluator(at)
-        for name, values in table.items():
-            numbers[name][rows] = values
+        covered = evaluator.covered(at)
+        rows = rows[covered]
+        if len(rows):
+            for name, values in evaluator(at.at(covered)).items():
+                numbers[name][rows] = values
         levels = {d: item.level for d, item in zip(used, limits, strict=True)}
-        for i, _ in valid:
+        for i in rows.tolist():
             texts["method"][i], texts["level"][i] = "closed form", levels[int(device[i])]
+        return [pair for pair, held in zip(valid, covered.tolist(), strict=True) if not held]
 
     def _trace(
         self,

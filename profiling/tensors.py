@@ -46,7 +46,12 @@ def cache_layers(cache: Any, *, counters: bool = False) -> list[list[torch.Tenso
     if not hasattr(cache, "layers"):
         # A state of the whole model: a list of tensors (RWKV), or an object of its own (xLSTM).
         return [tensors_in(cache if isinstance(cache, (list, tuple)) else list(vars(cache).values()))]
-    return [_layer_tensors(layer, counters) for layer in cache.layers]
+    # A list beside the layers holds what else each of them keeps (MiniMax: the states of its linear attention).
+    beside = [v for name, v in vars(cache).items() if name != "layers" and isinstance(v, list) and tensors_in(v)]
+    kept = [_layer_tensors(layer, counters) for layer in cache.layers]
+    for items in beside:
+        kept = [a + tensors_in([b]) for a, b in zip_longest(kept, items, fillvalue=[])]
+    return kept
 
 
 def _layer_tensors(layer: Any, counters: bool) -> list[torch.Tensor]:

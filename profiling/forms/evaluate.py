@@ -59,8 +59,13 @@ class Points:
     def __len__(self) -> int:
         return len(self.batch_size)
 
-    def at(self, chosen: slice) -> Points:
+    def at(self, chosen: slice | np.ndarray) -> Points:
         return Points(*(getattr(self, f)[chosen] for f in ("batch_size", "input_tokens", "output_tokens", "device")))
+
+
+def _unchanging(prompt: Mapping[str, Any]) -> dict[str, Any]:
+    """What is the same for every step after a prompt."""
+    return {name: prompt[name] for name in ("batch", "source") if name in prompt}
 
 
 @cache
@@ -106,6 +111,27 @@ class Evaluator:
                 pass
         return result
 
+    def covered(self, points: Points) -> np.ndarray:
+        """Which points the form covers."""
+        size, batch = len(points), -(-points.batch_size // self._plan.data)
+        if "encode" in self._stages:
+            return self._inside("encode", self._encoder_input(points, batch), size)
+        prompt = {**self._prompt(points.input_tokens, size), "batch": batch}
+        inside = self._inside("prefill", prompt, size)
+        steps = np.maximum(points.output_tokens - 1, 0)
+        if not steps.any():
+            return inside
+        found = np.zeros(size, dtype=np.int64)
+        for _, held, begin, end in self._spans(prompt, steps):
+            found[held] += (end - begin + 1)[held]
+        return inside & (found == steps)
+
+    def _inside(self, stage: str, point: Mapping[str, Any], size: int) -> np.ndarray:
+        held = np.zeros(size, dtype=bool)
+        for piece in self._stages[stage]:
+            held |= piece.holds(point, [n for n in piece.piece.ranges if n in point], size)
+        return held
+
     def _chunk(self, points: Points) -> dict[str, np.ndarray]:
         size = len(points)
         r = Rates.of(self._limits, points.device)
@@ -144,22 +170,25 @@ class Evaluator:
         return {**constants, variable: tokens - prefix}
 
     def _encoded(self, points: Points, batch: np.ndarray, whole: np.ndarray, r: Rates) -> dict[str, np.ndarray]:
-        tokens = points.input_tokens
-        fixed = self._form.facts["sequence_length"] if self._form.facts["kind"] == "vision" else None
-        at = {"batch": batch, "tokens": np.ones_like(tokens) if fixed else tokens}
+        at = self._encoder_input(points, batch)
         seconds, cache, peak, copy = self._pass("encode", at, r, len(points))
+        fixed = self._form.facts["sequence_length"] if self._form.facts["kind"] == "vision" else None
         total = seconds.sum(axis=0)
         nothing = np.full(len(points), np.nan)
         return {
             "ttft_s": nothing,
             "tpot_s": nothing,
             "e2e_s": total,
-            "prefill_tokens_per_s": whole * (fixed or tokens) / total,
+            "prefill_tokens_per_s": whole * (fixed or at["tokens"]) / total,
             "decode_tokens_per_s": nothing,
             "output_tokens_per_s": nothing,
             **self._memory(batch, cache, peak, copy, points.device),
             **{f"{name}_share": part for name, part in zip(PARTS, seconds / total, strict=True)},
         }
+
+    def _encoder_input(self, points: Points, batch: np.ndarray) -> dict[str, np.ndarray]:
+        tokens = points.input_tokens
+        return {"batch": batch, "tokens": np.ones_like(tokens) if self._form.facts["kind"] == "vision" else tokens}
 
     def _pass(
         self, stage: str, point: Mapping[str, Any], r: Rates, size: int
@@ -197,19 +226,12 @@ class Evaluator:
         the prefill)."""
         size = len(steps)
         seconds, (cache, peak, copy) = np.zeros((4, size)), (item.copy() for item in before)
-        first = prompt["tokens"] + prompt["context"]
-        last = first + steps - 1
-        fixed = {"batch": prompt["batch"], **({"source": prompt["source"]} if "source" in prompt else {})}
+        last = prompt["tokens"] + prompt["context"] + steps - 1
+        fixed = _unchanging(prompt)
         constants = self._form.stages["decode"].constants
         covered = np.zeros(size, dtype=np.int64)
-        for piece in self._stages["decode"]:
-            low, high = piece.piece.ranges["context"]
-            begin, end = np.maximum(first, low), np.minimum(last, high)
-            names = [n for n in fixed if n in piece.piece.ranges]
-            held = piece.holds(fixed, names, size) & (begin <= end) & (steps > 0)
+        for piece, held, begin, end in self._spans(prompt, steps):
             count = int(held.sum())
-            if not count:
-                continue
             chosen: Any = slice(None) if count == size else held
             here = {name: v[chosen] for name, v in fixed.items()}
             here |= {name: np.full(count, v) for name, v in constants.items() if name not in here}
@@ -228,6 +250,18 @@ class Evaluator:
             position = int(np.argmax(covered != steps))
             raise NoForm(f"The closed form does not cover decoding up to a context of {int(last[position]):,} tokens.")
         return seconds, cache, peak, copy
+
+    def _spans(self, prompt: Mapping[str, Any], steps: np.ndarray):
+        """(piece, points with steps in it, their first context in it, their last) for every piece with some."""
+        first = prompt["tokens"] + prompt["context"]
+        last, fixed = first + steps - 1, _unchanging(prompt)
+        for piece in self._stages.get("decode", ()):
+            low, high = piece.piece.ranges["context"]
+            begin, end = np.maximum(first, low), np.minimum(last, high)
+            names = [n for n in fixed if n in piece.piece.ranges]
+            held = piece.holds(fixed, names, len(steps)) & (begin <= end) & (steps > 0)
+            if held.any():
+                yield piece, held, begin, end
 
     def _memory(
         self, batch: np.ndarray, cache: np.ndarray, peak: np.ndarray, copy: np.ndarray, device: np.ndarray

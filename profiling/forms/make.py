@@ -10,6 +10,7 @@ import inspect
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from profiling import mla
@@ -190,6 +191,9 @@ class _Maker:
                 "prefill", "source", (1, limit), {"tokens": workload.decoder_tokens, "context": 0}, [2]
             )
             decode = self._box("decode", {"context": (1, limit - 1), "source": (2, limit)}, {"tokens": decode_tokens})
+            # Products with a single source token are other operators.
+            shortest = self._line("decode", "context", (1, limit - 1), {"tokens": decode_tokens, "source": 1}, [2])
+            decode = replace(decode, pieces=(*decode.pieces, *shortest.pieces))
             return {"prefill": prefill, "decode": decode}
         prefix = workload.prefix_tokens
         shifted = [w - prefix for w in windows]

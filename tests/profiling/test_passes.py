@@ -6,7 +6,7 @@ import pytest
 
 from profiling.build import build
 from profiling.execution import works
-from profiling.passes import Pass, trace
+from profiling.passes import Pass, cache_shape, trace
 from profiling.spec import ModelSpec
 from tests.profiling.test_trace import totals
 
@@ -15,6 +15,17 @@ BIG_BIRD = {"model_type": "big_bird", "architectures": ["BigBirdForMaskedLM"], "
 CTRL = {"model_type": "ctrl", "architectures": ["CTRLLMHeadModel"], "n_embd": 32, "dff": 64, "n_layer": 2, "n_head": 4}
 SWITCH = {"model_type": "switch_transformers", "architectures": ["SwitchTransformersForConditionalGeneration"]}
 SWITCH |= {"vocab_size": 128, "d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4, "num_experts": 4}
+MINIMAX = {
+    "model_type": "minimax",
+    "architectures": ["MiniMaxForCausalLM"],
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "intermediate_size": 64,
+    "num_local_experts": 2,
+    **SMALL,
+    "num_hidden_layers": 5,
+    "layer_types": ["linear_attention", "full_attention", "linear_attention", "linear_attention", "full_attention"],
+}
 BLOOM = {"model_type": "bloom", "architectures": ["BloomForCausalLM"], "n_layer": 2, "n_head": 4, **SMALL}
 
 
@@ -46,3 +57,14 @@ def test_keys_and_values_have_the_size_that_is_cached_however_products_turn_them
     """BLOOM multiplies with transposed keys, whose last dimension is the tokens: scales of a quantised cache go by the head's."""
     item = trace(build(ModelSpec("Tiny", BLOOM), "bf16"), Pass("decode", 2, 1, 99))
     assert {work.cache_vector for work in works(item, "eager") if work.cache_read or work.cache_written} == {8}
+
+
+@pytest.mark.parametrize("fold", [True, False])
+def test_states_that_a_cache_keeps_beside_its_layers_are_counted(fold):
+    """MiniMax: three layers of linear attention, each with a state of 4 heads of 8 × 8 in bf16; keys and values of the other two."""
+    built = build(ModelSpec("Tiny", MINIMAX), "bf16", fold=fold)
+    shape = cache_shape(built)
+    assert shape.state_bytes == 3 * 4 * 8 * 8 * 2
+    assert shape.bytes_per_token == 2 * 2 * 2 * 8 * 2
+    item = trace(built, Pass("decode", 3, 1, 20))
+    assert item.cache_bytes == 3 * (shape.state_bytes + 21 * shape.bytes_per_token)
