@@ -1,9 +1,9 @@
 """Execution models and conventions: which of an operator's tensors travel to and from memory, and what of it is counted.
 
 ``eager``: each operator is a kernel that reads its inputs from memory and writes its outputs to it, as PyTorch does without
-compilation. ``fused``: an element-wise operator or a copy rides along with whatever produced its input, so what lies between
-the two never leaves the chip; a growing cache is appended to in place; a state-space scan is one kernel. Pure functions over a
-trace; the other conventions are those of :class:`profiling.spec.Counting`.
+compilation. ``fused``: operators join into the kernels of :mod:`profiling.kernels`, so what lies inside of one never leaves the
+chip; a growing cache is appended to in place; a state-space scan is one kernel. Pure functions over a trace; the other
+conventions are those of :class:`profiling.spec.Counting`.
 """
 
 from __future__ import annotations
@@ -14,13 +14,11 @@ from dataclasses import dataclass
 
 from profiling import mla
 from profiling.demand import Demand, Routing, expert_share, experts_touched, pairs_within, visible_pairs
+from profiling.kernels import on_chip
 from profiling.passes import Trace
 from profiling.recording import Call
 from profiling.roofline import Ceilings, Load
 from profiling.spec import Counting
-
-_RIDES_ALONG = ("elementwise", "copy", "reduction")
-_CAN_CARRY = ("matmul", "elementwise", "copy", "reduction", "attention", "experts", "convolution", "scan", "gather")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,12 +53,17 @@ def works(trace: Trace, counting: Counting | str) -> list[Work]:
     if isinstance(counting, str):
         counting = Counting(execution=counting)
     fused = counting.execution == "fused"
-    skipped_reads, skipped_writes = _on_chip(trace) if fused else (set(), set())
+    appends = {c.index for c in trace.calls if _cache_append(trace, c)} if fused else set()
+    skipped_reads: set[tuple[int, int]] = set()
+    skipped_writes: set[tuple[int, int]] = set()
+    if fused:
+        outlive = trace.recording.cache_uids | trace.recording.result_uids
+        skipped_reads, skipped_writes = on_chip(trace.calls, outlive, appends)
     kept = trace.recording.cache_uids  # what this pass adds to the cache and then reads is cache as well
     result = []
     for call, times in zip(trace.calls, trace.times, strict=True):
         weights = cache = other = cache_written = other_written = 0
-        appended = fused and _cache_append(trace, call)
+        appended = call.index in appends
         for position, (uid, nbytes, source) in enumerate(call.reads):
             if source == "weight":
                 weights += nbytes
@@ -156,29 +159,3 @@ def _cache_append(trace: Trace, call: Call) -> bool:
         and any(source == "cache" for _, _, source in call.reads)
         and all(uid in trace.recording.cache_uids for uid, _ in call.writes)
     )
-
-
-def _on_chip(trace: Trace) -> tuple[set[tuple[int, int]], set[tuple[int, int]]]:
-    """Reads (call, input) and writes (call, output) that stay on chip when element-wise operators ride along."""
-    producer: dict[int, tuple[Call, int]] = {}
-    readers: dict[tuple[int, int], list[bool]] = {}
-    skipped_reads: set[tuple[int, int]] = set()
-    keep = trace.recording.cache_uids | trace.recording.result_uids
-    for call in trace.calls:
-        for position, (uid, nbytes, source) in enumerate(call.reads):
-            made = producer.get(uid)
-            if made is None or source != "activation" or not nbytes:
-                continue
-            # What an append leaves is in memory, where most of it was before.
-            carries = made[0].op_class in _CAN_CARRY and not _cache_append(trace, made[0])
-            rides = call.op_class in _RIDES_ALONG and carries and not _cache_append(trace, call)
-            readers.setdefault((made[0].index, made[1]), []).append(rides)
-            if rides:
-                skipped_reads.add((call.index, position))
-        for position, (uid, _) in enumerate(call.writes):
-            producer[uid] = (call, position)
-    skipped_writes = {key for key, rides in readers.items() if all(rides)}
-    skipped_writes = {
-        (index, position) for index, position in skipped_writes if trace.calls[index].writes[position][0] not in keep
-    }
-    return skipped_reads, skipped_writes

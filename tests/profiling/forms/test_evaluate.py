@@ -70,13 +70,15 @@ OPTIONS = [
 def same(model: ModelSpec, hardware: HardwareSpec, options: dict, points: list[dict], folder) -> None:
     """Every column of a sweep against the estimate of each point."""
     table = sweep(model, [hardware], points, Workload(**options), store=FormStore(folder))
+    # An estimate rounds the weights of the experts that a product is expected to read to whole bytes, each product on its own.
+    close = 1e-6 if model.config["model_type"] == "mixtral" else 1e-9
     for row, point in zip(table.rows(), points, strict=True):
         assert (row["error"], row["method"]) == (None, "closed form")
         document = estimate(model, hardware, Workload(**options, **point))
         for name, value in from_document(document).items():
-            assert row[name] == (None if value is None else pytest.approx(value, rel=1e-9, abs=1)), (name, point)
+            assert row[name] == (None if value is None else pytest.approx(value, rel=close, abs=1)), (name, point)
             if value is not None and not name.endswith("bytes"):
-                assert row[name] == pytest.approx(value, rel=1e-9), (name, point)
+                assert row[name] == pytest.approx(value, rel=close), (name, point)
         parts = [row[f"{part}_share"] for part in ("compute", "memory", "overhead", "network")]
         assert sum(parts) == pytest.approx(1, abs=1e-12)
         assert min(parts) >= 0
