@@ -7,6 +7,7 @@ from collections import defaultdict
 import pytest
 
 from profiling.build import build
+from profiling.execution import works
 from profiling.kernels import kernels, on_chip
 from profiling.passes import Pass, trace
 from profiling.spec import ModelSpec
@@ -24,6 +25,7 @@ class Moved:
         keep = item.recording.cache_uids | item.recording.result_uids
         self.kernels = kernels(item.calls)
         self._reads, self._writes = on_chip(item.calls, keep)
+        self._works = works(item, "fused")
 
     def eager(self, path: str, names: str | None = None) -> tuple[int, int]:
         chosen = [c for c in self.calls if c.path == path and (names is None or c.name in names.split())]
@@ -36,6 +38,10 @@ class Moved:
         calls = [c for c, k in zip(self.calls, self.kernels, strict=True) if k == number]
         read = sum(b for c in calls for i, (_, b, _) in enumerate(c.reads) if (c.index, i) not in self._reads)
         written = sum(b for c in calls for i, (_, b) in enumerate(c.writes) if (c.index, i) not in self._writes)
+        # The execution model counts the same.
+        mine = [work for work, k in zip(self._works, self.kernels, strict=True) if k == number]
+        assert sum(w.weight_read + w.cache_read + w.other_read for w in mine) == read
+        assert sum(w.cache_written + w.other_written for w in mine) == written
         return read, written
 
     def names(self, path: str, name: str) -> list[str]:
@@ -145,3 +151,16 @@ def test_kernels_have_an_order_in_which_they_can_run(model_id):
                     assert (call.index, position) not in moved._reads
             for position, (uid, _) in enumerate(call.writes):
                 written[uid] = number, (call.index, position) not in moved._writes
+
+
+def test_a_growing_cache_is_appended_to_in_place_when_fused():
+    """Keys and values of a step: the new token's are written, and attention reads all of them, from memory."""
+    batch, context, heads, width = 2, 50, 2, 16
+    item = trace(build(tiny(), "bf16"), Pass("decode", batch, 1, context))
+    token = batch * heads * width * 2
+    for layer in range(2):
+        counted = [w for w in works(item, "fused") if w.call.path == f"model.layers.{layer}.self_attn"]
+        appends = [w for w in counted if w.appends]
+        assert [(w.cache_read, w.cache_written) for w in appends] == [(0, token), (0, token)]
+        (attention,) = (w for w in counted if w.op_class == "attention")
+        assert attention.cache_read == 2 * (context + 1) * token
