@@ -13,7 +13,7 @@ import math
 import threading
 from collections import Counter
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Any, cast
 
 import torch
@@ -335,17 +335,29 @@ def _signature(module: nn.Module) -> Any:
 # --- facts -------------------------------------------------------------------------------------------------------------
 
 
+_POSITIONS = (
+    "max_target_positions",
+    "max_position_embeddings",
+    "n_positions",
+    "max_sequence_length",
+    "max_seq_len",
+)
+
+
+def _text_part(config: Any) -> Any:
+    try:
+        return config.get_text_config()
+    except ValueError:  # more than one
+        return config
+
+
 def _max_context(module: nn.Module) -> int | None:
     """Most positions that the model was made for, or None where nothing limits them (relative positions, state spaces)."""
-    config = module.config
-    for name in (
-        "max_target_positions",
-        "max_position_embeddings",
-        "n_positions",
-        "max_sequence_length",
-        "max_seq_len",
-    ):
-        value = getattr(config, name, None)
+    config, value = module.config, None
+    # A model with front ends has the positions of its language model in that one's part of the configuration.
+    parts = (config,) if getattr(config, "is_encoder_decoder", False) else (config, _text_part(config))
+    for part, name in product(parts, _POSITIONS):
+        value = getattr(part, name, None)
         if isinstance(value, int) and not isinstance(value, bool) and value > 0:
             break
     else:

@@ -166,11 +166,13 @@ def conventions(
     precision: Precision | None = None,
     latent: bool = True,
     prefix_tokens: int = 0,
+    front_ends: str | None = None,
     speculation: str | None = None,
 ) -> dict[str, str]:
     """Name → value in plain words, for the ``conventions`` object of the run document. ``plan``: of several devices.
 
-    ``latent``: whether the model has latent attention. ``speculation``: what decoding with a draft was counted as.
+    ``latent``: whether the model has latent attention. ``front_ends``: what was counted of images and audio clips.
+    ``speculation``: what decoding with a draft was counted as.
     """
     formats = precision or Precision(limits.dtype, eager=counting.execution == "eager")
     return {
@@ -194,6 +196,7 @@ def conventions(
         "compute": _compute(formats, limits),
         "ceilings": _ceilings(limits),
         **({"prefix_cache": _prefix(prefix_tokens)} if prefix_tokens else {}),
+        **({"front_ends": front_ends} if front_ends else {}),
         **({"speculation": _SPECULATION + speculation} if speculation else {}),
         **({"parallelism": _parallelism(plan, limits)} if plan is not None and not plan.single else {}),
     }

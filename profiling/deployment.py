@@ -213,10 +213,14 @@ class Divided:
 
     def _activations(self, plan: Plan) -> Fraction:
         """Peak of the activations on one device as a part of the peak on one alone: of the pass where that is largest."""
-        name = max(self.traces, key=lambda n: self.traces[n].recording.activation_peak)
-        trace, marks = self.traces[name], self.marks[name]
-        peak = trace.recording.activation_peak
-        return Fraction(math.ceil(divided_peak(trace, marks, plan)), peak) if peak else Fraction(1)
+        peaks = {name: trace.recording.activation_peak for name, trace in self.traces.items()}
+        highest = max(peaks, key=lambda name: peaks[name])
+        if not peaks[highest]:
+            return Fraction(1)
+        # A front end is not divided, so beside a divided pass it may be the one that needs the most.
+        names = [highest, *(name for name, trace in self.traces.items() if trace.spec.front_end and name != highest)]
+        most = max(divided_peak(self.traces[name], self.marks[name], plan) for name in names)
+        return Fraction(math.ceil(most), peaks[highest])
 
     def cache_share(self, plan: Plan) -> float:
         """Part of the whole cache, states included, that one device of each pipeline stage holds, of all stages together."""

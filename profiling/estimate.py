@@ -22,6 +22,7 @@ from profiling.execution import seconds_at_peak
 from profiling.footprint import Footprint
 from profiling.graph import graph
 from profiling.inspection import active_parameters
+from profiling.joined import front_end_note, in_order, whole_prompt
 from profiling.memory import memory_estimate
 from profiling.options import operators
 from profiling.parallel import link
@@ -88,7 +89,8 @@ def evaluate_workload(
     warnings += divided.check(plan) + unlinked
     limits = replace(limits, interconnect=interconnect, linked=plan.communicates)
     items = {
-        stage: evaluate(trace, operators(trace, built, workload), limits) for stage, trace in traced.stages.items()
+        stage: evaluate(trace, operators(trace, built, workload), limits)
+        for stage, trace in in_order(traced.stages).items()
     }
     threads = kernel_threads(hardware.kind, workload.threads)
     needs = _needs(workload, traced, footprint, threads)
@@ -113,6 +115,7 @@ def evaluate_workload(
             precision=precision,
             latent=traced.latent,
             prefix_tokens=workload.prefix_tokens,
+            front_ends=front_end_note(workload, traced.stages),
             speculation=speculative.notes(workload).get("tpot", {}).get("note"),
         ),
         "metrics": _metrics(workload, traced, items, limits, memory, needs, divided),
@@ -188,7 +191,8 @@ def _memory(
     share = largest.activations / needs.activations if needs.activations else 1.0
     stages = {
         name: {
-            "activation_peak_bytes": math.ceil(trace.recording.peak(threads) * share),
+            # Front ends run whole on every device.
+            "activation_peak_bytes": math.ceil(trace.recording.peak(threads) * (1 if trace.spec.front_end else share)),
             "peak_module": trace.recording.peak_module(threads),
         }
         for name, trace in traced.stages.items()
@@ -226,27 +230,34 @@ def _metrics(
     """Of the whole deployment: all replicas serve the batch at once. Utilisations are those of each of its devices, on average."""
     values: dict[str, float | None] = {"peak_memory": memory["estimate"]["total_bytes"]}
     batch, plan = workload.batch_size, plan_of(workload, traced.built)
+    prompt = whole_prompt(workload, traced.stages)
 
     def per_second(count: float, seconds: float | None) -> float | None:
         return count / seconds if seconds else None
 
-    if "encode" in items:
+    if "prefill" not in items:
         seconds = items["encode"].time_s()
         values |= {
             "encode_time": seconds,
             "encode_throughput": per_second(batch * _encoded_tokens(traced, workload), seconds),
         }
         return {key: metric(key, value, "estimated") for key, value in values.items()}
-    prefill = items["prefill"].time_s()
+    prefill, notes = items["prefill"].time_s(), {"prefill_throughput": prefix_note(prompt)}
+    first = prefill
+    if encoded := [item.time_s() for item in items.values() if item.trace.spec.front_end]:
+        encoding = None if None in encoded else sum(encoded)
+        first = None if prefill is None or encoding is None else encoding + prefill
+        values["encode_time"] = encoding
+        notes["ttft"] = {"note": "Encoding of images and audio clips, then the prefill."}
     values |= {
         "prefill_time": prefill,
-        "prefill_throughput": per_second(batch * (workload.input_tokens - workload.prefix_tokens), prefill),
+        "prefill_throughput": per_second(batch * (prompt.input_tokens - workload.prefix_tokens), prefill),
         "mfu_prefill": ratio(seconds_at_peak(items["prefill"].works, limits), plan.pipeline * prefill)
         if prefill
         else None,
     }
     if workload.output_tokens:
-        values["ttft"] = prefill
+        values["ttft"] = first
         decode = 0.0 if prefill is not None else None
         if traced.curve is not None:
             steps = workload.output_tokens - 1
@@ -261,9 +272,8 @@ def _metrics(
                 "decode_throughput": per_second(batch * steps, decode),
                 "mbu_decode": ratio(needed, step * limits.bandwidth) if step and limits.bandwidth else None,
             }
-        total = prefill + decode if prefill is not None and decode is not None else None
+        total = first + decode if first is not None and decode is not None else None
         values |= {"e2e_latency": total, "output_throughput": per_second(batch * workload.output_tokens, total)}
-    notes = {"prefill_throughput": prefix_note(workload)}
     if traced.curve is not None:
         notes |= speculative.notes(workload)
     return {key: metric(key, value, "estimated", **notes.get(key, {})) for key, value in values.items()}

@@ -62,6 +62,32 @@ def layouts(module: Any, kind: str, count: int, dtype: torch.dtype) -> Iterator[
             yield arguments
 
 
+def beside_prompt(module: nn.Module, kind: str) -> bool:
+    """Whether the language model attends to the features from layers of their own, so that they take no place in its prompt."""
+    config = module.config.get_text_config()
+    return kind == "image" and any(getattr(config, name, None) for name in _CROSS_ATTENTION)
+
+
+#: What configurations call the layers, or how often there is one, that attend to images outside of the prompt.
+_CROSS_ATTENTION = ("cross_attention_layers", "cross_layer_interval")
+
+
+def in_words(config: Any, arguments: Arguments) -> str:
+    """How large one of the images or sounds in ``arguments`` is: ``336 × 336 pixels``, ``3,000 frames``."""
+    if "input_features" in arguments:
+        return f"{max(arguments['input_features'].shape[1:]):,} frames"
+    places = arguments.get("image_position_ids")
+    grids = arguments.get("image_grid_thw", arguments.get("spatial_shapes"))
+    pixels = arguments["pixel_values"].shape
+    if places is not None or grids is not None:
+        rows, columns = (grids[0][-2:] if grids is not None else places[0].max(0).values + 1).tolist()
+        size = (rows * _Image(config).patch, columns * _Image(config).patch)
+    else:
+        size = pixels[-2:]
+    tiles = f" in {pixels[1]} tiles" if len(pixels) == 5 and pixels[1] > 1 else ""
+    return " × ".join(f"{side:,}" for side in size) + f" pixels{tiles}"
+
+
 def tokens_of(features: Any) -> int:
     """How many vectors the front end hands to the language model, in all."""
     pooled = getattr(features, "pooler_output", None)

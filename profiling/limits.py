@@ -5,12 +5,14 @@ from __future__ import annotations
 from profiling.spec import SpecError, Workload
 
 
-def check_context(kind: str, limit: int | None, workload: Workload) -> None:
+def check_context(kind: str, limit: int | None, workload: Workload, joined: int = 0) -> None:
     """Raise :class:`SpecError` at the field that exceeds ``limit`` positions (None: nothing limits them), or that a model of this
-    ``kind`` has no use for."""
+    ``kind`` has no use for. ``joined``: tokens that images and audio clips take in the prompt of a sequence."""
     _check_options(kind, workload)
     if limit is None or kind == "vision":
         return
+    if joined and workload.input_tokens + joined > limit:
+        raise SpecError("images" if workload.images else "audios", _too_long(limit, workload, joined))
     if workload.input_tokens > limit:
         raise SpecError(
             "input_tokens",
@@ -18,14 +20,37 @@ def check_context(kind: str, limit: int | None, workload: Workload) -> None:
         )
     if kind == "encoder":
         return
-    decoded = workload.output_tokens + (workload.decoder_tokens - 1 if kind == "encdec" else workload.input_tokens)
+    given = workload.decoder_tokens - 1 if kind == "encdec" else workload.input_tokens + joined
+    decoded = workload.output_tokens + given
     decoded += workload.draft_tokens if workload.output_tokens > 1 else 0
     if decoded > limit:
         room = limit - (decoded - workload.output_tokens)
         raise SpecError(
             "output_tokens",
-            f"Input and output together exceed the model's {limit:,} positions: at most {room:,} output tokens are possible here.",
+            f"Input and output together exceed the model's {limit:,} positions: at most {room:,} output tokens are possible here."
+            + (
+                f" {pieces(workload)} of the input {'take' if several(workload) else 'takes'} {joined:,} tokens."
+                if joined
+                else ""
+            ),
         )
+
+
+def pieces(workload: Workload) -> str:
+    """The images and audio clips of a sequence in words."""
+    counts = ((workload.images, "image"), (workload.audios, "audio clip"))
+    return " and ".join(f"{count:,} {name}{'s' if count > 1 else ''}" for count, name in counts if count)
+
+
+def several(workload: Workload) -> bool:
+    return workload.images + workload.audios > 1
+
+
+def _too_long(limit: int, workload: Workload, joined: int) -> str:
+    takes = f"{pieces(workload)} {'take' if several(workload) else 'takes'} {joined:,} tokens"
+    if joined >= limit:
+        return f"{takes}: this model takes at most {limit:,}, the text included."
+    return f"{takes} and leave {limit - joined:,} of this model's {limit:,} to the text, which has {workload.input_tokens:,}."
 
 
 def _check_options(kind: str, workload: Workload) -> None:
@@ -35,6 +60,9 @@ def _check_options(kind: str, workload: Workload) -> None:
         raise SpecError("decoder_tokens", "Only the decoder of an encoder-decoder model begins with tokens of its own.")
     if workload.draft_tokens and not generates:
         raise SpecError("draft_tokens", "This model generates no tokens that a draft could guess.")
+    for name, words in (("images", "images"), ("audios", "audio clips")):
+        if getattr(workload, name) and kind not in ("decoder", "ssm"):
+            raise SpecError(name, f"Only models that continue a text take {words} beside it: leave it at 0.")
     if not workload.prefix_tokens:
         return
     if kind not in ("decoder", "ssm"):
@@ -54,6 +82,7 @@ def _check_options(kind: str, workload: Workload) -> None:
 
 def check_measurable(workload: Workload) -> None:
     """A measured run computes the whole prompt, and each token by itself: raise :class:`SpecError` for what only estimates have."""
-    for name, value in (("prefix_tokens", 0), ("draft_tokens", 0), ("decoder_tokens", 1)):
+    defaults = (("prefix_tokens", 0), ("draft_tokens", 0), ("decoder_tokens", 1), ("images", 0), ("audios", 0))
+    for name, value in defaults:
         if getattr(workload, name) != value:
             raise SpecError(name, f"A measured run does not have this option: leave it at {value}, or run an estimate.")

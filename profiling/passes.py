@@ -20,7 +20,7 @@ from transformers.modeling_outputs import BaseModelOutput
 import profiling
 from profiling.build import Built, Fold, cached_build
 from profiling.explanations import explain
-from profiling.front_ends import front_ends, layouts, run_front_end, tokens_of
+from profiling.front_ends import front_ends, in_words, layouts, run_front_end, tokens_of
 from profiling.lru import Lru
 from profiling.recording import Call, ModuleOutput, Recording
 from profiling.spec import ModelSpec, SpecError
@@ -51,7 +51,8 @@ class Trace:
     """A traced pass with what is needed to evaluate it: ``times`` aligned with ``recording.calls``.
 
     ``cache_bytes``: of the whole model after the pass. ``sequence_length``: of what the first block works on; of a front end,
-    the tokens that one image or audio clip becomes in the language model (its part of the prompt).
+    the tokens that one image or audio clip becomes in the language model (its part of the prompt). ``takes``: how large that one
+    is, in words.
     """
 
     spec: Pass
@@ -59,6 +60,7 @@ class Trace:
     times: tuple[int, ...]
     cache_bytes: int
     sequence_length: int | None
+    takes: str = ""
 
     @property
     def calls(self) -> tuple[Call, ...]:
@@ -189,7 +191,8 @@ def _trace_front_end(built: Built, spec: Pass) -> Trace:
             error = error or failure
             continue
         times = tuple(built.times(call.path) for call in recording.calls)
-        return Trace(spec, recording, times, 0, tokens_of(made[0]) // count)
+        takes = in_words(built.config, arguments)
+        return Trace(spec, recording, times, 0, tokens_of(made[0]) // count, takes)
     if error is not None:
         raise error
     raise SpecError("model", f"{built.architecture} takes {spec.front_end} input in a layout that is not known here.")

@@ -55,6 +55,8 @@ def mark_sharding(works: Sequence[Work], trace: Trace, built: Built, form: str =
 
 def find_marks(trace: Trace, built: Built, form: str = "executed") -> Marks:
     """How the operators of a pass are divided, and every storage of it."""
+    if trace.spec.front_end:
+        return Marks()  # small beside the language model: whole on every device
     marks = _Marker(trace, built).marks
     for latent in mla.latents(trace.recording) if form == "expanded" else ():
         _mark_expanded(marks, latent, trace)

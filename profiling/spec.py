@@ -166,6 +166,8 @@ class Workload(_Spec):
     ``decoder_tokens``: tokens that the decoder of an encoder-decoder model begins with. ``prefix_tokens``: tokens of the prompt
     that lie in the cache already. ``draft_tokens`` guessed per step by a draft that is right with probability
     ``draft_acceptance`` each (speculative decoding); each takes ``draft_cost`` of the time of a step (None: unknown, not counted).
+    ``images``, ``audios``: images and audio clips per sequence, which the front end of a model that reads text encodes; their tokens
+    are in the prompt beside ``input_tokens``.
     The ``…_parallel`` degrees split the model over their product of devices.
     """
 
@@ -188,6 +190,8 @@ class Workload(_Spec):
     draft_tokens: int = 0
     draft_acceptance: float | None = None
     draft_cost: float | None = None
+    images: int = 0
+    audios: int = 0
     tensor_parallel: int = 1
     pipeline_parallel: int = 1
     expert_parallel: int = 1
@@ -210,6 +214,8 @@ class Workload(_Spec):
             "decoder_tokens": (1, 1_000_000),
             "prefix_tokens": (0, 100_000_000),
             "draft_tokens": (0, 64),
+            "images": (0, 10_000),
+            "audios": (0, 10_000),
             "tensor_parallel": (1, 1024),
             "pipeline_parallel": (1, 1024),
             "expert_parallel": (1, 1024),

@@ -13,6 +13,7 @@ from profiling import mla
 from profiling.build import Built, cached_build
 from profiling.decode import DecodeCurve, decode_curve
 from profiling.deployment import plan_of
+from profiling.joined import encode_passes, joined_tokens, whole_prompt
 from profiling.limits import check_context
 from profiling.options import operators
 from profiling.passes import CacheShape, Pass, Trace, cached_cache_shape, cached_trace
@@ -28,7 +29,7 @@ class Traced:
 
     ``curve``: one decode step of the target for every output token but the first, whatever a step brings.
     ``final_cache_bytes``: of the complete model, after the last step. Cache and activations are in the form that ``Workload.mla`` names;
-    ``latent``: whether there is latent attention at all.
+    ``latent``: whether there is latent attention at all. ``stages``: first the pass over the prompt, last those of front ends.
     """
 
     built: Built
@@ -76,7 +77,11 @@ def trace_workload(model: ModelSpec, workload: Workload, tell: Progress) -> Trac
     def run(spec: Pass) -> Trace:
         return mla.kept(cached_trace(model, dtype, attn, spec), workload.counting)
 
-    begin = first_pass(built.kind, workload, plan_of(workload, built).batch(workload.batch_size))
+    batch = plan_of(workload, built).batch(workload.batch_size)
+    encoded = {name: run(spec) for name, spec in encode_passes(built, workload, batch).items()}
+    if encoded:
+        check_context(built.kind, built.max_context, workload, joined_tokens(encoded))
+    begin = first_pass(built.kind, whole_prompt(workload, encoded), batch)
     tell("trace", 0.2, f"Tracing {begin.stage}")
     first = run(begin)
     if begin.stage == "encode":
@@ -100,4 +105,4 @@ def trace_workload(model: ModelSpec, workload: Workload, tell: Progress) -> Trac
     if cache is not None:
         grown = mla.grown_per_token(first, workload.counting)
         cache = replace(cache, bytes_per_token=cache.bytes_per_token + grown)
-    return Traced(built, stages, curve, cache, final, bool(mla.latents(first.recording)))
+    return Traced(built, stages | encoded, curve, cache, final, bool(mla.latents(first.recording)))

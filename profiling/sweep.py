@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from profiling.forms.encode import Encode
 from profiling.forms.evaluate import COLUMNS, Evaluator, Points
 from profiling.forms.keys import form_key
 from profiling.forms.store import FormStore
@@ -166,20 +167,26 @@ class _Run:
             for i in indices:
                 texts["error"][i] = f"{error.field}: {error}"
             return
+        first = self._devices[device[indices[0]]]
         try:
-            form: ModelForm | None = self._form(workload, self._devices[device[indices[0]]])
+            form: ModelForm | None = self._form(workload, first)
+            encode = None
+            if form is not None and (workload.images or workload.audios):
+                check_context(form.facts["kind"], None, workload)
+                encode = Encode(self._model, workload, kernel_threads(first.kind, workload.threads))
         except SpecError as error:
             for i in indices:
                 texts["error"][i] = f"{error.field}: {error}"
             return
         valid = []
         for i, point in zip(indices, points, strict=True):
-            problem = _problem(form, replace(workload, **{k: point[k] for k in _FREE if k in point}))
+            asked = replace(workload, **{k: point[k] for k in _FREE if k in point})
+            problem = _problem(form, asked, encode.tokens if encode else 0)
             texts["error"][i] = problem
             if problem is None:
                 valid.append((i, point))
         if form is not None and valid:
-            valid = self._evaluate(form, workload, valid, device, numbers, texts)
+            valid = self._evaluate(form, workload, encode, valid, device, numbers, texts)
         for i, point in valid:
             self._trace(i, replace(workload, **{k: point[k] for k in _FREE if k in point}), device, numbers, texts)
 
@@ -206,6 +213,7 @@ class _Run:
         self,
         form: ModelForm,
         workload: Workload,
+        encode: Encode | None,
         valid: list[tuple[int, Mapping[str, Any]]],
         device: np.ndarray,
         numbers: dict[str, np.ndarray],
@@ -215,18 +223,27 @@ class _Run:
         rows = np.array([i for i, _ in valid])
         used = sorted(set(device[rows].tolist()))
         limits = [self._limits(workload, self._devices[d]) for d in used]
-        evaluator = Evaluator(form, workload, limits, [self._devices[d].memory_bytes for d in used])
+        capacities = [self._devices[d].memory_bytes for d in used]
+        evaluator = Evaluator(form, workload, limits, capacities)
+        joined = encode.tokens if encode else 0
 
         def column(name: str) -> np.ndarray:
             return np.array([point.get(name, getattr(workload, name)) for _, point in valid], dtype=np.int64)
 
         at = Points(
-            column("batch_size"), column("input_tokens"), column("output_tokens"), np.searchsorted(used, device[rows])
+            column("batch_size"),
+            column("input_tokens") + joined,
+            column("output_tokens"),
+            np.searchsorted(used, device[rows]),
         )
         covered = evaluator.covered(at)
         rows = rows[covered]
         if len(rows):
-            for name, values in evaluator(at.at(covered)).items():
+            at = at.at(covered)
+            found = evaluator(at)
+            if encode is not None:
+                found = encode.added(found, at.batch_size, at.output_tokens, at.device, limits, capacities)
+            for name, values in found.items():
                 numbers[name][rows] = values
         levels = {d: item.level for d, item in zip(used, limits, strict=True)}
         for i in rows.tolist():
@@ -254,13 +271,13 @@ class _Run:
         texts["level"][i] = document["conventions"]["ceilings"].split(":")[0]
 
 
-def _problem(form: ModelForm | None, workload: Workload) -> str | None:
-    """Why a point makes no sense, or None."""
+def _problem(form: ModelForm | None, workload: Workload, joined: int = 0) -> str | None:
+    """Why a point makes no sense, or None. ``joined``: tokens of its prompt that images and audio clips take."""
     try:
         workload.check()
         Plan.of(workload)
         if form is not None:
-            check_context(form.facts["kind"], form.facts["max_context"], workload)
+            check_context(form.facts["kind"], form.facts["max_context"], workload, joined)
     except SpecError as error:
         return f"{error.field}: {error}"
     return None
@@ -270,10 +287,14 @@ def from_document(document: Mapping[str, Any]) -> dict[str, float | None]:
     """The columns of a sweep, read off a run document."""
     metrics = {name: item["value"] for name, item in document["metrics"].items()}
     memory = document["memory"]["estimate"]
+    first, encoding = metrics.get("prefill_time"), metrics.get("encode_time")
+    reads = "prefill_time" not in metrics  # an encoder; else what its front end encodes comes before the prefill
+    if first is not None and "encode_time" in metrics:
+        first = None if encoding is None else encoding + first
     found: dict[str, float | None] = {
-        "ttft_s": metrics.get("ttft", metrics.get("prefill_time")),
+        "ttft_s": metrics.get("ttft", first),
         "tpot_s": metrics.get("tpot"),
-        "e2e_s": metrics.get("e2e_latency", metrics.get("encode_time")),
+        "e2e_s": metrics.get("e2e_latency", encoding if reads else None),
         "prefill_tokens_per_s": metrics.get("prefill_throughput", metrics.get("encode_throughput")),
         "decode_tokens_per_s": metrics.get("decode_throughput"),
         "output_tokens_per_s": metrics.get("output_throughput"),

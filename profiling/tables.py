@@ -119,8 +119,7 @@ def stage_summary(item: Evaluated) -> dict[str, Any]:
     moved = total.read + total.written
     return {
         "batch_size": spec.batch_size,
-        # An image is as many tokens as it has patches, whatever was asked for.
-        "tokens": item.trace.sequence_length or spec.tokens if spec.stage == "encode" else spec.tokens,
+        "tokens": _tokens(item.trace),
         "context": spec.context,
         "flops": total.flops,
         "elementwise_flops": total.elementwise,
@@ -131,6 +130,14 @@ def stage_summary(item: Evaluated) -> dict[str, Any]:
         "bound": total.bound(),
         "time_by_bound": dict(sorted(total.bounds.items())),
     }
+
+
+def _tokens(trace: Trace) -> int:
+    """Per sequence. An image is as many tokens as it has patches, whatever was asked for."""
+    spec, length = trace.spec, trace.sequence_length
+    if spec.front_end:
+        return spec.tokens * (length or 0)
+    return length or spec.tokens if spec.stage == "encode" else spec.tokens
 
 
 def operator_rows(built: Built, items: dict[str, Evaluated]) -> list[list[Any]]:

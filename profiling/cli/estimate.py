@@ -30,6 +30,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     inputs.add_model(parser)
     inputs.add_hardware(parser)
     inputs.add_workload(parser)
+    inputs.add_front_ends(parser)
     inputs.add_parallelism(parser)
     inputs.add_conventions(parser)
     parser.add_argument("--json", metavar="FILE", help="write the whole run document to FILE, or - for standard output")
@@ -57,6 +58,7 @@ def summary(document: dict[str, Any]) -> list[str]:
     lines = [
         f"{model['name']} ({model['architecture']}, {model['parameters']:,} parameters) on {document['hardware']['name']}",
         f"  ceilings: {document['conventions']['ceilings']}",
+        *([f"  {note}"] if (note := document["conventions"].get("front_ends")) else []),
         "",
     ]
     for metric in document["metrics"].values():

@@ -23,8 +23,11 @@ def add(commands: argparse._SubParsersAction) -> None:
     inputs.add_model(parser)
     inputs.add_hardware(parser)
     inputs.add_workload(parser)
+    inputs.add_front_ends(parser)
     group = parser.add_argument_group("graph")
-    group.add_argument("--stage", choices=("prefill", "decode", "encode"), help="default: every stage of the model")
+    group.add_argument(
+        "--stage", choices=("prefill", "decode", "encode", "encode_audio"), help="default: every stage of the model"
+    )
     group.add_argument("--format", "-f", choices=sorted(EXPORTERS), default="dot", help="default %(default)s")
     group.add_argument("--file", "-o", metavar="FILE", default="-", help="default: standard output")
     parser.set_defaults(run=run)

@@ -114,6 +114,23 @@ _SERVING = (
 )
 
 
+#: What front ends encode beside the text, per sequence.
+_FRONT_ENDS = (("images", "images"), ("audios", "audio clips"))
+
+
+def add_front_ends(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("beside the text, for models that have a front end for it")
+    for field, words in _FRONT_ENDS:
+        group.add_argument(
+            f"--{field}",
+            metavar="N",
+            type=int,
+            default=0,
+            help=f"{words} per sequence, of the size that the model takes; their tokens are in the prompt beside --input-tokens "
+            "(default 0)",
+        )
+
+
 def add_conventions(parser: argparse.ArgumentParser) -> None:
     """What is counted, and what of the workload is done before or beside the model; read by :func:`workload`."""
     default = Workload()
@@ -253,7 +270,11 @@ def workload(arguments: argparse.Namespace, **extra: Any) -> Workload:
         pipeline_parallel=getattr(arguments, "pipeline_parallel", 1),
         expert_parallel=getattr(arguments, "expert_parallel", 1),
         data_parallel=getattr(arguments, "data_parallel", 1),
-        **{name: getattr(arguments, name) for name, *_ in (*_COUNTING, *_SERVING) if hasattr(arguments, name)},
+        **{
+            name: getattr(arguments, name)
+            for name, *_ in (*_COUNTING, *_SERVING, *_FRONT_ENDS)
+            if hasattr(arguments, name)
+        },
         **extra,
     )
     value.check()

@@ -13,6 +13,7 @@ import pytest
 
 from profiling.spec import HardwareSpec, ModelSpec, Workload
 from tests.profiling import tiny
+from tests.profiling.test_joined import OMNI
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted((ROOT / "tests" / "data" / "documents").glob("*.json"))
@@ -82,7 +83,7 @@ def test_every_key_and_column_is_described(path):
 
 @pytest.fixture(scope="module")
 def fresh() -> list[dict[str, Any]]:
-    """Estimates of a decoder, of an encoder, of two devices and with every option; the stored documents may be older."""
+    """Estimates of a decoder, of an encoder, of images and sound, of two devices and with every option; the stored documents may be older."""
     from profiling.estimate import estimate
 
     models = (ModelSpec(name="Tiny", config=tiny.LLAMA), ModelSpec(name="Tiny", config=tiny.BERT, kind="encoder"))
@@ -101,7 +102,9 @@ def fresh() -> list[dict[str, Any]]:
         draft_tokens=2,
         draft_acceptance=0.5,
     )
-    made = [estimate(model, tiny.HOST, tiny.WORKLOAD) for model in models]
+    beside = ModelSpec(name="Omni", config=OMNI)
+    made = [estimate(beside, tiny.HOST, replace(tiny.WORKLOAD, images=1, audios=1))]
+    made += [estimate(model, tiny.HOST, tiny.WORKLOAD) for model in models]
     return [*made, estimate(models[0], linked, two), estimate(models[0], tiny.HOST, options)]
 
 
