@@ -37,7 +37,7 @@ UNLIMITED_CONTEXT = 131_072
 #: A loop over tokens or chunks in Python is followed for so many operators, and at least so many tokens.
 LOOPED_CALLS = 5_000
 LOOPING_CONTEXT = 2_048
-#: Seconds that finding the forms of a model may take.
+#: Seconds of this thread's own time that finding the forms of a model may take.
 TIME_LIMIT_S = 60.0
 
 #: Keys of one tile of a processor's attention kernel (profiling.workspace).
@@ -55,7 +55,7 @@ def make_form(
     """
     tell = progress or (lambda stage, fraction, message: None)
     built = cached_build(model, workload.dtype, workload.attn_implementation)
-    deadline = time.monotonic() + TIME_LIMIT_S
+    deadline = time.thread_time() + TIME_LIMIT_S
     tell("fit", 0.2, "Fitting closed forms")
     maker = _Maker(built, workload, kernel_threads, deadline)
     stages = maker.stages()

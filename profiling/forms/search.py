@@ -33,7 +33,8 @@ class Search:
     """Pieces along one variable, for one class of batches (1, or 2 and more).
 
     ``sample``: traces a point (remembering it is up to the caller). ``fixed``: other variables, the same at every point.
-    ``chunks``: tokens per chunk that the model may round up to. Raises :class:`NoForm` when ``deadline`` (monotonic seconds) has passed.
+    ``chunks``: tokens per chunk that the model may round up to. Raises :class:`NoForm` when ``deadline`` has passed: of this
+    thread's own time (``time.thread_time``), since a busy machine must not decide whether there is a form.
     """
 
     def __init__(
@@ -128,7 +129,7 @@ class Search:
         return made.holds_at(point, self._take(point))
 
     def _take(self, point: Mapping[str, int]) -> Sample:
-        if time.monotonic() > self._deadline:
+        if time.thread_time() > self._deadline:
             raise NoForm("Finding the closed form took too long.")
         return self._sample({name: v for name, v in point.items() if name != "chunks"})
 
@@ -155,7 +156,7 @@ def boxes(
     try:
         return box(sample, ranges, fixed, deadline)
     except NoForm:
-        if not cuts or time.monotonic() > deadline:
+        if not cuts or time.thread_time() > deadline:
             raise
     sides = {
         name: [(low, cuts[name] - 1), (cuts[name], high)] if low < cuts.get(name, low) <= high else [(low, high)]
@@ -179,7 +180,7 @@ def box(
         points = [{**fixed, a: x, b: y, "batch": n} for n in batches for x, y in corner]
         made = fit(monomials([a, b], batched=batched), points, [sample(p) for p in points])
         for x, y in ((a1, b1), (a1, b0), (a0, b1), ((a0 + a1) // 2, (b0 + b1) // 3)):
-            if time.monotonic() > deadline:
+            if time.thread_time() > deadline:
                 raise NoForm("Finding the closed form took too long.")
             point = {**fixed, a: x, b: y, "batch": 37 if batched else 1}
             if not made.holds_at(point, sample(point)):
