@@ -84,7 +84,7 @@ def evaluate_workload(
     built = traced.built
     limits, warnings = ceilings(hardware, workload.dtype, level, workload.threads, precision.product_dtype)
     plan = plan_of(workload, built)
-    divided = Divided(built, traced.stages, workload.mla)
+    divided = Divided(built, traced.largest, workload.mla)
     interconnect, unlinked = link(hardware, plan)
     warnings += divided.check(plan) + unlinked
     limits = replace(limits, interconnect=interconnect, linked=plan.communicates)
@@ -172,7 +172,7 @@ def _needs(workload: Workload, traced: Traced, footprint: Footprint, threads: in
         weights=traced.built.weight_bytes,
         kv_cache=round(max(0, traced.final_cache_bytes - state) * footprint.cache_ratio(footprint.precision.cache)),
         state=state,
-        activations=max(t.recording.peak(threads) for t in traced.stages.values()),
+        activations=max(t.recording.peak(threads) for t in traced.largest.values()),
     )
 
 
@@ -195,7 +195,7 @@ def _memory(
             "activation_peak_bytes": math.ceil(trace.recording.peak(threads) * (1 if trace.spec.front_end else share)),
             "peak_module": trace.recording.peak_module(threads),
         }
-        for name, trace in traced.stages.items()
+        for name, trace in traced.largest.items()
     }
     per_token = cache.bytes_per_token * footprint.cache_ratio(footprint.precision.cache) if cache else 0
     return {

@@ -27,9 +27,10 @@ Progress = Callable[[str, float, str], None]
 class Traced:
     """Everything about a model and a workload's shapes that does not depend on hardware.
 
-    ``curve``: one decode step of the target for every output token but the first, whatever a step brings.
-    ``final_cache_bytes``: of the complete model, after the last step. Cache and activations are in the form that ``Workload.mla`` names;
-    ``latent``: whether there is latent attention at all. ``stages``: first the pass over the prompt, last those of front ends.
+    ``stages``: one pass of each, that over the prompt first, those of front ends last; of decode, the step in the middle. ``last``:
+    the last decode step. ``curve``: one decode step of the target for every output token but the first, whatever a step brings.
+    ``final_cache_bytes``: of the complete model, after the last step. Cache and activations are in the form that ``Workload.mla``
+    names; ``latent``: whether there is latent attention at all.
     """
 
     built: Built
@@ -38,6 +39,12 @@ class Traced:
     cache: CacheShape | None
     final_cache_bytes: int
     latent: bool = False
+    last: Trace | None = None
+
+    @property
+    def largest(self) -> dict[str, Trace]:
+        """The pass of each stage that needs the most memory."""
+        return self.stages | ({"decode": self.last} if self.last else {})
 
 
 def first_pass(kind: str, workload: Workload, batch: int) -> Pass:
@@ -86,7 +93,7 @@ def trace_workload(model: ModelSpec, workload: Workload, tell: Progress) -> Trac
     first = run(begin)
     if begin.stage == "encode":
         return Traced(built, {"encode": first}, None, None, 0)
-    stages, curve, final = {"prefill": first}, None, first.cache_bytes
+    stages, curve, final = {"prefill": first}, None, None
     steps = max(0, workload.output_tokens - 1)
     if steps:
         tell("trace", 0.4, "Tracing decode")
@@ -100,9 +107,10 @@ def trace_workload(model: ModelSpec, workload: Workload, tell: Progress) -> Trac
         # A step of several tokens meets a full window as many tokens earlier.
         windows = {w - earlier for w in built.windows for earlier in (0, workload.draft_tokens)}
         curve = decode_curve(at, start, last, lambda trace: operators(trace, built, workload), windows)
-        final = at(last).cache_bytes
+        final = at(last)
     cache = cached_cache_shape(model, dtype, attn)
     if cache is not None:
         grown = mla.grown_per_token(first, workload.counting)
         cache = replace(cache, bytes_per_token=cache.bytes_per_token + grown)
-    return Traced(built, stages | encoded, curve, cache, final, bool(mla.latents(first.recording)))
+    held, latent = (final or first).cache_bytes, bool(mla.latents(first.recording))
+    return Traced(built, stages | encoded, curve, cache, held, latent, final)

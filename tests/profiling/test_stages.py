@@ -267,3 +267,22 @@ def test_closed_forms_say_the_same(model, options, tmp_path):
         assert table[column] == pytest.approx(value[name], rel=1e-9), column
     memory = made["memory"]["estimate"]
     assert table["cache_bytes"] == memory["kv_cache_bytes"] + memory["state_bytes"]
+
+
+@pytest.mark.parametrize("device_count", [1, 2])
+def test_the_activation_peak_is_that_of_the_last_step_where_decoding_needs_more(tmp_path, device_count):
+    """A short prompt and a long answer: scores of the last step over all tokens, more than those of the step in the middle."""
+    workload = Workload(
+        input_tokens=1, output_tokens=120, batch_size=64, attn_implementation="eager", tensor_parallel=device_count
+    )
+    model = FAMILIES["llama"]
+    memory = estimate(model, H100, workload)["memory"]["estimate"]
+    peaks = {stage: item["activation_peak_bytes"] for stage, item in memory["stages"].items()}
+    built = build(model, "bf16", "eager")
+    if device_count == 1:
+        assert peaks["decode"] == trace(built, Pass("decode", 64, 1, 119)).recording.activation_peak
+        assert peaks["decode"] > trace(built, Pass("decode", 64, 1, 60)).recording.activation_peak
+    assert memory["activation_peak_bytes"] == peaks["decode"] > peaks["prefill"]
+    (row,) = sweep(model, [H100], [{}], workload, store=FormStore(tmp_path)).rows()
+    assert row["method"] == "closed form"
+    assert row["activation_peak_bytes"] == peaks["decode"]
