@@ -12,6 +12,9 @@ from rest_framework import serializers
 
 from llmcompare.runs.exports import RUNS_HEADER, shown_spec, summary
 from llmcompare.runs.models import Run
+from llmcompare.runs.options import NAMES as OPTION_NAMES
+from llmcompare.runs.options import OPTIONS, Option
+from profiling.spec import WORKLOAD_DTYPES
 
 WORKLOAD_FIELDS = (
     "batch_size",
@@ -19,15 +22,14 @@ WORKLOAD_FIELDS = (
     "output_tokens",
     "dtype",
     "prompt",
-    "logits",
-    "execution",
-    "attn_implementation",
     "iterations",
     "warmup",
     "seed",
     "threads",
     "time_limit_s",
+    *OPTION_NAMES,
 )
+DTYPES = f"{', '.join(WORKLOAD_DTYPES[:-1])} or {WORKLOAD_DTYPES[-1]}"
 MAX_KEY = 64
 
 
@@ -140,13 +142,12 @@ class LaunchSerializer(Strict):
     hardware = serializers.CharField(max_length=200, required=False, help_text="slug; for estimates")
     host = serializers.CharField(max_length=200, required=False, help_text="slug; for measurements")
     batch_size = serializers.IntegerField(required=False)
-    input_tokens = serializers.IntegerField(required=False)
-    output_tokens = serializers.IntegerField(required=False)
-    dtype = serializers.CharField(required=False, max_length=20, help_text="fp32, bf16 or fp16")
+    input_tokens = serializers.IntegerField(required=False, help_text="of the prompt, per sequence")
+    output_tokens = serializers.IntegerField(required=False, help_text="generated, per sequence")
+    dtype = serializers.CharField(
+        required=False, max_length=20, help_text=f"format of weights and activations: {DTYPES}"
+    )
     prompt = serializers.CharField(required=False, allow_null=True, trim_whitespace=False)
-    logits = serializers.CharField(required=False, max_length=20, help_text="last or all")
-    execution = serializers.CharField(required=False, max_length=20, help_text="eager or fused")
-    attn_implementation = serializers.CharField(required=False, max_length=20, help_text="sdpa or eager")
     iterations = serializers.IntegerField(required=False)
     warmup = serializers.IntegerField(required=False)
     seed = serializers.IntegerField(required=False)
@@ -159,6 +160,32 @@ class LaunchSerializer(Strict):
     idempotency_key = serializers.CharField(
         required=False, max_length=MAX_KEY, help_text="sending the same key again returns the first run"
     )
+
+    def get_fields(self) -> dict[str, serializers.Field]:
+        return super().get_fields() | {option.name: option_field(option) for option in OPTIONS}
+
+
+def option_field(option: Option) -> serializers.Field:
+    """Form only, as for every field here: whether a number is in its range and goes with the others, the service says."""
+    common: dict[str, Any] = {"required": False, "help_text": option_help(option)}
+    if option.default is None:
+        common["allow_null"] = True
+    if option.values:
+        choices = f"Choose one of {', '.join(option.values)}."
+        return serializers.ChoiceField(option.values, error_messages={"invalid_choice": choices}, **common)
+    return (serializers.FloatField if option.fraction else serializers.IntegerField)(**common)
+
+
+def option_help(option: Option) -> str:
+    """What it is, what its values mean, what holds when it is left out, and for which kinds of run it is."""
+    lines = [f"{option.title}: {option.help}"]
+    lines += (
+        [f"{value}: {words}" for value, words in option.words.items()] if len(set(option.words.values())) > 1 else []
+    )
+    lines.append(f"default: {f'null, {option.says(None)}' if option.default is None else option.default}")
+    if not option.measured:
+        lines.append("for the estimates beside a measurement, too" if option.beside else "estimates only")
+    return "; ".join(lines)
 
 
 class MetricSerializer(serializers.Serializer):
@@ -203,6 +230,9 @@ class RunSerializer(serializers.Serializer):
     error = serializers.CharField(allow_blank=True)
     spec_digest = serializers.CharField()
     url = serializers.CharField(help_text="the run's page")
+    options = serializers.DictField(
+        help_text="what the workload sets beyond batch, tokens and data type: option → value; `spec.workload` has all of it"
+    )
 
     def to_representation(self, run: Run) -> dict[str, Any]:
         return super().to_representation(summary(run))
@@ -242,7 +272,7 @@ class InferenceSerializer(Strict):
     max_output_tokens = serializers.IntegerField(default=64, min_value=1, max_value=4096)
     host = serializers.CharField(required=False, max_length=200, help_text="slug; any free host when left out")
     dtype = serializers.CharField(
-        required=False, max_length=20, help_text="fp32, bf16 or fp16; by default fp32 on a CPU, bf16 elsewhere"
+        required=False, max_length=20, help_text=f"{DTYPES}; by default fp32 on a CPU, bf16 elsewhere"
     )
     wait = serializers.FloatField(default=30, min_value=0, max_value=60, help_text="seconds to wait for the text")
     idempotency_key = serializers.CharField(required=False, max_length=MAX_KEY)
@@ -271,7 +301,7 @@ class AnyField(serializers.Field):
 
 
 class ComparisonRowSerializer(serializers.Serializer):
-    section = serializers.CharField(help_text="run or metric")
+    section = serializers.CharField(help_text="run, option or metric")
     key = serializers.CharField()
     origin = serializers.CharField(allow_blank=True)
     unit = serializers.CharField(allow_blank=True)

@@ -13,6 +13,7 @@ from typing import Any
 
 from llmcompare.runs.facts import text_of
 from llmcompare.runs.models import Run
+from llmcompare.runs.options import OPTIONS
 from llmcompare.runs.tiles import MAIN, ORDER, ceilings_level
 from profiling.quantities import number, show, signed_percent
 from profiling.units import DEFINITIONS
@@ -73,7 +74,7 @@ def comparison(columns: Sequence[Column], *, baseline: int = 0, only_differences
 
     With ``only_differences`` conditions that are the same everywhere are left out (``hidden`` counts them); metrics never are.
     """
-    conditions = [_condition_row(title, path, columns) for title, path, _ in CONDITIONS]
+    conditions = [_condition_row(title, path, columns) for title, path, _ in CONDITIONS] + _option_rows(columns)
     conditions = [row for row in conditions if any(cell != "" for cell in row["cells"])]
     shown = [row for row in conditions if row["differs"] or not only_differences]
     return {
@@ -153,6 +154,20 @@ def _condition_row(title: str, path: tuple[str, ...], columns: Sequence[Column])
     }
 
 
+def _option_rows(columns: Sequence[Column]) -> list[dict[str, Any]]:
+    """The options that not every run leaves as they are by themselves, and that no other row shows: an absent value is the default."""
+    others = {path[-1] for _, path, _ in CONDITIONS}
+    workloads = [_lookup(column, ("workload",)) or {} for column in columns]
+    rows = []
+    for option in (o for o in OPTIONS if o.name not in others):
+        # Whatever leaves the option as it is counts as its default, however it is written.
+        values = [None if option.is_plain(w) else w[option.name] for w in workloads]
+        if any(value is not None for value in values):
+            shown = [option.says(option.default if value is None else value) for value in values]
+            rows.append({"title": option.title, "cells": shown, "differs": len(set(map(repr, values))) > 1})
+    return rows
+
+
 def _lookup(column: Column, path: tuple[str, ...]) -> Any:
     value: Any = column.document or {"kind": column.run.kind, **column.run.spec}
     for name in path:
@@ -179,8 +194,17 @@ def notes(columns: Sequence[Column]) -> list[str]:
         for title, path, matters in CONDITIONS
         if matters and len({repr(v) for v in (_lookup(c, path) for c in columns if c.document) if v is not None}) > 1
     ]
+    different += [
+        row["title"][0].lower() + row["title"][1:]
+        for row in _option_rows([c for c in columns if c.document])
+        if row["differs"]
+    ]
     if different:
         found.append(f"The conditions differ in {', '.join(different)}: part of each difference may come from that.")
+    if any((column.document.get("parallelism") or {}).get("devices", 1) > 1 for column in columns):
+        found.append(
+            "Of runs on several devices memory and utilisation are those of one device, throughput is that of all together."
+        )
     contended = [c.label for c in columns if (c.document.get("conditions") or {}).get("contended")]
     if contended:
         found.append(f"Measured while the machine was busy with something else: {', '.join(contended)}.")

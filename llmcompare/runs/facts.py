@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from llmcompare.runs.options import NAMES, OPTIONS, chosen
 from profiling.quantities import UNKNOWN, count, number, show
 
 Document = Mapping[str, Any]
@@ -118,11 +119,16 @@ def _workload_rows(document: Document, shared: bool) -> Rows:
     workload = dict(document.get("workload") or {})
     prompt = workload.pop("prompt", None)
     threads = workload.pop("threads", "absent")
-    rows = rows_of(workload, shared=shared)
+    # Options that are as they are by themselves are not listed: there are many, and most say nothing to most models.
+    rows = rows_of(workload, skip=set(NAMES), shared=shared)
+    changed = chosen(workload)
+    rows += [(option.title, option.says(changed[option.name])) for option in OPTIONS if option.name in changed]
     if threads != "absent":
         rows.append(("Threads", "as the machine gives" if threads is None else text_of("threads", threads)))
     if prompt and not shared:
         rows.append(("Prompt", "given (see the output)" if document.get("output") else "given"))
+    if any(name in workload for name in NAMES):
+        rows.append(("Other options" if changed else "Options", "at their defaults"))
     return rows
 
 

@@ -14,13 +14,14 @@ from llmcompare.accounts.models import User
 from llmcompare.catalog.models import LanguageModel
 from llmcompare.common.forms import BootstrapForm
 from llmcompare.runs.models import Run
+from llmcompare.runs.optionforms import OptionsForm
 from llmcompare.runs.validation import MAX_PROMPT_CHARACTERS
 from profiling.quantities import count
 from profiling.spec import WORKLOAD_DTYPES, Workload
 
 #: In the hardware list, a host is chosen for an estimate on the ceilings that were measured on it.
 HOST_PREFIX = "host:"
-WORKLOAD_FIELDS = ("batch_size", "input_tokens", "output_tokens", "dtype", "iterations", "warmup", "logits")
+WORKLOAD_FIELDS = ("batch_size", "input_tokens", "output_tokens", "dtype", "iterations", "warmup")
 DEFAULTS = Workload()
 
 MODEL_GROUPS = {
@@ -46,7 +47,7 @@ class SpecSelect(forms.Select):
         return option
 
 
-class NewRunForm(BootstrapForm, forms.Form):
+class NewRunForm(BootstrapForm, OptionsForm):
     kind = forms.ChoiceField(choices=Run.Kind.choices, initial=Run.Kind.ESTIMATE, widget=forms.RadioSelect)
     model = forms.ChoiceField(
         widget=SpecSelect,
@@ -74,9 +75,6 @@ class NewRunForm(BootstrapForm, forms.Form):
     )
     iterations = forms.IntegerField(label="Timed iterations", initial=DEFAULTS.iterations)
     warmup = forms.IntegerField(label="Warm-up iterations", initial=DEFAULTS.warmup)
-    logits = forms.ChoiceField(
-        choices=[("last", "last position (as generation does)"), ("all", "all positions")], initial=DEFAULTS.logits
-    )
     visibility = forms.ChoiceField(
         choices=Run.Visibility.choices, initial=Run.Visibility.PRIVATE, label="Who may see it"
     )
@@ -145,6 +143,8 @@ class NewRunForm(BootstrapForm, forms.Form):
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
+        if cleaned.get("kind") == Run.Kind.MEASURE:
+            self.forget_option_errors()
         place = "host" if cleaned.get("kind") == Run.Kind.MEASURE else "hardware"
         if not cleaned.get(place) and place not in self.errors:
             what = (
@@ -166,6 +166,7 @@ class NewRunForm(BootstrapForm, forms.Form):
         place = data["host"] if data["kind"] == Run.Kind.MEASURE else data["hardware"]
         on_host = data["kind"] == Run.Kind.MEASURE or place.startswith(HOST_PREFIX)
         workload = {name: data[name] for name in WORKLOAD_FIELDS}
+        workload |= self.option_values(measured=data["kind"] == Run.Kind.MEASURE)
         # A prompt is read by a real tokenizer, when the run is measured; an estimate counts tokens.
         if data["kind"] == Run.Kind.MEASURE and data["prompt"].strip():
             workload["prompt"] = data["prompt"]

@@ -13,6 +13,7 @@ from django.conf import settings
 from django.db import models
 from django.db.models import Q
 
+from llmcompare.runs.options import devices_of, tags
 from llmcompare.runs.querysets import RunQuerySet
 
 
@@ -128,6 +129,16 @@ class Run(models.Model):
     @property
     def is_estimate(self) -> bool:
         return self.kind == self.Kind.ESTIMATE
+
+    @property
+    def option_tags(self) -> list[str]:
+        """What its workload sets beyond batch, tokens and data type, in a few words each."""
+        return tags(self.spec.get("workload") or {})
+
+    @property
+    def devices(self) -> int:
+        """Devices of an estimated deployment; its memory figures are those of one."""
+        return devices_of(self.spec.get("workload") or {})
 
 
 class RunDocument(models.Model):

@@ -13,6 +13,7 @@ from llmcompare.runs import charts
 from llmcompare.runs.facts import conditions_badge, fact_sections, phase_rows
 from llmcompare.runs.models import Run
 from llmcompare.runs.network import network
+from llmcompare.runs.serving import devices, precision, speculation
 from llmcompare.runs.tables import records
 from llmcompare.runs.tiles import ceilings_level, ceilings_note, memory_fit, metric_tiles, stage_tiles
 from llmcompare.runs.viewoptions import ROOFS, Options, read_options, stages_of
@@ -63,6 +64,9 @@ def run_context(
             "operators": operators(document, options),
             "network": network(document, options),
             "memory": memory(document),
+            "precision": precision(document),
+            "devices": devices(document),
+            "speculation": speculation(document),
             "samples": samples(document),
             "output": output(document) if include_text else None,
             "facts": fact_sections(document, shared=shared or not include_text),

@@ -15,6 +15,7 @@ from hardware.services import detected_memory
 from llmcompare.catalog.models import LanguageModel
 from llmcompare.common.errors import WHOLE_FORM, FieldErrors
 from llmcompare.runs.models import Run
+from llmcompare.runs.options import OPTIONS, chosen
 from llmcompare.runs.validation import Inputs, check_inputs, stored_bytes
 from profiling.client import EngineError, warm_child
 from profiling.lru import Lru
@@ -28,6 +29,8 @@ CACHE_SIZE = 256
 
 #: Fields of the engine that have another name on the form.
 FORM_FIELDS = {"config": "model", "weights_path": "model", "architecture": "model"}
+#: Groups of options whose limits are the model's own.
+ASKS_THE_ENGINE = ("devices", "media")
 TIMES = {"ttft_s": "ttft", "tpot_s": "tpot", "e2e_s": "e2e_latency", "encode_s": "encode_time"}
 
 
@@ -47,8 +50,8 @@ def preview(
 
     Keys: ``weights_bytes, kv_cache_bytes, state_bytes, activation_peak_bytes, total_bytes, capacity_bytes, fits, shortfall_bytes``
     (bytes; ``fits`` null when the capacity is unknown), ``suggestions``, ``ttft_s, tpot_s, e2e_s, encode_s`` (seconds or null),
-    ``ceilings`` (what the times stand on), ``expected_wall_s`` (measurements: all timed and warm-up iterations, without
-    loading; null when unknown), ``notes`` and ``warnings`` (sentences).
+    ``devices`` (of the whole deployment; memory is that of one), ``ceilings`` (what the times stand on), ``expected_wall_s``
+    (measurements: all timed and warm-up iterations, without loading; null when unknown), ``notes`` and ``warnings`` (sentences).
     """
     inputs = check_inputs(kind=kind, model=model, hardware=hardware, host=host, workload=workload)
     try:
@@ -79,6 +82,24 @@ def check_memory(inputs: Inputs) -> None:
         _refuse_too_large(inputs, estimate["total_bytes"], estimate)
 
 
+def check_with_engine(inputs: Inputs) -> None:
+    """Refuse options of an estimate that this model does not have, at their field. Raises :class:`FieldErrors`.
+
+    How many heads, experts and layers there are to divide, and what an image becomes, only the engine knows. When it does not answer
+    here, the worker's says it.
+    """
+    workload = inputs.workload.to_json()
+    asked = [option.name for option in OPTIONS if option.group in ASKS_THE_ENGINE]
+    if not set(asked) & set(chosen(workload)):
+        return
+    try:
+        _estimate(inputs)
+    except EngineError as error:
+        if error.field in asked:
+            raise FieldErrors({error.field: error.message}) from error
+        logger.warning("No estimate of the options before launch: %s", error)
+
+
 def _estimate(inputs: Inputs) -> dict[str, Any]:
     """The estimate of the inputs in short, from the cache or from the engine; raises :class:`EngineError`."""
     # Iterations and the like do not change an estimate; leaving them out of the key makes editing them free.
@@ -98,6 +119,7 @@ def _in_short(document: Mapping[str, Any]) -> dict[str, Any]:
         **document["memory"]["estimate"],
         **{name: metrics.get(key, {}).get("value") for name, key in TIMES.items()},
         "ceilings": document["conventions"].get("ceilings"),
+        "devices": (document.get("parallelism") or {}).get("devices", 1),
         "warnings": [warning["message"] for warning in document["warnings"]],
     }
 

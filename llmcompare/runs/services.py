@@ -56,6 +56,8 @@ def launch_run(
         raise FieldErrors(errors)
     if kind == Run.Kind.MEASURE:
         preview.check_memory(inputs)
+    else:
+        preview.check_with_engine(inputs)
 
     with transaction.atomic():
         # One launch at a time per user, or two requests together would pass the quota and the key twice.

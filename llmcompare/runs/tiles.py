@@ -30,6 +30,8 @@ ORDER = (
 )
 #: The first ones are drawn large.
 MAIN = {"ttft", "tpot", "e2e_latency", "output_throughput", "encode_time", "encode_throughput", "peak_memory"}
+OF_ONE_DEVICE = {"peak_memory"}
+OF_ALL_DEVICES = {"output_throughput", "encode_throughput", "prefill_throughput", "decode_throughput"}
 SHORT = {"ttft": "TTFT", "tpot": "TPOT", "e2e_latency": "E2E", "mfu_prefill": "MFU", "mbu_decode": "MBU"}
 BOUND_WORDS = {
     "compute": "compute-bound",
@@ -65,7 +67,7 @@ def _tile(key: str, metric: Mapping[str, Any], document: Document) -> dict[str, 
         "definition": definition.formula if definition else "This version has no definition of this metric.",
         "better": definition.better if definition else "",
         "spread": _spread(metric, unit),
-        "brief": _brief(metric, unit),
+        "brief": _brief(metric, unit) or _of_what(key, metric, document),
         "estimates": _estimates(key, unit, document),
     }
     if key == "peak_memory":
@@ -118,6 +120,19 @@ def _brief(metric: Mapping[str, Any], unit: str) -> str:
         words.append(f"95 % interval {spread['95 % interval']}")
     elif "ci95" in metric and metric.get("n") != 1:
         words.append("too few for an interval")
+    return " · ".join(words)
+
+
+def _of_what(key: str, metric: Mapping[str, Any], document: Document) -> str:
+    """What a reader must know of an estimate's figure before comparing it: of how many devices it is, whether it is expected."""
+    words = []
+    devices = (document.get("parallelism") or {}).get("devices") or 1
+    if devices > 1 and key in OF_ALL_DEVICES:
+        words.append(f"of all {devices} devices")
+    elif devices > 1 and key in OF_ONE_DEVICE:
+        words.append(f"of one of {devices} devices")
+    if str(metric.get("note") or "").startswith("Expected value"):
+        words.append("expected value")
     return " · ".join(words)
 
 

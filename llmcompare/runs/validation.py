@@ -14,7 +14,10 @@ from hardware.services import host_spec
 from llmcompare.catalog.models import LanguageModel
 from llmcompare.common.errors import FieldErrors
 from llmcompare.runs.models import Run
+from llmcompare.runs.options import ATTENTION, OPTIONS, devices_of
 from llmcompare.runs.queues import live_hosts
+from profiling.limits import check_context
+from profiling.parallel import Plan
 from profiling.spec import DTYPE_BYTES, WORKLOAD_DTYPES, RunSpec, SpecError, Workload
 
 #: Kinds of model that read text and generate none; and those that take text at all, so that this host can measure them.
@@ -22,6 +25,12 @@ READ_ONLY_KINDS = ("encoder", "vision")
 MEASURED_KINDS = ("decoder", "ssm", "encoder", "encdec")
 
 MAX_PROMPT_CHARACTERS = 200_000
+
+#: Devices of one deployment: far more than anybody divides one model over, few enough for every check to be quick.
+MAX_DEVICES = 65_536
+
+#: Where one value is missing, the one that asks for it: without that, the rest of the workload can still be checked.
+ASKED_BY = {"draft_acceptance": "draft_tokens"}
 
 
 @dataclass(frozen=True)
@@ -61,9 +70,12 @@ def check_inputs(
         parsed = replace(parsed, output_tokens=0)
         reads = "images and generates nothing" if model.kind == "vision" else "text and generates none"
         notes.append(f"{model.name} is an encoder: it reads {reads}, so output tokens are 0.")
-    errors = _check_context(model, parsed) | errors
-    if kind == Run.Kind.ESTIMATE and hardware is not None:
-        errors = _check_rate(hardware, host, parsed) | errors
+    too_long = _check_context(model, parsed)
+    if kind == Run.Kind.ESTIMATE:
+        too_long = too_long or _check_estimable(model, parsed)
+        if hardware is not None:
+            errors = _check_rate(hardware, host, parsed) | errors
+    errors = too_long | errors
     if kind == Run.Kind.MEASURE:
         errors = _check_measurable(model, parsed) | errors
     if errors or hardware is None:
@@ -82,9 +94,10 @@ def _parse_workload(values: Mapping[str, Any]) -> tuple[Workload, dict[str, str]
             return workload, errors
         except SpecError as error:
             errors[error.field] = str(error)
-            if error.field not in values:  # nothing left to take out: the message stands alone
+            taken = error.field if values.get(error.field) is not None else ASKED_BY.get(error.field, "")
+            if taken not in values:  # nothing left to take out: the message stands alone
                 raise FieldErrors(errors) from None
-            del values[error.field]
+            del values[taken]
 
 
 def _check_options(workload: Workload) -> None:
@@ -98,11 +111,27 @@ def _check_options(workload: Workload) -> None:
     threads = workload.threads
     if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= 1024):
         raise SpecError("threads", "Enter a whole number from 1 to 1024, or leave it out.")
-    if workload.attn_implementation not in ("sdpa", "eager"):
-        raise SpecError("attn_implementation", "Choose sdpa or eager.")
+    if workload.attn_implementation not in ATTENTION:
+        raise SpecError("attn_implementation", f"Choose {' or '.join(ATTENTION)}.")
+    for name in ("draft_acceptance", "draft_cost"):
+        if getattr(workload, name) is not None and not workload.draft_tokens:
+            raise SpecError(
+                name, "Say how many tokens the draft guesses before each step (draft tokens), or leave this empty."
+            )
+    _check_devices(workload)
     limit = workload.time_limit_s
     if isinstance(limit, bool) or not isinstance(limit, int | float) or not 1 <= limit <= 86_400:
         raise SpecError("time_limit_s", "Enter seconds from 1 to 86400.")
+
+
+def _check_devices(workload: Workload) -> None:
+    """Degrees that do not go together, whatever the model."""
+    values = workload.to_json()
+    devices = devices_of(values)
+    if devices > MAX_DEVICES:
+        largest = max(("tensor_parallel", "pipeline_parallel", "data_parallel"), key=lambda name: values[name])
+        raise SpecError(largest, f"These are {devices:,} devices together: at most {MAX_DEVICES:,} are estimated.")
+    Plan.of(workload)
 
 
 def _place(kind: str, hardware: Hardware | None, host: Host | None) -> tuple[Hardware | None, dict[str, str]]:
@@ -149,6 +178,15 @@ def _check_context(model: LanguageModel, workload: Workload) -> dict[str, str]:
     }
 
 
+def _check_estimable(model: LanguageModel, workload: Workload) -> dict[str, str]:
+    """Options that say nothing to this kind of model: the engine would refuse them, too, but only once it has built the model."""
+    try:
+        check_context(model.kind, model.max_context, workload)
+    except SpecError as error:
+        return {error.field: str(error)}
+    return {}
+
+
 def _check_rate(hardware: Hardware, host: Host | None, workload: Workload) -> dict[str, str]:
     """An estimate of time needs a rate for the format. A device of which no rate is known at all still gets its memory estimate."""
     known = {name for name, rate in hardware.peak_flops.items() if rate}
@@ -175,6 +213,16 @@ def _check_measurable(model: LanguageModel, workload: Workload) -> dict[str, str
         )
     if model.kind not in READ_ONLY_KINDS and not workload.output_tokens:
         errors["output_tokens"] = "Ask for at least 1 output token: this model generates text."
+    return errors | _check_only_estimated(workload)
+
+
+def _check_only_estimated(workload: Workload) -> dict[str, str]:
+    """A measurement runs the whole model as it is, on one device: what it would not follow is refused, not ignored."""
+    values, errors = workload.to_json(), {}
+    for option in OPTIONS:
+        if not (option.measured or option.beside or option.is_plain(values)):
+            leave = "leave it out" if option.default is None else f"leave it at {option.default}"
+            errors[option.name] = f"A measurement does not have this option: {leave}, or run an estimate."
     return errors
 
 

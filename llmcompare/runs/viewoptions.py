@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 from llmcompare.runs.graphview import MEASURES
 from llmcompare.runs.layertable import SORTS
 
-STAGES = ("prefill", "decode", "encode")
+STAGES = ("encode", "encode_audio", "prefill", "decode")
 ROOFS = {"all": "all", "dtype": "this data type", "datasheet": "datasheet", "measured": "measured"}
 #: Stands for "nothing is open" in an address, where an absent ``open`` means the default.
 _NONE_OPEN = "-"
@@ -51,7 +51,8 @@ class Options:
 def read_options(params: Mapping[str, str], document: Mapping[str, Any]) -> Options:
     """Parameters that make no sense for this document fall back to their default: an old link still opens."""
     stages = stages_of(document)
-    first = stages[0] if stages else ""
+    # Images and audio are encoded first, but what people come for is the language model.
+    first = "prefill" if "prefill" in stages else stages[0] if stages else ""
     stage = params.get("stage", "")
     by = params.get("by", "")
     opened = params.get("open")

@@ -13,10 +13,22 @@ from llmcompare.accounts.requests import UserRequest
 from llmcompare.common.errors import WHOLE_FORM, FieldErrors
 from llmcompare.runs.forms import HOST_PREFIX, WORKLOAD_FIELDS, NewRunForm, known_dtypes
 from llmcompare.runs.models import Run
+from llmcompare.runs.options import NAMES as OPTION_NAMES
 from llmcompare.runs.preview import preview
 from llmcompare.runs.services import launch_run
 
-PREFILLED = ("kind", "model", "hardware", "host", "prompt", "title", "visibility", "team", *WORKLOAD_FIELDS)
+PREFILLED = (
+    "kind",
+    "model",
+    "hardware",
+    "host",
+    "prompt",
+    "title",
+    "visibility",
+    "team",
+    *WORKLOAD_FIELDS,
+    *OPTION_NAMES,
+)
 
 
 @login_required
@@ -99,7 +111,7 @@ def _initial(request: HttpRequest) -> dict[str, Any]:
 
 def _settings_of(run: Run) -> dict[str, Any]:
     workload = run.spec.get("workload", {})
-    settings = {name: workload[name] for name in WORKLOAD_FIELDS if name in workload}
+    settings = {name: workload[name] for name in (*WORKLOAD_FIELDS, *OPTION_NAMES) if name in workload}
     settings |= {"kind": run.kind, "title": run.title, "prompt": workload.get("prompt") or ""}
     if run.model:
         settings["model"] = run.model.slug

@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from llmcompare.runs.options import OPTIONS
 from llmcompare.runs.tiles import ORDER
 from profiling.quantities import UNKNOWN, show, signed_percent
 from profiling.units import DEFINITIONS
 
 #: Rows that are no metrics, where the key alone does not say what they are.
 TITLES = {"dtype": "Data type", "memory_bytes": "Memory", "fits": "Fits into memory", "bound": "Limited by"}
+BY_NAME = {option.name: option for option in OPTIONS}
 KINDS = {"estimate": "estimate", "measure": "measurement"}
 
 
@@ -24,13 +26,19 @@ def comparison_rows(compared: Mapping[str, Any]) -> list[dict[str, Any]]:
         deltas = row.get("delta_pct") or [None] * len(row["values"])
         cells = [
             {
-                "text": KINDS.get(value, value) if row["key"] == "kind" else _text(value, row["unit"]),
+                "text": _cell(row, value),
                 "delta": signed_percent(delta) if delta else "",
             }
             for value, delta in zip(row["values"], deltas, strict=True)
         ]
         rows.append({"title": _title(row["key"]), "origin": row["origin"], "cells": cells})
     return rows
+
+
+def _cell(row: Mapping[str, Any], value: Any) -> str:
+    if row["key"] in BY_NAME:
+        return BY_NAME[row["key"]].says(value)
+    return KINDS.get(value, value) if row["key"] == "kind" else _text(value, row["unit"])
 
 
 def _place(row: Mapping[str, Any]) -> int:
@@ -41,6 +49,8 @@ def _place(row: Mapping[str, Any]) -> int:
 
 
 def _title(key: str) -> str:
+    if key in BY_NAME:
+        return BY_NAME[key].title
     definition = DEFINITIONS.get(f"{key}/1")
     return definition.name if definition else TITLES.get(key, key.replace("_", " ").capitalize())
 

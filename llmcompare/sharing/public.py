@@ -13,6 +13,8 @@ from typing import Any
 from llmcompare.runs import lifecycle
 from llmcompare.runs.exports import COMPARED_FACTS, document_of, duration_s
 from llmcompare.runs.models import Run
+from llmcompare.runs.options import NAMES as OPTION_NAMES
+from llmcompare.runs.options import chosen
 
 RUN_FIELDS = (
     "title",
@@ -82,14 +84,12 @@ DOCUMENT_FIELDS: dict[str, frozenset[str] | None] = {
             "input_tokens",
             "output_tokens",
             "dtype",
-            "logits",
-            "execution",
-            "attn_implementation",
             "iterations",
             "warmup",
             "seed",
             "threads",
             "time_limit_s",
+            *OPTION_NAMES,
         }
     ),
     "conventions": None,
@@ -99,6 +99,7 @@ DOCUMENT_FIELDS: dict[str, frozenset[str] | None] = {
     "modules": None,
     "graph": None,
     "memory": None,
+    "parallelism": None,
     "roofline": None,
     "estimates": None,
     "errors": None,
@@ -172,6 +173,7 @@ def shared_facts(run: Run) -> dict[str, Any]:
         "duration_s": duration_s(run),
         "error": _without_hosts(without_paths(run.error), run),
         "bound": run.bound or None,
+        "options": chosen(run.spec.get("workload") or {}),
     }
 
 
@@ -191,5 +193,6 @@ def shared_object(run: Run, *, include_text: bool) -> dict[str, Any]:
 def shared_lines(runs: list[Run]) -> list[tuple[dict, list]]:
     """What ``exports.comparison_lines`` is for a signed-in user, for a visitor."""
     return [
-        ({name: shared_facts(run)[name] for name in ("id", *COMPARED_FACTS)}, list(run.metrics.all())) for run in runs
+        ({name: shared_facts(run)[name] for name in ("id", "options", *COMPARED_FACTS)}, list(run.metrics.all()))
+        for run in runs
     ]

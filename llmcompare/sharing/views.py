@@ -20,6 +20,7 @@ from llmcompare.common.errors import FieldErrors
 from llmcompare.runs import exports
 from llmcompare.runs.graphfiles import graph_file
 from llmcompare.runs.models import Run
+from llmcompare.runs.options import tags
 from llmcompare.runs.presentation import run_context
 from llmcompare.sharing import public, services
 from llmcompare.sharing.forms import ShareForm
@@ -126,7 +127,8 @@ def open_page(request: HttpRequest, opened: services.Opened) -> HttpResponse:
         run, text = opened.runs[0], opened.link.include_text
         shown = public.shared_document(run, include_text=text)
         page = run_context(shown, request.GET, shared=True, include_text=text)
-        return render(request, "sharing/run.html", page | {"facts": public.shared_facts(run)})
+        facts = public.shared_facts(run)
+        return render(request, "sharing/run.html", page | {"facts": facts, "tags": tags(facts["options"])})
     compared = exports.comparison_object(public.shared_lines(opened.runs))
     page = {"rows": comparison_rows(compared), "facts": [public.shared_facts(run) for run in opened.runs]}
     return render(request, "sharing/comparison.html", page)

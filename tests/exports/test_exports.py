@@ -171,6 +171,7 @@ LIST_COLUMNS = [
     "error",
     "spec_digest",
     "url",
+    "options",
 ]
 
 

@@ -49,6 +49,17 @@ LAUNCH_EXAMPLES = [
         request_only=True,
     ),
     OpenApiExample(
+        "estimate of several devices with quantised weights",
+        value={
+            "kind": "estimate",
+            "model": "llama-3-70b",
+            "hardware": "nvidia-h100-sxm5-80gb",
+            "weights_dtype": "int4",
+            "tensor_parallel": 4,
+        },
+        request_only=True,
+    ),
+    OpenApiExample(
         "measure",
         value={
             "kind": "measure",

@@ -1,0 +1,230 @@
+"""How an estimate serves the model, as the page shows it: in which formats, on which devices, with which guesses and known prompt.
+
+Pure functions of the run document. Each gives ``None`` where the estimate has nothing of its kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from llmcompare.runs.options import DEFAULTS, OPTIONS, chosen
+from llmcompare.runs.tables import records
+from llmcompare.runs.viewoptions import stages_of
+from profiling.precision import scheme
+from profiling.quantities import UNKNOWN, count, number, percent, show
+from profiling.spec import SpecError, Workload
+from profiling.speculative import drafting, expected_tokens
+
+Document = Mapping[str, Any]
+
+_COLLECTIVES = {
+    "all_reduce": "all-reduce",
+    "all_gather": "all-gather",
+    "all_to_all": "all-to-all",
+    "p2p": "to the next stage",
+}
+
+
+# --- formats ---------------------------------------------------------------------------------------------------------
+
+
+def precision(document: Document) -> dict[str, Any] | None:
+    """Formats of weights, activations and cache, what they take, and the rates that products are timed at."""
+    workload = document.get("workload") or {}
+    values = chosen(workload)
+    fallbacks = [
+        str(w.get("message", ""))
+        for w in document.get("warnings") or []
+        if isinstance(w, Mapping) and w.get("code") == "dtype_fallback"
+    ]
+    mine = {o.name for o in OPTIONS if o.group == "precision"} & set(values)
+    if not mine and not fallbacks:
+        return None
+    conventions = document.get("conventions") or {}
+    parts = (("Products", "compute"), ("Weights", "weights"), ("Cache", "kv_cache"))
+    return {
+        "rows": _format_rows(document),
+        "saving": _saving(document),
+        "sentences": [(title, _sentence(conventions[key])) for title, key in parts if conventions.get(key)],
+        "fallbacks": fallbacks,
+        "per_device": _devices(document) > 1,
+    }
+
+
+def _sentence(text: Any) -> str:
+    """A convention of the document, which begins small, as a sentence; one that begins with the name of a format stays."""
+    words = str(text).strip().removesuffix(".")
+    first = words.split(" ")[0]
+    small = first.isalpha() and first.islower()
+    return f"{words[0].upper() if small else words[0]}{words[1:]}." if words else ""
+
+
+def _format_rows(document: Document) -> list[dict[str, str]]:
+    workload, memory = document.get("workload") or {}, (document.get("memory") or {}).get("estimate") or {}
+    dtype = str(workload.get("dtype") or UNKNOWN)
+    stored, cache = workload.get("weights_dtype") or dtype, workload.get("kv_dtype") or dtype
+    lines = (
+        ("Weights of linear layers and experts", stored, _bits(stored), memory.get("quantised_weights_bytes")),
+        ("All other weights", dtype, _bits(dtype), memory.get("other_weights_bytes")),
+        ("Keys and values", cache, "", memory.get("kv_cache_bytes")),
+        (f"Largest copy widened to {dtype}", dtype, "", memory.get("widened_bytes")),
+    )
+    return [
+        {"title": title, "format": str(name), "bits": bits, "size": show(size, "B")}
+        for title, name, bits, size in lines
+        if size != 0
+    ]
+
+
+def _bits(name: Any) -> str:
+    try:
+        return f"{scheme(name).bits_per_weight():.4g}"
+    except SpecError:  # a format of another version
+        return ""
+
+
+def _saving(document: Document) -> str:
+    """ "All weights take 9.94 GB instead of 35.3 GB in bf16 (28.2 %)."; "" when nothing is known or nothing is saved."""
+    memory = (document.get("memory") or {}).get("estimate") or {}
+    now, before = number(memory.get("weights_bytes")), number(memory.get("logical_weights_bytes"))
+    if not now or not before or now == before:
+        return ""
+    dtype = (document.get("workload") or {}).get("dtype")
+    return (
+        f"All weights take {show(now, 'B')} instead of {show(before, 'B')} in {dtype}: {percent(now / before)} of it."
+    )
+
+
+# --- devices ---------------------------------------------------------------------------------------------------------
+
+
+def _devices(document: Document) -> int:
+    return int(number((document.get("parallelism") or {}).get("devices")) or 1)
+
+
+def devices(document: Document) -> dict[str, Any] | None:
+    """The deployment: its degrees, what one device of each pipeline stage holds and does, and what devices send to each other."""
+    section = document.get("parallelism")
+    if not isinstance(section, Mapping):
+        return None
+    stages = stages_of(document)
+    held = [stage for stage in section.get("stages") or [] if isinstance(stage, Mapping)]
+    degrees = [
+        (option.title, option.says(section[option.name]))
+        for option in OPTIONS
+        if option.group == "devices" and section.get(option.name) not in (None, option.default)
+    ]
+    inside = section.get("tensor_parallel_inside_expert")
+    if inside not in (None, 1):
+        degrees.append(("Inside an expert", f"{inside} devices share each expert"))
+    rate = section.get("interconnect_bytes_per_s")
+    sent = [row for row in (_sent(row) for row in records(section.get("communication"))) if row]
+    return {
+        "count": _devices(document),
+        "degrees": degrees,
+        "interconnect": show(rate, "B/s") if rate is not None else UNKNOWN if sent else "not needed",
+        "stage_names": stages,
+        "held": [_held(stage, stages) for stage in held],
+        "has_state": any(stage.get("state_bytes") for stage in held),
+        "pipeline": len(held) > 1,
+        "widened": _widened(document),
+        "sent": sent,
+        "sent_by_stage": [_share_of_stage(document, section, name) for name in stages] if sent else [],
+        "note": str((document.get("conventions") or {}).get("parallelism") or ""),
+    }
+
+
+def _widened(document: Document) -> str:
+    size = number(((document.get("memory") or {}).get("estimate") or {}).get("widened_bytes"))
+    return show(size, "B") if size else ""
+
+
+def _held(stage: Mapping[str, Any], stages: list[str]) -> dict[str, Any]:
+    layers = stage.get("layers") or [UNKNOWN, UNKNOWN]
+    flops, moved = stage.get("flops") or {}, stage.get("bytes") or {}
+    return {
+        "layers": f"{layers[0]} – {layers[-1]}",
+        "weights": show(stage.get("weights_bytes"), "B"),
+        "cache": show(stage.get("kv_cache_bytes"), "B"),
+        "state": show(stage.get("state_bytes"), "B"),
+        "activations": show(stage.get("activation_peak_bytes"), "B"),
+        "total": show(stage.get("total_bytes"), "B"),
+        "work": [(show(flops.get(name), "FLOP"), show(moved.get(name), "B")) for name in stages],
+    }
+
+
+def _sent(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "stage": str(row.get("stage") or ""),
+        "collective": _COLLECTIVES.get(str(row.get("collective")), str(row.get("collective"))),
+        "group": count(row.get("group")),
+        "calls": count(row.get("calls")),
+        "steps": count(row.get("steps")),
+        "payload": show(row.get("payload_bytes"), "B"),
+        "sent": show(row.get("sent_bytes"), "B"),
+        "time": show(row.get("time_s"), "s"),
+    }
+
+
+def _share_of_stage(document: Document, section: Mapping[str, Any], name: str) -> dict[str, str]:
+    """Everything that a device sends in one pass of the stage, and how much of the stage's time that is."""
+    rows = [row for row in records(section.get("communication")) if row.get("stage") == name]
+    times = [number(row.get("time_s")) for row in rows]
+    total = None if None in times else sum(t for t in times if t is not None)
+    latency = number(((document.get("stages") or {}).get(name) or {}).get("latency_s"))
+    sizes = [number(row.get("sent_bytes")) for row in rows]
+    return {
+        "stage": name,
+        "sent": show(None if None in sizes else sum(s for s in sizes if s is not None), "B"),
+        "time": show(total, "s"),
+        "share": percent(total / latency) if total is not None and latency else UNKNOWN,
+    }
+
+
+# --- speculation and prefix ------------------------------------------------------------------------------------------
+
+
+def speculation(document: Document) -> dict[str, Any] | None:
+    """Guesses before each step, and what of the prompt is in the cache already."""
+    values = chosen(document.get("workload") or {})
+    mine = [o for o in OPTIONS if o.group == "serving" and o.name in values]
+    if not mine:
+        return None
+    drafts = [o for o in mine if o.name.startswith("draft_")]
+    rows = [(option.title, option.says(values[option.name])) for option in drafts]
+    if drafts:
+        if "draft_cost" not in values:
+            rows.append(("Cost of a guess", "not counted: times of decoding are lower bounds"))
+        rows += _expected(values)
+    rows += [(option.title, option.says(values[option.name])) for option in mine if option not in drafts]
+    conventions = document.get("conventions") or {}
+    parts = (("Guesses", "speculation"), ("Prefix", "prefix_cache"))
+    return {
+        "title": _title({option.name for option in mine}),
+        "rows": rows,
+        "sentences": [(title, _sentence(conventions[key])) for title, key in parts if conventions.get(key)],
+    }
+
+
+def _title(names: set[str]) -> str:
+    found = []
+    if "draft_tokens" in names:
+        found.append("speculation")
+    if "prefix_tokens" in names:
+        found.append("prefix cache")
+    text = " and ".join(found) or "decoder"
+    return text[0].upper() + text[1:]
+
+
+def _expected(values: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What the engine's own formulas make of the guesses; nothing where the document's values are no numbers."""
+    guesses, acceptance, cost = (number(values.get(n)) for n in ("draft_tokens", "draft_acceptance", "draft_cost"))
+    if guesses is None or acceptance is None:
+        return []
+    asked = Workload(draft_tokens=int(guesses), draft_acceptance=acceptance, draft_cost=cost or DEFAULTS.draft_cost)
+    tokens, longer = expected_tokens(asked), drafting(asked)
+    rows = [("Tokens per step", f"{tokens:.3g} on average, of {int(guesses) + 1} that a step runs over")]
+    if cost:
+        rows.append(("Step with its guesses", f"{longer:.3g} times the step alone"))
+    return rows
