@@ -6,7 +6,7 @@ from typing import Any
 
 from profiling.build import Built, cached_build
 from profiling.passes import CacheShape, Pass, Trace, cached_cache_shape, cached_trace
-from profiling.spec import DTYPE_BYTES, WORKLOAD_DTYPES, ModelSpec
+from profiling.spec import DTYPE_BYTES, WORKLOAD_DTYPES, ModelSpec, SpecError
 
 
 def active_parameters(built: Built, trace: Trace) -> int:
@@ -27,16 +27,28 @@ def active_parameters(built: Built, trace: Trace) -> int:
 def inspect_model(model: ModelSpec) -> dict[str, Any]:
     """Architecture, kind, parameters, layers, context, and bytes of weights and of the cache per token by data type.
 
-    Raises :class:`SpecError` when the model cannot be built or run.
+    Classes that mix bf16 with fp32 in their own forward and fail are inspected in fp32: ``dtype`` says which it was, ``note`` why (else
+    None). Raises :class:`SpecError` when the model cannot be built or run in either.
     """
-    built = cached_build(model, "bf16", "sdpa")
+    try:
+        return _inspected(model, "bf16")
+    except SpecError as error:
+        try:
+            found = _inspected(model, "fp32")
+        except SpecError:
+            raise error from None
+        return found | {"note": f"Inspected in fp32, and to be run in it: in bf16 the class itself fails. {error}"}
+
+
+def _inspected(model: ModelSpec, dtype: str) -> dict[str, Any]:
+    built = cached_build(model, dtype, "sdpa")
     stage = "encode" if built.kind in ("encoder", "vision") else "prefill"
-    first = cached_trace(model, "bf16", "sdpa", Pass(stage, 1, 2, 0, 2))
+    first = cached_trace(model, dtype, "sdpa", Pass(stage, 1, 2, 0, 2))
     per_element = built.weight_bytes / built.parameters
-    cache = cached_cache_shape(model, "bf16", "sdpa")
+    cache = cached_cache_shape(model, dtype, "sdpa")
     per_token = None
     if cache is not None and cache.bytes_per_token:
-        per_token = {name: _cache_bytes(cache, name) for name in WORKLOAD_DTYPES}
+        per_token = {name: _cache_bytes(cache, name, dtype) for name in WORKLOAD_DTYPES}
     return {
         "architecture": built.architecture,
         "model_type": built.config.model_type,
@@ -45,14 +57,16 @@ def inspect_model(model: ModelSpec) -> dict[str, Any]:
         "active_parameters": active_parameters(built, first),
         "layers": built.layers,
         "max_context": built.max_context,
+        "dtype": dtype,
+        "note": None,
         "weight_bytes": {
-            name: round(built.parameters * DTYPE_BYTES[name] * per_element / DTYPE_BYTES["bf16"])
+            name: round(built.parameters * DTYPE_BYTES[name] * per_element / DTYPE_BYTES[dtype])
             for name in ("fp32", "bf16", "fp16", "fp8", "int8", "int4")
         },
         "kv_cache_bytes_per_token": per_token,
     }
 
 
-def _cache_bytes(cache: CacheShape, dtype: str) -> int:
-    """Of one token in ``dtype``, from the shape of a cache in bf16: what the model keeps in fp32 anyway stays as large."""
-    return cache.bytes_per_token + round(cache.elements_per_token * (DTYPE_BYTES[dtype] - DTYPE_BYTES["bf16"]))
+def _cache_bytes(cache: CacheShape, dtype: str, seen: str) -> int:
+    """Of one token in ``dtype``, from the shape of a cache in the format ``seen``: what a model in bf16 keeps in fp32 stays as large."""
+    return cache.bytes_per_token + round(cache.elements_per_token * (DTYPE_BYTES[dtype] - DTYPE_BYTES[seen]))

@@ -125,6 +125,16 @@ def check_config(config: Mapping[str, Any], architecture: str | None = None) -> 
     return clean
 
 
+def parse_constant(text: str) -> dict[str, str]:
+    """For :func:`json.loads`: a literal infinity, which transformers reads, as it writes it itself. NaN has no use in a configuration.
+
+    Raises :class:`ValueError` for NaN.
+    """
+    if text not in INFINITE:
+        raise ValueError(f"{text} is not a number; replace it by a number or null")
+    return {INFINITE_TAG: text}
+
+
 def decoded(value: Any) -> Any:
     """A deep copy of what :func:`check_config` returned, with infinite numbers as such."""
     if isinstance(value, dict):

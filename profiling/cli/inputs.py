@@ -6,10 +6,12 @@ import argparse
 import json
 import re
 import unicodedata
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from profiling.precision import ACTIVATION_FORMATS, KV_FORMATS, SCHEMES
+from profiling.safety import parse_constant
 from profiling.spec import (
     CHOICES,
     DTYPE_BYTES,
@@ -174,7 +176,7 @@ def model_spec(arguments: argparse.Namespace) -> ModelSpec:
     if given and not path.is_file():
         raise SpecError("config", f"There is no file {name!r}.")
     if path.is_file():
-        config = _json(path, field)
+        config = _json(path, field, parse_constant)
         if not isinstance(config, dict):
             raise SpecError(field, f"{path} holds no configuration: a JSON object was expected.")
         return ModelSpec(
@@ -290,8 +292,9 @@ def write_json(document: Any, target: str) -> None:
         Path(target).write_text(text + "\n", encoding="utf-8")
 
 
-def _json(path: Path, field: str) -> Any:
+def _json(path: Path, field: str, constant: Callable[[str], Any] | None = None) -> Any:
+    """``constant``: what stands for ``Infinity``, ``-Infinity`` and ``NaN``, which JSON does not have."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"), parse_constant=constant)
     except (OSError, ValueError, RecursionError) as error:
         raise SpecError(field, f"{path} cannot be read as JSON: {error}.") from error

@@ -10,7 +10,7 @@ import pytest
 
 from profiling.cli import main
 from profiling.inspection import inspect_model
-from profiling.spec import ModelSpec
+from profiling.spec import ModelSpec, SpecError
 from tests.profiling.documents import ROOT, catalogue, catalogue_model
 
 
@@ -34,6 +34,27 @@ def test_a_class_is_found_where_the_configuration_names_none():
     assert facts["layers"] == 2
 
 
+@pytest.mark.parametrize(("model_type", "kind"), [("deberta", "encoder"), ("fnet", "encoder"), ("xlnet", "decoder")])
+def test_classes_that_fail_in_bf16_are_inspected_in_fp32(model_type, kind):
+    small = {"num_hidden_layers": 2, "n_layer": 2, "hidden_size": 64, "d_model": 64, "n_head": 4, "d_inner": 128}
+    small |= {"num_attention_heads": 4, "intermediate_size": 128, "vocab_size": 512}
+    facts = inspect_model(ModelSpec(name=model_type, config={"model_type": model_type, **small}, kind=kind))
+    assert facts["dtype"] == "fp32"
+    assert "in bf16 the class itself fails" in facts["note"]
+    assert "The forward pass of" in facts["note"]
+    assert facts["weight_bytes"]["fp32"] == 4 * facts["parameters"]
+    assert facts["weight_bytes"]["bf16"] == 2 * facts["parameters"]
+
+
+def test_what_fails_in_both_is_said_of_bf16():
+    plain = inspect_model(
+        ModelSpec(name="plain", config={"model_type": "gpt2", "n_layer": 1, "n_embd": 8, "n_head": 2})
+    )
+    assert (plain["dtype"], plain["note"]) == ("bf16", None)
+    with pytest.raises(SpecError, match="vocab_size"):
+        inspect_model(ModelSpec(name="bad", config={"model_type": "gpt2", "vocab_size": -1}))
+
+
 def test_estimate_command_writes_a_document(tmp_path, capsys):
     target = tmp_path / "run.json"
     options = ["--input", "32", "--output", "4", "--json", str(target)]
@@ -52,6 +73,20 @@ def test_estimate_command_takes_files(tmp_path, capsys):
     device.write_text(json.dumps({"name": "Mine", "memory_bandwidth": 1e11, "peak_flops": {"bf16": 1e12}}))
     assert main(["estimate", "-m", str(tmp_path), "-d", str(device), "--json", "-"]) == 0
     assert json.loads(capsys.readouterr().out)["hardware"]["name"] == "Mine"
+
+
+def test_a_literal_infinity_is_read_as_transformers_does(tmp_path, capsys):
+    small = '{"model_type": "mamba2", "num_heads": 4, "hidden_size": 32, "head_dim": 16, "num_hidden_layers": 2, "n_groups": 1'
+    path = tmp_path / "config.json"
+    printed = []
+    for limit in ("[0.0, Infinity]", '[0.0, {"__float__": "Infinity"}]'):
+        path.write_text(f'{small}, "time_step_limit": {limit}}}')
+        assert main(["trace", "-m", str(path), "--input-tokens", "8"]) == 0
+        printed.append(capsys.readouterr().out)
+    assert printed[0] == printed[1]
+    path.write_text(f'{small}, "time_step_limit": [0.0, NaN]}}')
+    assert main(["trace", "-m", str(path)]) == 2
+    assert "NaN is not a number" in capsys.readouterr().err
 
 
 def test_trace_command_lists_operators(capsys):
