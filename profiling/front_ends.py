@@ -72,12 +72,16 @@ def beside_prompt(module: nn.Module, kind: str) -> bool:
 _CROSS_ATTENTION = ("cross_attention_layers", "cross_layer_interval")
 
 
+#: Arguments that say of how many rows and columns of patches an image is.
+_GRIDS = ("image_grid_thw", "image_grid_hw", "spatial_shapes", "target_sizes")
+
+
 def in_words(config: Any, arguments: Arguments) -> str:
     """How large one of the images or sounds in ``arguments`` is: ``336 × 336 pixels``, ``3,000 frames``."""
     if "input_features" in arguments:
         return f"{max(arguments['input_features'].shape[1:]):,} frames"
     places = arguments.get("image_position_ids")
-    grids = arguments.get("image_grid_thw", arguments.get("spatial_shapes"))
+    grids = next((arguments[name] for name in _GRIDS if name in arguments), None)
     pixels = arguments["pixel_values"].shape
     if places is not None or grids is not None:
         rows, columns = (grids[0][-2:] if grids is not None else places[0].max(0).values + 1).tolist()
@@ -91,6 +95,9 @@ def in_words(config: Any, arguments: Arguments) -> str:
 def tokens_of(features: Any) -> int:
     """How many vectors the front end hands to the language model, in all."""
     pooled = getattr(features, "pooler_output", None)
+    layers = getattr(features, "deepstack_features", None)
+    if pooled is None and layers:
+        pooled = layers[0]  # the same vectors once more for each of some layers of the language model
     tensors = tensors_in(features if pooled is None else pooled)
     tensors = tensors[:1] if pooled is None and len(tensors) > 1 else tensors
     return sum(t.numel() // t.shape[-1] for t in tensors if t.dim() > 1)
@@ -175,7 +182,7 @@ class _Image:
         part = _first(config, "vision_config", "perceiver_config", default=config)
         self.patch = _first(part, "patch_size", "spatial_patch_size", default=16)
         self.channels = _first(part, "in_channels", "in_chans", "num_channels", "num_input_channels", default=3)
-        self.frames = _first(part, "temporal_patch_size", default=1)
+        self.frames = _first(part, "temporal_patch_size", "patch_temporal", default=1)
         self.merge = max(2, _first(part, "spatial_merge_size", "merge_size", default=2))
         side = _first(part, "image_size")
         self.grid = max(self.merge, (side or ANY_IMAGE) // self.patch // self.merge * self.merge)
@@ -278,6 +285,28 @@ def _placed_patches(config: Any, count: int, dtype: torch.dtype) -> Arguments:
     return {"pixel_values": pixels, "image_position_ids": places}
 
 
+def _grids(config: Any, count: int, dtype: torch.dtype) -> Arguments:
+    """Flattened patches of all images in one row, with rows and columns of each (Nemotron)."""
+    image, found = _Image(config), _patches(config, count, dtype)
+    return {"pixel_values": found["pixel_values"], "image_grid_hw": torch.tensor([[image.grid, image.grid]] * count)}
+
+
+def _strip(config: Any, count: int, dtype: torch.dtype) -> Arguments:
+    """Patches of all images in one strip as high as a patch, with rows and columns of each (MiniCPM-V)."""
+    image = _Image(config)
+    grid = image.grid // 4 * 4  # merged twice by 2 × 2
+    pixels = image.empty(dtype, 1, image.channels, image.patch, image.patch * grid**2 * count)
+    return {"pixel_values": pixels, "target_sizes": torch.tensor([[grid, grid]] * count, dtype=torch.int32)}
+
+
+def _two_sizes(config: Any, count: int, dtype: torch.dtype) -> Arguments:
+    """Each image small and large, for a tower each (DeepSeek-VL)."""
+    image = _Image(config)
+    side = _first(_first(config, "high_res_vision_config", default=config), "image_size", default=1024)
+    large = image.empty(dtype, count, image.channels, side, side)
+    return _whole(config, count, dtype) | {"high_res_pixel_values": large}
+
+
 def _spectrogram(
     *, time_first: bool = False, mask: str = "", kind: torch.dtype = torch.long
 ) -> Callable[..., Arguments]:
@@ -310,6 +339,9 @@ _LAYOUTS: dict[str, tuple[Callable[[Any, int, torch.dtype], Arguments], ...]] = 
         _cross_attended,
         _padded_patches,
         _placed_patches,
+        _grids,
+        _strip,
+        _two_sizes,
     ),
     "audio": (
         _spectrogram(),

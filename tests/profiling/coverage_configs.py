@@ -19,6 +19,8 @@ QWEN4 = {
     "indexer_compress_ratio": 4,
 }
 
+COHERE_COMPASS = {"rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 10000.0}}}
+
 #: Classes that mix bf16 and fp32 in their own forward and fail, with weights too.
 FP32_ONLY = ("deberta", "fnet", "xlnet", "reformer")
 
@@ -42,7 +44,7 @@ FILLED: dict[str, dict[str, Any]] = {
     "gemma3n_text": {"num_hidden_layers": 35},
     "gemma3n": {"text_config": {"num_hidden_layers": 35}},
     "dots3_note": {"text_config": ..., "audio_config": ..., "vision_config": ...},
-    "cohere_compass_text": {"rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 10000.0}}},
+    "cohere_compass_text": COHERE_COMPASS,
     "dbrx": {"attn_config": {"rope_theta": 10000.0, "clip_qkv": 8}},
     "moshi": {"audio_vocab_size": 2048},
     "encoder:t5gemma": {"is_encoder_decoder": False},
@@ -54,6 +56,18 @@ FILLED: dict[str, dict[str, Any]] = {
     "aya_vision": {"vision_config": {"num_attention_heads": 16, "image_size": 448}},
     "aria": {"vision_config": {"image_size": 490, "patch_size": 14}},
     "mllama": {"vision_config": {"num_hidden_layers": 32}},
+    "cohere_compass": {"text_config": COHERE_COMPASS},
+    "deepseek_ocr2": {
+        "text_config": {"mlp_layer_types": ["dense", *["sparse"] * (LAYERS - 1)], "num_experts_per_tok": 6}
+    },
+    "granite4_vision": {
+        "vision_config": {"model_type": "clip_vision_model", "image_size": 336, "patch_size": 14},
+        "deepstack_layer_map": [[-2, 0], [-4, 2]],
+        "downsample_rate": "4/8",
+    },
+    "hunyuan_vl": {"text_config": {"head_dim": 128}},
+    "molmo2": {"adapter_config": {"vision_feature_layer": [-3, -6]}},
+    "muse_spark": {"audio_config": {"num_hidden_layers": 4}},
     "llama4": {"vision_config": {"hidden_size": 1408}},
     "granite_speech": {"projector_config": {"encoder_hidden_size": 1024}},
     "granite_speech_plus": {"projector_config": {"encoder_hidden_size": 1024}},
@@ -81,6 +95,7 @@ TOLD_TO_DECODE = [
     "xmod",
 ]
 
+_CODES = "Its images become tokens of its vocabulary: which ones depends on the weights of a code book."
 _TIMM = "Its vision tower is a model of timm, which is not among the dependencies here."
 
 #: Type (or kind:type) → why it does not work, for those that have been looked into.
@@ -100,6 +115,9 @@ REASONS: dict[str, str] = {
     "front_end:gemma3n": _TIMM,
     "front_end:fast_vlm": _TIMM,
     "front_end:perception_lm": _TIMM,
+    "front_end:chameleon": _CODES,
+    "front_end:emu3": _CODES,
+    "front_end:musicflamingo": "Where its sounds lie in the text decides what its front end computes: it takes the text as well.",
     "front_end:instructblip": "Its image features depend on a text of their own (the prompt of the Q-former).",
     "encdec:voxtral_realtime": "Adds the vector of 80 ms of sound to each token of text, so its text has no pass without sound.",
 }

@@ -75,22 +75,27 @@ def test_the_text_part_is_folded_and_the_front_end_is_complete():
 
 
 @pytest.mark.parametrize(
-    ("model_type", "front_end", "tokens"),
+    ("model_type", "front_end", "tokens", "takes"),
     [
-        ("llava", "image", 576),  # 24 × 24 patches of an image of 336 pixels a side
-        ("paligemma", "image", 256),  # 16 × 16
-        ("gemma3", "image", 256),  # 64 × 64 pooled to 16 × 16
-        ("qwen2_vl", "image", 256),  # 32 × 32 patches of 448 pixels, merged by 2 × 2
-        ("idefics3", "image", 49),  # 14 × 14 shuffled into 7 × 7
-        ("voxtral", "audio", 375),  # 1,500 positions of 30 s, four to a token
-        ("qwen2_audio", "audio", 750),
+        ("llava", "image", 576, "336 × 336 pixels"),  # 24 × 24 patches
+        ("llava_next", "image", 1176, "336 × 336 pixels in 3 tiles"),  # 24 × 24 + 24 × 25
+        ("granite4_vision", "image", 300, "336 × 336 pixels in 3 tiles"),  # 12 × 12 + 12 × 13
+        ("paligemma", "image", 256, "224 × 224 pixels"),  # 16 × 16
+        ("gemma3", "image", 256, "896 × 896 pixels"),  # 64 × 64 pooled to 16 × 16
+        ("qwen2_vl", "image", 256, "448 × 448 pixels"),  # 32 × 32 patches, merged by 2 × 2
+        ("idefics3", "image", 49, "448 × 448 pixels"),  # 14 × 14 shuffled into 7 × 7
+        ("minicpmv4_6", "image", 9, "192 × 192 pixels"),  # 12 × 12 merged twice by 2 × 2
+        ("muse_glimmer", "image", 256, "448 × 448 pixels"),  # 32 × 32 merged by 2 × 2
+        ("voxtral", "audio", 375, "3,000 frames"),  # 1,500 positions of 30 s, four to a token
+        ("qwen2_audio", "audio", 750, "3,000 frames"),
     ],
 )
-def test_how_long_an_image_or_a_clip_is_in_the_prompt(model_type, front_end, tokens):
+def test_how_long_an_image_or_a_clip_is_in_the_prompt(model_type, front_end, tokens, takes):
     model = ModelSpec(name=model_type, config=config_of(model_type, "front_end"), architecture=_class(model_type))
     built = build(model, "bf16")
     assert front_ends(built.module) == (front_end,)
-    assert trace(built, Pass("encode", 1, 1, front_end=front_end)).sequence_length == tokens
+    made = trace(built, Pass("encode", 1, 1, front_end=front_end))
+    assert (made.sequence_length, made.takes) == (tokens, takes)
 
 
 def _class(model_type: str) -> str:
