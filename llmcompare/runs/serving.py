@@ -64,9 +64,10 @@ def _format_rows(document: Document) -> list[dict[str, str]]:
     workload, memory = document.get("workload") or {}, (document.get("memory") or {}).get("estimate") or {}
     dtype = str(workload.get("dtype") or UNKNOWN)
     stored, cache = workload.get("weights_dtype") or dtype, workload.get("kv_dtype") or dtype
+    quantised = memory.get("quantised_weights_bytes")
     lines = (
-        ("Weights of linear layers and experts", stored, _bits(stored), memory.get("quantised_weights_bytes")),
-        ("All other weights", dtype, _bits(dtype), memory.get("other_weights_bytes")),
+        ("Weights of linear layers and experts", stored, _bits(stored), quantised),
+        ("All other weights" if quantised else "Weights", dtype, _bits(dtype), memory.get("other_weights_bytes")),
         ("Keys and values", cache, "", memory.get("kv_cache_bytes")),
         (f"Largest copy widened to {dtype}", dtype, "", memory.get("widened_bytes")),
     )

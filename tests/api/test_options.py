@@ -10,6 +10,7 @@ from django.core.management import call_command
 from llmcompare.runs.models import Run
 from llmcompare.runs.options import OPTIONS
 from profiling.precision import ACTIVATION_FORMATS, KV_FORMATS, SCHEMES
+from tests.api.test_documentation import GUIDE
 from tests.api.test_runs import ESTIMATE
 from tests.factories import make_run
 
@@ -91,6 +92,11 @@ def test_the_document_describes_every_option_with_the_engines_values(tmp_path):
     assert set(SCHEMES) <= values("weights_dtype")
     assert values("kv_dtype") == set(KV_FORMATS)
     assert values("activation_dtype") == set(ACTIVATION_FORMATS)
+
+
+def test_the_guide_names_every_option():
+    for option in OPTIONS:
+        assert f"`{option.name}`" in GUIDE.read_text()
 
 
 def test_comparing_shows_the_options_that_some_run_sets(owner, owner_api):
