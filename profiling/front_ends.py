@@ -253,6 +253,11 @@ def _per_prompt(config: Any, count: int, dtype: torch.dtype) -> Arguments:
     return {"pixel_values": pixels, "pixel_attention_mask": mask}
 
 
+def _tiles_per_prompt(config: Any, count: int, dtype: torch.dtype) -> Arguments:
+    """The same with a mask of whole tiles (Granite-Docling)."""
+    return _per_prompt(config, count, dtype) | {"pixel_attention_mask": torch.ones(count, 1, dtype=torch.bool)}
+
+
 def _cross_attended(config: Any, count: int, dtype: torch.dtype) -> Arguments:
     """Images as tiles of one picture each, all tiles used, with the number of their shape (Llama 3.2)."""
     image, tiles = _Image(config), _first(_first(config, "vision_config", default=config), "max_num_tiles", default=4)
@@ -336,6 +341,7 @@ _LAYOUTS: dict[str, tuple[Callable[[Any, int, torch.dtype], Arguments], ...]] = 
         _tiles(3),
         _tiles(2),
         _per_prompt,
+        _tiles_per_prompt,
         _cross_attended,
         _padded_patches,
         _placed_patches,

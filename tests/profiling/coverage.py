@@ -303,6 +303,25 @@ def page(results: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def merged(text: str, results: list[dict[str, Any]]) -> str:
+    """The page ``text`` with the rows of ``results`` and the totals of their families written anew."""
+    kinds = {title: kind for kind, title in FAMILIES.items()}
+    new = {(r["kind"], r["type"]): row(r) for r in results}
+    lines, kind, counts = text.splitlines(), "", Counter[tuple[str, bool]]()
+    for i, line in enumerate(lines):
+        if line.startswith("## "):
+            kind = kinds[line[3:]]
+        elif kind and line.startswith("| ") and not line.startswith(("| type |", "| --- |")):
+            lines[i] = new.get((kind, line.split(" | ")[0][2:]), line)
+            counts[kind, " | works" in lines[i]] += 1
+    for i, line in enumerate(lines):
+        kind = kinds.get(line[2:].split(" | ")[0], "") if line.startswith("| ") else ""
+        if kind:
+            good, whole = counts[kind, True], counts[kind, True] + counts[kind, False]
+            lines[i] = f"| {FAMILIES[kind]} | {whole} | {good} | {good / whole:.1%} |"
+    return "\n".join(lines) + "\n"
+
+
 def row(result: dict[str, Any]) -> str:
     works = "works (fp32: the class itself fails in bf16)" if result.get("dtype") == "fp32" else "works"
     if "note" in result:
@@ -320,6 +339,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--show", metavar="TYPE", nargs="*", help="check these types here, with the traceback")
+    parser.add_argument("--merge", metavar="TYPE", nargs="*", help="check these types here, and write their rows anew")
     parser.add_argument("--json", type=Path, help="write the results here instead of the page")
     parser.add_argument("--kind", choices=FAMILIES)
     parser.add_argument("--workers", type=int, default=2)
@@ -331,6 +351,9 @@ def main() -> None:
         for item in wanted:
             if item[0] in arguments.show:
                 print(json.dumps(check(*item)))
+        return None
+    if arguments.merge:
+        PAGE.write_text(merged(PAGE.read_text(), [check(*item) for item in wanted if item[0] in arguments.merge]))
         return None
     started = time.perf_counter()
     results = sweep(wanted, arguments.workers)

@@ -11,7 +11,7 @@ from profiling import build as building
 from profiling.build import build, cached_build
 from profiling.folding import folds_hold
 from profiling.passes import Pass, trace
-from tests.profiling.coverage import PAGE, check, everything, row, sweep
+from tests.profiling.coverage import PAGE, check, everything, merged, row, sweep
 from tests.profiling.test_trace import tiny, totals
 
 #: One of each kind of difficulty: grouped experts, scans, latent attention, hybrids, own state, own experts, no cache,
@@ -40,6 +40,15 @@ def documented() -> dict[tuple[str, str], str]:
 
 def test_the_page_lists_every_type_of_the_installed_transformers():
     assert set(documented()) == {(kind, model_type) for model_type, _, kind in everything()}
+
+
+def test_single_rows_and_the_totals_can_be_written_anew():
+    text = PAGE.read_text()
+    assert merged(text, []) == text
+    failed = {"type": "llava", "class": "LlavaForConditionalGeneration", "kind": "front_end", "problem": "It fails."}
+    changed = merged(text, [failed])
+    assert "| llava | LlavaForConditionalGeneration | It fails. |" in changed
+    assert len(set(changed.splitlines()) ^ set(text.splitlines())) == 4  # the row and the total, before and after
 
 
 @pytest.mark.parametrize(("kind", "model_type"), [(k, t) for k, members in SAMPLE.items() for t in members])
