@@ -99,8 +99,10 @@ def inspect(request: Answer, report: Reporter) -> Answer:
 @operation("measure")
 def measure(request: Answer, report: Reporter) -> Answer:
     from profiling.measure import measure as run
+    from profiling.protocol import Protocol
 
-    return run(*_parts(request), progress=report)
+    protocol = Protocol.from_json(request["protocol"]) if "protocol" in request else None
+    return run(*_parts(request), progress=report, protocol=protocol, estimates=request.get("estimates", True))
 
 
 @operation("ceilings")

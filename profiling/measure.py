@@ -29,6 +29,7 @@ from profiling.loading import (
     prepare_inputs,
 )
 from profiling.merge import attach_estimates
+from profiling.protocol import Protocol
 from profiling.sampling import MemoryRecord, release_unused
 from profiling.spec import HardwareSpec, ModelSpec, SpecError, Workload
 
@@ -51,6 +52,7 @@ class Session:
     hardware: HardwareSpec
     workload: Workload
     report: Any
+    protocol: Protocol = field(default_factory=lambda: Protocol(processes=1))
     began: float = field(default_factory=time.monotonic)
     created: str = field(default_factory=lambda: datetime.now(UTC).isoformat())
     warnings: list[dict[str, str]] = field(default_factory=list)
@@ -72,19 +74,32 @@ class Session:
         return time.monotonic() - self.began > TIME_SHARE * self.workload.time_limit_s
 
 
-def measure(model: ModelSpec, hardware: HardwareSpec, workload: Workload, progress: Any = None) -> dict[str, Any]:
-    """The run document (kind ``measure``) of ``workload`` on this machine; ``hardware`` is its specification with its ceilings.
+def measure(
+    model: ModelSpec,
+    hardware: HardwareSpec,
+    workload: Workload,
+    progress: Any = None,
+    *,
+    protocol: Protocol | None = None,
+    estimates: bool = True,
+) -> dict[str, Any]:
+    """The run document (kind ``measure``) of ``workload`` in this process; ``hardware`` is its specification with its ceilings.
+
+    ``protocol`` says how long the iterations go on (its ``processes`` are the caller's matter); None: as many as the workload asks.
+    ``estimates=False`` leaves out the estimates and their tables: of several processes, one has them.
 
     Raises :class:`SpecError` for inputs that cannot be measured and :class:`EngineError` for everything that fails on the way;
     its ``partial`` holds what had been measured.
     """
     session = Session(model, hardware, workload, progress or (lambda stage, fraction, message: None))
+    session.protocol = protocol or session.protocol
+    session.protocol.check()
     _check(session)
     device = choose_device(hardware)
     threads = _set_threads(workload, device)
     session.workload = replace(session.workload, threads=threads)
     try:
-        return _measure(session, device, threads)
+        return _measure(session, device, threads, estimates=estimates)
     except EngineError as error:
         error.partial = error.partial or partial(session)
         raise
@@ -119,7 +134,7 @@ def _set_threads(workload: Workload, device: torch.device) -> int:
     return threads
 
 
-def _measure(session: Session, device: torch.device, threads: int) -> dict[str, Any]:
+def _measure(session: Session, device: torch.device, threads: int, *, estimates: bool) -> dict[str, Any]:
     model, report = session.model, session.report
     report("prepare", 0.01, "Checking that the model fits")
     built, _ = check_fits(model, session.workload, device)
@@ -161,8 +176,9 @@ def _measure(session: Session, device: torch.device, threads: int) -> dict[str, 
     document = measured.document(session, built=built, inputs=inputs, memory=memory, device=device, threads=threads)
     del loaded, runner
     gc.collect()
-    report("estimate", 0.95, "Estimating the same workload")
-    attach_estimates(document, session)
+    if estimates:
+        report("estimate", 0.95, "Estimating the same workload")
+        attach_estimates(document, session)
     document["duration_s"] = time.monotonic() - session.began
     report("done", 1.0, "Measured")
     return document
@@ -200,17 +216,17 @@ def _iterate(session: Session, runner: Runner, device: torch.device, threads: in
     workload = session.workload
     gc.collect()
     begin = conditions.Snapshot.now()
-    for index in range(workload.iterations):
-        session.report(
-            "iterations", 0.25 + 0.45 * index / workload.iterations, f"Iteration {index + 1} of {workload.iterations}"
-        )
+    started, least = time.monotonic(), session.protocol.min_iterations or workload.iterations
+    while session.protocol.wants_more(len(session.timed), time.monotonic() - started, workload):
+        done = len(session.timed)
+        fraction = 0.25 + 0.45 * min(done / least, 1.0)
+        session.report("iterations", fraction, f"Iteration {done + 1} of {max(least, done + 1)}")
         session.timed.append(_pass(session, runner))
         keep_partial(session)
-        if session.time_is_short() and index + 1 < workload.iterations:
-            session.warn(
-                "time_limit",
-                f"The time limit of {workload.time_limit_s:g} s allowed {index + 1} of {workload.iterations} iterations.",
-            )
+        if session.time_is_short() and done + 1 < least:
+            limit = f"The time limit of {workload.time_limit_s:g} s allowed {done + 1} of {least} iterations."
+            session.warn("time_limit", limit)
+        if session.time_is_short():
             break
     end = conditions.Snapshot.now()
     steady = measured.steady(session.timed)

@@ -27,6 +27,12 @@ def add(commands: argparse._SubParsersAction) -> None:
     group = parser.add_argument_group("measurement")
     group.add_argument("--weights", metavar="FOLDER", help="folder with safetensors and tokenizer of this model")
     group.add_argument("--prompt", help="text instead of random tokens; needs real weights")
+    group.add_argument(
+        "--processes", type=int, default=3, help="fresh processes, one after the other (default %(default)s)"
+    )
+    group.add_argument(
+        "--min-seconds", type=float, default=0.0, help="go on with timed passes at least so long (default %(default)s)"
+    )
     group.add_argument("--iterations", type=int, default=5, help="timed passes (default %(default)s)")
     group.add_argument("--warmup", type=int, default=1, help="passes before them (default %(default)s)")
     group.add_argument("--threads", type=int, help="default: one per physical core")
@@ -43,7 +49,9 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from profiling.client import EngineChild, EngineError
+    from profiling.client import EngineError
+    from profiling.processes import measure_in_processes
+    from profiling.protocol import Protocol
 
     try:
         model = with_weights(arguments)
@@ -57,10 +65,11 @@ def run(arguments: argparse.Namespace) -> int:
             seed=arguments.seed,
         )
         workload.check()
+        protocol = Protocol(processes=arguments.processes, min_seconds=arguments.min_seconds)
+        protocol.check()
         hardware = this_host(arguments)
         spec = RunSpec("measure", model.to_json(), hardware.to_json(), workload.to_json()).to_json()
-        with EngineChild() as engine:
-            document = engine.request("measure", {"spec": spec}, on_progress=show, timeout_s=workload.time_limit_s)
+        document = measure_in_processes(spec, protocol, on_progress=show, timeout_s=workload.time_limit_s)
     except EngineError as error:
         print(f"error: {error.field or error.phase}: {error}", file=sys.stderr)
         return 1

@@ -36,6 +36,8 @@ NOT_HERE = {
     *("convolution", "scan", "other", "length", "random", "reported", "weight", "ok"),
     *("spec", "spec_digest", "weights_path", "anonymous_delta_bytes"),
     *("columns", "rows", "low", "high", "json", "null", "error_pct"),
+    *("protocol", "processes", "process", "min_iterations", "min_seconds", "max_iterations", "complete", "load_time_s"),
+    *("verdicts",),
     *("HardwareSpec", "Workload", "profiling", "units", "DEFINITIONS"),
 }
 

@@ -423,9 +423,13 @@ def test_from_the_command_line(tmp_path, capsys):
         "2",
         "--threads",
         "1",
+        "--processes",
+        "2",
     ]
     assert main(["measure", "-m", str(config), *options, "--json", str(target)]) == 0
-    assert json.loads(target.read_text())["output"]["output_tokens"] == [4]
+    written = json.loads(target.read_text())
+    assert written["output"]["output_tokens"] == [4]
+    assert len(written["processes"]) == 2
     assert "Time per output token" in capsys.readouterr().out
     assert main(["measure", "-m", str(config), *options, "--prompt", "Hello"]) == 1
     assert "no tokenizer" in capsys.readouterr().err

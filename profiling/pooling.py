@@ -1,0 +1,150 @@
+"""Several processes' documents of one measurement as one document. numpy and the standard library only, so the parent can do it.
+
+What a process says of the structure (estimates, tables, memory) is taken from the first; times are of all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from profiling.merge import errors
+from profiling.statistics import summarise
+from profiling.student import t95
+from profiling.units import metric
+
+Document = dict[str, Any]
+
+
+def series_of(samples: Mapping[str, Any], batch: int) -> dict[str, list[float]]:
+    """metric key → one value an iteration (seconds, or tokens/s), from the rows of one process, warm-up left out.
+
+    As ``profiling.measured`` computes them: ``itl`` has every gap, ``decode_time_per_step`` the steps in the middle third.
+    """
+    at = {name: samples["columns"].index(name) for name in samples["columns"]}
+    passes: dict[int, list[list[Any]]] = {}
+    for row in samples["rows"]:
+        if not row[at["warmup"]]:
+            passes.setdefault(row[at["iteration"]], []).append(row)
+    found: dict[str, list[float]] = {}
+
+    def add(key: str, *values: float) -> None:
+        found.setdefault(key, []).extend(values)
+
+    for rows in passes.values():
+        first, *steps = [row[at["wall_ns"]] / 1e9 for row in rows]
+        kind, tokens = rows[0][at["phase"]], rows[0][at["tokens"]]
+        if kind not in ("encode", "prefill"):
+            continue  # the beginning of this pass was cut off in a partial document
+        if kind == "encode":
+            add("encode_time", first)
+            add("encode_throughput", tokens / first)
+            continue
+        whole = first + sum(steps)
+        add("ttft", first)
+        add("prefill_time", first)
+        add("e2e_latency", whole)
+        add("prefill_throughput", tokens / first)
+        add("output_throughput", batch * (len(steps) + 1) / whole)
+        if steps:
+            add("tpot", sum(steps) / len(steps))
+            add("decode_throughput", batch * len(steps) / sum(steps))
+            add("itl", *steps)
+            third = len(steps) // 3
+            add("decode_time_per_step", *steps[third : len(steps) - third])
+    return found
+
+
+def pool(
+    documents: Sequence[Document], *, protocol: Mapping[str, Any], workload: Mapping[str, Any] | None = None
+) -> Document:
+    """One document of ``documents`` (at least one; the last may be partial), one a process in the order in which they ran.
+
+    Adds ``protocol``, ``processes`` and the column ``process`` of ``samples``. Of metrics that every iteration gives, ``value`` and
+    ``median`` are the median of the processes' medians, ``ci95`` is Student's t over their logarithms (null for one process), and
+    ``processes`` lists the medians; n, extremes and quartiles are of all iterations.
+    """
+    first = documents[0]
+    result = first | {"protocol": dict(protocol), "metrics": _metrics(documents), "samples": _samples(documents)}
+    result["workload"] = first["workload"] | {"time_limit_s": (workload or first["workload"])["time_limit_s"]}
+    result["duration_s"] = sum(document["duration_s"] for document in documents)
+    result["processes"] = [_process(index, document) for index, document in enumerate(documents)]
+    known = [document["conditions"] for document in documents if document.get("conditions")]
+    if known:
+        result["conditions"] = _conditions(known)
+    result["warnings"] = _warnings(documents)
+    if first.get("estimates"):
+        result["errors"] = errors(result["metrics"], {entry["level"]: entry for entry in first["estimates"]})
+    return result
+
+
+def _metrics(documents: Sequence[Document]) -> Document:
+    batch = documents[0]["workload"]["batch_size"]
+    by_process = [series_of(document["samples"], batch) for document in documents]
+    result = dict(documents[0]["metrics"])
+    for key in {key: None for series in by_process for key in series}:
+        groups = [series[key] for series in by_process if series.get(key)]
+        medians = [float(np.median(group)) for group in groups]
+        summary = summarise([value for group in groups for value in group])
+        summary |= {"median": float(np.median(medians)), "processes": medians, "ci95": _interval(medians)}
+        result[key] = metric(key, summary["median"], "measured", **summary)
+    # Utilisation is the same count over the pooled time.
+    for key, time in (("mfu_prefill", "prefill_time"), ("mbu_decode", "decode_time_per_step")):
+        if key in result and time in documents[0]["metrics"]:
+            ratio = documents[0]["metrics"][time]["value"] / result[time]["value"]
+            result[key] = result[key] | {"value": result[key]["value"] * ratio}
+    return result
+
+
+def _interval(medians: Sequence[float]) -> list[float] | None:
+    """95 % interval over processes: Student's t on the logarithms of their medians; None for one."""
+    if len(medians) < 2:
+        return None
+    logs = np.log(medians)
+    half = t95(len(logs) - 1) * float(logs.std(ddof=1)) / len(logs) ** 0.5
+    return [float(np.exp(logs.mean() - half)), float(np.exp(logs.mean() + half))]
+
+
+def _samples(documents: Sequence[Document]) -> Document:
+    columns = ["process", *documents[0]["samples"]["columns"]]
+    rows = [[index, *row] for index, document in enumerate(documents) for row in document["samples"]["rows"]]
+    return {"columns": columns, "rows": rows}
+
+
+def _process(index: int, document: Document) -> Document:
+    """One entry of ``processes``: what is this process's own."""
+    own = series_of(document["samples"], document["workload"]["batch_size"])
+    times = own.get("encode_time") or own.get("e2e_latency") or []
+    return {
+        "process": index,
+        "created": document.get("created"),
+        "duration_s": document["duration_s"],
+        "iterations": len(times),
+        "complete": "conditions" in document,
+        "load_time_s": document["metrics"].get("load_time", {}).get("value"),
+        "conditions": document.get("conditions"),
+    }
+
+
+def _conditions(known: Sequence[Mapping[str, Any]]) -> Document:
+    """Of all processes the worst: one that was disturbed spoils the whole."""
+
+    def worst(name: str) -> Any:
+        return max((c[name] for c in known if c[name] is not None), default=None)
+
+    steady = [conditions["steady"] for conditions in known]
+    return dict(known[0]) | {
+        **{name: worst(name) for name in ("wall_over_cpu", "foreign_cores", "steal_pct")},
+        "contended": any(conditions["contended"] for conditions in known),
+        "steady": False if False in steady else None if None in steady else True,
+        "reasons": [f"Process {i + 1}: {reason}" for i, c in enumerate(known) for reason in c["reasons"]],
+    }
+
+
+def _warnings(documents: Sequence[Document]) -> list[dict[str, str]]:
+    found: list[dict[str, str]] = []
+    for document in documents:
+        found += [warning for warning in document["warnings"] if warning not in found]
+    return found

@@ -1,0 +1,81 @@
+"""One measurement in several fresh processes, one after the other, with the interface of :class:`profiling.client.EngineChild`.
+
+Imports no torch. The parent blocks in ``poll`` while a process measures (see ``profiling.client``).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from profiling.client import EngineChild, Log, Progress
+from profiling.failures import EngineError
+from profiling.pooling import pool
+from profiling.protocol import Protocol
+
+#: No further process is begun when so many times the longest one so far no longer fits into the time limit.
+MARGIN = 1.2
+
+
+def measure_in_processes(
+    spec: dict[str, Any],
+    protocol: Protocol,
+    *,
+    on_progress: Progress | None = None,
+    on_log: Log | None = None,
+    should_stop: Callable[[], bool] | None = None,
+    timeout_s: float | None = None,
+    engine: Callable[[], Any] = EngineChild,
+) -> dict[str, Any]:
+    """The pooled run document of ``spec`` (kind ``measure``). ``engine`` makes one process, as a context manager.
+
+    The time limit is for all processes: one that would not fit is not begun, and a warning says so. Raises :class:`EngineError` when a
+    process fails, is killed or cancelled; ``partial`` then holds the processes before it and what it had measured itself.
+    """
+    protocol.check()
+    began, longest = time.monotonic(), 0.0
+    documents: list[dict[str, Any]] = []
+    spare: dict[str, str] | None = None
+    for index in range(protocol.processes):
+        left = None if timeout_s is None else timeout_s - (time.monotonic() - began)
+        if documents and left is not None and left < MARGIN * longest:
+            spare = {
+                "code": "time_limit",
+                "message": f"The time limit allowed {index} of {protocol.processes} processes.",
+            }
+            break
+        started = time.monotonic()
+        payload = {"spec": spec, "protocol": protocol.to_json(), "estimates": index == 0}
+        try:
+            with engine() as child:
+                document = child.request(
+                    "measure",
+                    payload,
+                    on_progress=_scaled(on_progress, index, protocol.processes),
+                    on_log=on_log,
+                    should_stop=should_stop,
+                    timeout_s=left,
+                )
+        except EngineError as error:
+            if documents:
+                part = error.partial or {}
+                known = [*documents, part] if "samples" in part else documents
+                error.partial = pool(known, protocol=protocol.to_json(), workload=spec["workload"])
+            raise
+        documents.append(document)
+        longest = max(longest, time.monotonic() - started)
+    result = pool(documents, protocol=protocol.to_json(), workload=spec["workload"])
+    if spare is not None:
+        result["warnings"] = [*result["warnings"], spare]
+    return result
+
+
+def _scaled(report: Progress | None, index: int, count: int) -> Progress | None:
+    if report is None or count == 1:
+        return report
+
+    def scaled(stage: str, fraction: float, message: str) -> None:
+        report(stage, (index + fraction) / count, f"Process {index + 1} of {count}: {message}")
+
+    return scaled
