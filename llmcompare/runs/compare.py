@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from llmcompare.runs.facts import text_of
+from llmcompare.runs.judgements import verdict_on
 from llmcompare.runs.models import Run
 from llmcompare.runs.options import OPTIONS
 from llmcompare.runs.tiles import MAIN, ORDER, ceilings_level
 from profiling.quantities import number, show, signed_percent
 from profiling.units import DEFINITIONS
+from profiling.verdicts import FASTER, SLOWER
 
 MAX_RUNS = 20
 
@@ -94,7 +96,6 @@ def _metric_row(key: str, columns: Sequence[Column], baseline: int) -> dict[str,
     figures = [(column.document.get("metrics") or {}).get(key) for column in columns]
     first = next(figure for figure in figures if figure)
     definition = DEFINITIONS.get(str(first.get("definition")))
-    base, base_origin = figures[baseline], columns[baseline].origin
     return {
         "key": key,
         "title": definition.name if definition else key.replace("_", " ").capitalize(),
@@ -102,47 +103,51 @@ def _metric_row(key: str, columns: Sequence[Column], baseline: int) -> dict[str,
         "better": definition.better if definition else "",
         "main": key in MAIN,
         "cells": [
-            _metric_cell(figure, base, definition.better if definition else "", comparable=column.origin == base_origin)
+            _metric_cell(key, column, columns[baseline], definition.better if definition else "")
             | {"origin": column.origin if figure else "", "is_baseline": index == baseline}
             for index, (column, figure) in enumerate(zip(columns, figures, strict=True))
         ],
     }
 
 
-def _metric_cell(figure: Mapping | None, base: Mapping | None, better: str, *, comparable: bool) -> dict[str, Any]:
-    """``tone`` is ``better``, ``worse`` or "" where nothing may be said."""
+def _metric_cell(key: str, column: Column, baseline: Column, better: str) -> dict[str, Any]:
+    """``tone`` is ``better``, ``worse`` or "" where nothing may be said; ``verdict`` and ``why`` (of measurements) say what and why."""
+    figure, base = ((c.document.get("metrics") or {}).get(key) for c in (column, baseline))
     if figure is None:
-        return {"text": "–", "raw": None, "delta": "", "tone": ""}
+        return {"text": "–", "raw": None, "delta": "", "tone": "", "verdict": "", "why": ""}
     unit = str(figure.get("unit", ""))
     value, reference = number(figure.get("value")), number((base or {}).get("value"))
-    cell = {"text": show(figure.get("value"), unit), "raw": value, "delta": "", "tone": ""}
-    if base is None or base is figure or value is None or not reference:
+    cell = {"text": show(figure.get("value"), unit), "raw": value, "delta": "", "tone": "", "verdict": "", "why": ""}
+    if base is None or column is baseline or value is None or not reference:
         return cell
     if base.get("definition") != figure.get("definition") or base.get("unit") != unit:
         return cell
     change = 100.0 * (value - reference) / reference
     cell["delta"] = signed_percent(change)
-    if comparable and better and _says_something(figure, base, change):
-        cell["tone"] = "better" if (change < 0) == (better == "lower") else "worse"
-    return cell
+    if column.origin != baseline.origin or not better:
+        return cell
+    if column.origin == "measured":
+        return cell | _judged(key, column, baseline, change, better)
+    # Estimates have no noise: all that the text, with its one decimal, shows as a difference is one.
+    return cell | {"tone": _tone(change < 0, better) if abs(change) >= 0.05 else ""}
 
 
-#: Per cent by which two processes of the same program easily differ: below it, two measurements are not ranked.
-MEASURED_NOISE = 5.0
+def _tone(lower: bool, better: str) -> str:
+    return "better" if lower == (better == "lower") else "worse"
 
 
-def _says_something(figure: Mapping, base: Mapping, change: float) -> bool:
-    """Whether a difference of ``change`` per cent deserves a verdict.
+#: Figures that a measurement takes once: ranked beyond so many per cent.
+TAKEN_ONCE, MEASURED_NOISE = ("peak_memory", "load_time"), 5.0
 
-    Estimates have no noise: all that the text, with its one decimal, shows as a difference. Measurements: beyond what two processes differ
-    by, and their 95 % intervals, where both have one, apart.
-    """
-    if "measured" not in (figure.get("origin"), base.get("origin")):
-        return abs(change) >= 0.05
-    if abs(change) < MEASURED_NOISE:
-        return False
-    mine, theirs = figure.get("ci95"), base.get("ci95")
-    return not (mine and theirs) or mine[0] > theirs[1] or theirs[0] > mine[1]
+
+def _judged(key: str, column: Column, baseline: Column, change: float, better: str) -> dict[str, str]:
+    """Tone, verdict and reasons of a measured figure; of one that iterations do not give, the tone alone."""
+    verdict = verdict_on(key, baseline.document, column.document)
+    if verdict is None:
+        ranked = key in TAKEN_ONCE and abs(change) >= MEASURED_NOISE
+        return {"tone": _tone(change < 0, better) if ranked else ""}
+    tone = {FASTER: "better", SLOWER: "worse"}.get(verdict.verdict, "")
+    return {"tone": tone, "verdict": verdict.verdict, "why": " ".join(verdict.reasons)}
 
 
 def _condition_row(title: str, path: tuple[str, ...], columns: Sequence[Column]) -> dict[str, Any]:
@@ -208,9 +213,9 @@ def notes(columns: Sequence[Column]) -> list[str]:
     contended = [c.label for c in columns if (c.document.get("conditions") or {}).get("contended")]
     if contended:
         found.append(f"Measured while the machine was busy with something else: {', '.join(contended)}.")
-    if any(column.origin == "measured" for column in columns):
+    if sum(column.origin == "measured" for column in columns) > 1:
         found.append(
-            "Each measured run is one process. Processes of the same program differ by several per cent, "
-            "so a small difference between two of them shows nothing."
+            "Measurements are ranked by the differences between their processes, not between iterations of one: a run of a single process "
+            "differs from the next by several per cent without any reason, so it is not ranked."
         )
     return found

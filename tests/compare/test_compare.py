@@ -86,25 +86,60 @@ def test_hostile_names_are_escaped(owner, owner_client, transpose):
     assert b"<img src=x" not in page.content
 
 
-def measured_document(*, ttft: float, ci95: list[float] | None) -> dict:
-    changed = document(ttft=ttft)
+def measured_document(*processes: float, iterations: int = 6, **conditions) -> dict:
+    """A measurement whose processes had these times to first token, in seconds."""
+    changed = document(ttft=sorted(processes)[len(processes) // 2])
     changed["kind"] = "measure"
-    changed["metrics"]["ttft"] |= {"origin": "measured", "ci95": ci95, "n": 5}
+    changed["metrics"]["ttft"] |= {"origin": "measured", "n": iterations * len(processes)}
+    columns = ["process", "iteration", "phase", "warmup", "start_ns", "wall_ns", "cpu_ns", "tokens"]
+    rows = [
+        [process, iteration, "prefill", iteration == 0, 0, round(1e9 * seconds) + iteration, 0, 512]
+        for process, seconds in enumerate(processes)
+        for iteration in range(iterations + 1)
+    ]
+    changed["samples"] = {"columns": columns, "rows": rows}
+    changed["conditions"] = {"contended": False, **conditions}
     return changed
 
 
+QUIET = (0.100, 0.101, 0.099)
+
+
 @pytest.mark.parametrize(
-    ("ttft", "ci95", "tone"),
+    ("other", "tone", "verdict"),
     [
-        (0.104, [0.1039, 0.1041], ""),  # two processes differ by as much
-        (0.120, [0.095, 0.130], ""),  # the intervals overlap
-        (0.120, [0.118, 0.122], "worse"),
-        (0.120, None, "worse"),
+        (
+            measured_document(0.104, 0.105, 0.103),
+            "",
+            "no difference shown",
+        ),  # less than what two programs must differ by
+        (measured_document(0.080, 0.160, 0.130), "", "no difference shown"),  # processes differ more
+        (measured_document(0.120, 0.121, 0.119), "worse", "slower"),
+        (measured_document(0.080, 0.081, 0.079), "better", "faster"),
+        (measured_document(0.120), "", "not comparable"),  # one process
+        (measured_document(0.120, 0.121, 0.119, contended=True), "", "not comparable"),
     ],
 )
-def test_measurements_are_ranked_only_beyond_their_noise(owner, ttft, ci95, tone):
-    base = make_run(owner, document=measured_document(ttft=0.100, ci95=[0.098, 0.102]), kind="measure")
-    other = make_run(owner, document=measured_document(ttft=ttft, ci95=ci95), kind="measure")
-    cell = row(comparison(columns_of([base, other])), "ttft")["cells"][1]
-    assert cell["delta"].startswith("+")
-    assert cell["tone"] == tone
+def test_measurements_are_ranked_by_what_their_processes_differ_by(owner, other, tone, verdict):
+    runs = [make_run(owner, document=d, kind="measure") for d in (measured_document(*QUIET), other)]
+    cell = row(comparison(columns_of(runs)), "ttft")["cells"][1]
+    assert cell["delta"]
+    assert (cell["tone"], cell["verdict"]) == (tone, verdict)
+    assert cell["why"]
+
+
+def test_other_workloads_are_not_ranked_and_the_reason_names_what_differs(owner):
+    other = measured_document(0.2, 0.2, 0.2)
+    other["workload"]["batch_size"] = 8
+    runs = [make_run(owner, document=d, kind="measure") for d in (measured_document(*QUIET), other)]
+    cell = row(comparison(columns_of(runs)), "ttft")["cells"][1]
+    assert cell["verdict"] == "not comparable"
+    assert "batch size (1 and 8)" in cell["why"]
+
+
+def test_the_verdict_and_its_reason_are_on_the_page(owner, owner_client):
+    documents = (measured_document(*QUIET), measured_document(0.120, 0.121, 0.119))
+    runs = [make_run(owner, document=d, kind="measure") for d in documents]
+    page = owner_client.get(reverse("runs:compare"), {"runs": ",".join(str(run.public_id) for run in runs)})
+    assert b">slower</span>" in page.content
+    assert b"more time" in page.content
