@@ -6,6 +6,7 @@ middle of a computation, and on Linux with its parent. The protocol is in ``docs
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import faulthandler
 import fcntl
@@ -214,6 +215,20 @@ def _die_with_parent() -> None:
         pass
 
 
+def _warm_up() -> None:
+    """Import what the first request would wait for."""
+    # What imports make stays: looking through it for garbage, again and again while it grows, finds none.
+    gc.disable()
+    with contextlib.suppress(Exception):  # the first request that needs it says so
+        import torch  # noqa: F401
+        import transformers  # noqa: F401
+
+        import profiling.estimate
+        import profiling.forms.make  # noqa: F401
+    gc.enable()
+    gc.freeze()  # nor need collections go through the libraries' million objects at every request
+
+
 def main() -> None:
     """Serve requests until stdin ends."""
     _die_with_parent()
@@ -221,12 +236,7 @@ def main() -> None:
     send = Results(int(os.environ.pop("LLMCOMPARE_RESULT_FD")))
     requests = _requests()
     if "--warm" in sys.argv[1:]:
-        try:
-            import torch  # noqa: F401
-            import transformers  # noqa: F401
-        except ImportError:
-            pass  # the first request that needs it says so
-        gc.freeze()  # the libraries' million objects stay anyway: collections need not go through them at every request
+        _warm_up()
     while True:
         answer(requests.get(), send)
 

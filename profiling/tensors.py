@@ -9,15 +9,19 @@ from typing import Any
 import torch
 
 
-def distinct_bytes(tensor: torch.Tensor) -> int:
-    """Bytes of distinct elements: a broadcast dimension (stride 0) counts once."""
+def distinct_bytes(tensor: torch.Tensor, itemsize: int | None = None) -> int:
+    """Bytes of distinct elements: a broadcast dimension (stride 0) counts once. ``itemsize``: of an element, where it is known."""
+    itemsize = itemsize or tensor.element_size()
+    strides = tensor.stride()
+    if 0 not in strides:
+        return tensor.numel() * itemsize
     count = 1
-    for size, stride in zip(tensor.shape, tensor.stride(), strict=True):
+    for size, stride in zip(tensor.shape, strides, strict=True):
         if stride != 0:
             count *= size
         elif size == 0:
             return 0
-    return count * tensor.element_size()
+    return count * itemsize
 
 
 def tensors_in(value: Any) -> list[torch.Tensor]:

@@ -50,6 +50,7 @@ _VIEWS = {
 }
 _SILENT = {"sym_size", "sym_stride", "sym_numel", "sym_storage_offset", "is_pinned", "is_same_size", "_assert_async"}
 _facts: dict[Any, tuple[str, bool, bool]] = {}
+_names: dict[torch.dtype, str] = {}
 
 
 def _op_facts(func: Any) -> tuple[str, bool, bool]:
@@ -147,13 +148,10 @@ class Tracer(TorchDispatchMode):
 
     def _shaped(self, tensor: torch.Tensor) -> Shaped:
         uid = self._register(tensor, "activation")
+        dtype = tensor.dtype
+        name = _names.get(dtype) or _names.setdefault(dtype, str(dtype).removeprefix("torch."))
         return Shaped(
-            uid,
-            tuple(tensor.shape),
-            str(tensor.dtype).removeprefix("torch."),
-            tensor.element_size(),
-            distinct_bytes(tensor),
-            self._sources[uid],
+            uid, tuple(tensor.shape), name, dtype.itemsize, distinct_bytes(tensor, dtype.itemsize), self._sources[uid]
         )
 
     def adopt(self, tensor: torch.Tensor) -> None:
@@ -209,14 +207,17 @@ class Tracer(TorchDispatchMode):
         finally:
             self._paused -= 1
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+    def _dispatch(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         out = metas.run(func, args, kwargs)
         if self._paused:
             return out
         name, silent, in_place = _op_facts(func)
         if not silent:
-            self._record(name, tensors_in(args) + tensors_in(kwargs), tensors_in(out), args, kwargs, in_place)
+            inputs = tensors_in(args)
+            self._record(
+                name, inputs + tensors_in(kwargs) if kwargs else inputs, tensors_in(out), args, kwargs, in_place
+            )
         return out
 
     def fused(self, name: str, inputs: list[torch.Tensor], outputs: list[torch.Tensor], **facts: Any) -> None:
@@ -297,6 +298,10 @@ class Tracer(TorchDispatchMode):
         self.note_states(cache)
         for tensor in (t for layer in cache_layers(cache, counters=True) for t in layer):
             self.timeline.hold(self._register(tensor, "cache"), distinct_bytes(tensor))
+
+
+# Set from outside: see profiling.metas.
+Tracer.__torch_dispatch__ = Tracer._dispatch  # type: ignore[method-assign]
 
 
 _PLAIN_FRAMES = ("wrapper", "wrapped", "<listcomp>", "<genexpr>", "<lambda>")

@@ -25,9 +25,11 @@ from profiling.spec import Workload
 from profiling.speculative import steps_per_token
 
 #: Points per chunk: some hundred rows of them fit into a processor's second-level cache.
-CHUNK = 8192
+CHUNK = 4096
 #: Chunks from which on threads are worth starting.
 MANY = 4
+#: Fewer points than this are too few for threads inside of products to matter.
+FEW = 256
 
 #: What is returned for every point; seconds, tokens/s, bytes, parts of the whole time (0–1). ``fits``: 1, 0, or nan where unknown.
 COLUMNS = (
@@ -101,14 +103,19 @@ class Evaluator:
                 result[name][chosen] = values
 
         starts = range(0, len(points), CHUNK)
-        if len(starts) < MANY:
+        if len(points) < FEW:  # telling the library how many threads to take would take longer than they do
             for start in starts:
                 fill(start)
             return result
         # The products of a chunk are small: threads of our own, one per chunk, not threads inside of each product.
-        with _libraries().limit(limits=1, user_api="blas"), ThreadPoolExecutor(os.cpu_count()) as pool:
-            for _ in pool.map(fill, starts):
-                pass
+        with _libraries().limit(limits=1, user_api="blas"):
+            if len(starts) < MANY:
+                for start in starts:
+                    fill(start)
+            else:
+                with ThreadPoolExecutor(os.cpu_count()) as pool:
+                    for _ in pool.map(fill, starts):
+                        pass
         return result
 
     def covered(self, points: Points) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,21 @@ class Matrices:
     moved: np.ndarray
     network: np.ndarray
     calls: np.ndarray
+
+    @cached_property
+    def has_low(self) -> bool:
+        """Does any product run at the rate of the format of quantised layers?"""
+        return bool(self.low_flops.any())
+
+    @cached_property
+    def stacked(self) -> np.ndarray:
+        """What the peaks limit, side by side: ``flops``, ``low_flops`` where there are any, ``elementwise``."""
+        return np.hstack([self.flops, *([self.low_flops] if self.has_low else []), self.elementwise])
+
+    @cached_property
+    def sends(self) -> bool:
+        """Is anything sent between devices?"""
+        return bool(self.network.any())
 
     @classmethod
     def of(cls, terms: Sequence[Term], columns: int, dtype: str) -> Matrices:
@@ -117,18 +133,19 @@ def _prepared(piece: Piece, precision: Precision, plan: Plan, experts: str) -> P
     terms = [_applied(term, precision, plan) for term in whole]
     copies = [c for term in whole for c in _copies(_shared(term, plan), precision)]
     grows = np.array([m[_CONTEXT] > 0 for m in piece.basis] + [False] * len(shares))
-
-    def growing(term: Term) -> bool:
-        return any(np.any(getattr(term, name)[grows]) for name in CHANNELS)
-
+    # In one array: tests of single rows would take longer than all else here.
+    channels = np.array([[getattr(term, name) for name in CHANNELS] for term in terms])
+    growing = channels.reshape(len(terms), len(CHANNELS), columns)[:, :, grows].any(axis=(1, 2)).tolist()
     pad = np.zeros(len(shares))
     return PreparedPiece(
         piece=piece,
         shares=tuple(shares),
         convention=experts,
         replicas=plan.gathered,
-        steady=Matrices.of(_merged([t for t in terms if not growing(t)]), columns, precision.dtype),
-        growing=Matrices.of([t for t in terms if growing(t)], columns, precision.dtype),
+        steady=Matrices.of(
+            _merged([t for t, g in zip(terms, growing, strict=True) if not g]), columns, precision.dtype
+        ),
+        growing=Matrices.of([t for t, g in zip(terms, growing, strict=True) if g], columns, precision.dtype),
         cache=np.concatenate([[float(c) for c in piece.cache], pad]),
         copies=np.array(copies).reshape(len(copies), columns),
         peaks=np.array([[*map(float, p), *pad] for p in piece.peaks]).reshape(len(piece.peaks), columns),

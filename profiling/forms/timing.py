@@ -83,16 +83,9 @@ def roof_times(matrices: Matrices, x: np.ndarray, r: Rates) -> tuple[np.ndarray,
     """(seconds under the peak, seconds under the bandwidth) of every term at every point, shapes (terms, points)."""
     if r.limits is not None and r.limits.known:
         return _by_kernel(matrices, x, r.limits)
-    width = x.shape[0]
-    scaled = np.empty((3 * width, x.shape[1]))
-    np.divide(x, r.peak, out=scaled[:width])
-    np.divide(x, r.low_peak, out=scaled[width : 2 * width])
-    np.divide(x, r.vector, out=scaled[2 * width :])
-    stacked = np.hstack([matrices.flops, matrices.low_flops, matrices.elementwise])
-    if not matrices.low_flops.any():
-        stacked = np.hstack([matrices.flops, matrices.elementwise])
-        scaled = np.concatenate([scaled[:width], scaled[2 * width :]])
-    return stacked @ scaled, matrices.moved @ (x / r.bandwidth)
+    by = (r.peak, r.low_peak, r.vector) if matrices.has_low else (r.peak, r.vector)
+    scaled = np.concatenate([x / rate for rate in by])
+    return matrices.stacked @ scaled, matrices.moved @ (x / r.bandwidth)
 
 
 def _by_kernel(matrices: Matrices, x: np.ndarray, limits: Ceilings) -> tuple[np.ndarray, np.ndarray]:
@@ -126,7 +119,7 @@ def pass_seconds(groups: Sequence[Matrices], x: np.ndarray, r: Rates) -> np.ndar
             result[0] += bound
             result[1] += whole - bound
         result[2] += (matrices.calls @ x) * r.overhead
-        if matrices.network.any():
+        if matrices.sends:
             result[3] += (matrices.network @ x) / r.interconnect
     return result
 
@@ -157,7 +150,7 @@ def steps_seconds(
     result[0] += compute.sum(axis=0)
     result[1] += (top - compute).sum(axis=0)
     result[2] += (growing.calls @ first) * r.overhead * steps
-    if growing.network.any():
+    if growing.sends:
         result[3] += (growing.network @ (first + last)) * half / r.interconnect
     return result
 
