@@ -378,6 +378,13 @@ def _windows(module: nn.Module) -> tuple[int, ...]:
     return tuple(sorted({v for v in values if isinstance(v, int) and not isinstance(v, bool) and v > 0}))
 
 
+def attention_of(built: Built) -> str | None:
+    """The implementation of attention that runs; None for a model without attention."""
+    if not value_of(built.config, "num_attention_heads"):
+        return None
+    return built.config._attn_implementation or "eager"
+
+
 def value_of(holder: Any, name: str) -> Any:
     """The attribute ``name`` of a configuration or module; None where there is none, or not one for all layers."""
     try:

@@ -14,9 +14,9 @@ import transformers
 
 import profiling
 from profiling import speculative
-from profiling.build import Built, value_of
+from profiling.build import Built, attention_of
+from profiling.cautions import cautions
 from profiling.conventions import conventions
-from profiling.declared import ignored_scheme
 from profiling.deployment import Divided, Needs, parallelism, plan_of
 from profiling.execution import seconds_at_peak
 from profiling.footprint import Footprint
@@ -291,10 +291,7 @@ def _encoded_tokens(traced: Traced, workload: Workload) -> int:
 def _warnings(
     model: ModelSpec, workload: Workload, built: Built, memory: dict[str, Any], unknown: list[str]
 ) -> list[dict[str, str]]:
-    found = speculative.warnings(workload)
-    ignored = ignored_scheme(model.config.get("quantization_config"), workload)
-    if ignored:
-        found.append({"code": "quantisation_ignored", "message": ignored})
+    found = cautions(model, workload, built.architecture, built.kind, attention_of(built), unknown)
     if memory["fits"] is False:
         found.append(
             {
@@ -308,37 +305,6 @@ def _warnings(
             {
                 "code": "capacity_unknown",
                 "message": "The memory size of this hardware is unknown: fit cannot be judged.",
-            }
-        )
-    if unknown:
-        found.append(
-            {
-                "code": "unknown_operators",
-                "message": f"The engine cannot cost {', '.join(unknown)}: totals and times are too low by their share.",
-            }
-        )
-    used = built.config._attn_implementation or "eager"
-    has_attention = bool(value_of(built.config, "num_attention_heads"))
-    if has_attention and used != workload.attn_implementation:
-        found.append(
-            {
-                "code": "attention_fallback",
-                "message": f"{built.architecture} does not offer {workload.attn_implementation} attention: {used} was "
-                "estimated, whose score matrices are in memory and traffic.",
-            }
-        )
-    if built.kind == "vision":
-        found.append(
-            {
-                "code": "fixed_input",
-                "message": "The input is one image of the model's own size: input tokens are ignored.",
-            }
-        )
-    if built.kind == "audio":
-        found.append(
-            {
-                "code": "fixed_input",
-                "message": "The encoder runs on one full window of audio; input tokens are the decoder's prompt.",
             }
         )
     return found

@@ -57,8 +57,10 @@ def works(trace: Trace, counting: Counting | str) -> list[Work]:
     skipped_reads: set[tuple[int, int]] = set()
     skipped_writes: set[tuple[int, int]] = set()
     if fused:
-        outlive = trace.recording.cache_uids | trace.recording.result_uids
-        skipped_reads, skipped_writes = on_chip(trace.calls, outlive, appends)
+        # What leaves a block is written, after the last one as after all others: so do the kernels that add and normalise, and
+        # a block can stand for others.
+        outlive = trace.recording.cache_uids | trace.recording.result_uids | trace.leaving
+        skipped_reads, skipped_writes = on_chip(trace.calls, outlive, appends, trace.blocks)
     kept = trace.recording.cache_uids  # what this pass adds to the cache and then reads is cache as well
     result = []
     for call, times in zip(trace.calls, trace.times, strict=True):

@@ -10,11 +10,14 @@ reductions join the kernel that made what they read, as the compilers and the ha
 - a tensor that a later kernel reads again (a residual across a product) travels to memory and back.
 
 Kernels run in the order in which they begin; an operator joins one only if everything it reads is there by then.
+
+Repeated blocks are alike: none joins what runs once before all of them (a mask, the embedding), not even the first, and what they
+all read each of them reads for itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from profiling.recording import Call
@@ -27,20 +30,23 @@ _CARRIES = ("matmul", "attention", "experts", "convolution", "scan", "gather")
 class _Kernel:
     """A kernel being put together: places of its calls in the trace, what it reads, and what it is.
 
-    ``alone``: a kernel of its own; ``rows``: it needs whole rows; ``free``: it needs nothing that a kernel makes (constants).
+    ``alone``: a kernel of its own; ``block``: number of the repeated block in which it begins, if any; ``rows``: it needs whole
+    rows; ``free``: it needs nothing that a kernel makes (constants).
     """
 
     calls: list[int]
     alone: bool
+    block: int | None = None
     rows: bool = False
     free: bool = False
     reads: set[int] = field(default_factory=set)
 
 
-def kernels(calls: Sequence[Call], apart: Collection[int] = ()) -> list[int]:
+def kernels(calls: Sequence[Call], apart: Collection[int] = (), blocks: Mapping[int, int] | None = None) -> list[int]:
     """Number of the kernel of each call; those with the same number are one kernel.
 
-    ``apart``: indices of calls that are kernels of their own whatever they are (what grows a cache).
+    ``apart``: indices of calls that are kernels of their own whatever they are (what grows a cache). ``blocks``: numbers of the
+    repeated blocks, by index of the calls in them.
     """
     made: list[_Kernel] = []
     kernel_of: dict[int, int] = {}  # place of a call → kernel
@@ -48,13 +54,15 @@ def kernels(calls: Sequence[Call], apart: Collection[int] = ()) -> list[int]:
     for place, call in enumerate(calls):
         joins = _may_join(call) and call.index not in apart
         sources = {kernel_of[writer[uid]] for uid, nbytes, _ in call.reads if nbytes and uid in writer}
-        number = _joined(made, call, sources) if joins else None
+        block = (blocks or {}).get(call.index)
+        number = _joined(made, call, sources, block) if joins else None
         if number is None:
             number = len(made)
-            made.append(_Kernel([], alone=not joins, free=joins and all(made[s].free for s in sources)))
+            free = joins and all(made[s].free for s in sources)
+            made.append(_Kernel([], alone=not joins, block=block, free=free))
         kernel = made[number]
         for source in sources if joins else ():
-            if source != number and made[source].free and not kernel.free:
+            if source != number and made[source].free and not kernel.free and _may_follow(made[source], block):
                 for moved in made[source].calls:
                     kernel_of[moved] = number
                 kernel.calls += made[source].calls
@@ -70,14 +78,14 @@ def kernels(calls: Sequence[Call], apart: Collection[int] = ()) -> list[int]:
 
 
 def on_chip(
-    calls: Sequence[Call], kept: Collection[int], apart: Collection[int] = ()
+    calls: Sequence[Call], kept: Collection[int], apart: Collection[int] = (), blocks: Mapping[int, int] | None = None
 ) -> tuple[set[tuple[int, int]], set[tuple[int, int]]]:
     """Reads (index of the call, input) and writes (index, output) that never reach memory.
 
-    ``kept``: storages that outlive the pass (cache, results), which are written whoever reads them. ``apart``: see
-    :func:`kernels`. A kernel that reads a tensor several times, or several parts of it, reads it once at most.
+    ``kept``: storages that are written whoever reads them (cache, results). ``apart``, ``blocks``: see :func:`kernels`.
+    A kernel that reads a tensor several times, or several parts of it, reads it once at most.
     """
-    numbers = kernels(calls, apart)
+    numbers = kernels(calls, apart, blocks)
     size: dict[int, int] = {}  # storage → most bytes of it that anyone touches at once
     for call in calls:
         for uid, nbytes in [(uid, nbytes) for uid, nbytes, _ in call.reads] + list(call.writes):
@@ -122,15 +130,21 @@ def _needs_rows(call: Call) -> bool:
     return call.op_class in ("reduction", "convolution")
 
 
-def _joined(made: list[_Kernel], call: Call, sources: set[int]) -> int | None:
+def _may_follow(kernel: _Kernel, block: int | None) -> bool:
+    """May a call in ``block`` ride along with what ``kernel`` made? Not when that ran once, before all blocks."""
+    return block is None or kernel.block is not None
+
+
+def _joined(made: list[_Kernel], call: Call, sources: set[int], block: int | None) -> int | None:
     """The kernel that ``call`` joins: the last that made something for it, or a later one that reads the same tensor."""
     bound = {s for s in sources if not made[s].free} or sources
     last = max(bound, default=-1)
-    if last >= 0 and not made[last].alone:
+    if last >= 0 and not made[last].alone and _may_follow(made[last], block):
         return last
     wanted = {uid for uid, nbytes, source in call.reads if nbytes and source == "activation"}
     for number in range(len(made) - 1, last, -1):
-        if not made[number].alone and not made[number].free and made[number].reads & wanted:
+        kernel = made[number]
+        if not kernel.alone and not kernel.free and kernel.block == block and kernel.reads & wanted:
             return number
     return None
 
@@ -148,6 +162,7 @@ def _carry(calls: Sequence[Call], made: list[_Kernel], kernel_of: dict[int, int]
         if kernel.alone or kernel.rows or not kernel.calls or not sources.get(number):
             continue
         last = max(sources[number])
-        if made[last].alone and calls[made[last].calls[0]].op_class in _CARRIES:
+        follows = made[last].alone and _may_follow(made[last], kernel.block)
+        if follows and calls[made[last].calls[0]].op_class in _CARRIES:
             for place in kernel.calls:
                 kernel_of[place] = last

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from transformers.modeling_outputs import BaseModelOutput
 
 import profiling
-from profiling.build import Built, Fold, cached_build
+from profiling.build import Built, Fold, block_index, cached_build
 from profiling.explanations import explain
 from profiling.front_ends import front_ends, in_words, layouts, run_front_end, tokens_of
 from profiling.lru import Lru
@@ -52,7 +52,8 @@ class Trace:
 
     ``cache_bytes``: of the whole model after the pass. ``sequence_length``: of what the first block works on; of a front end,
     the tokens that one image or audio clip becomes in the language model (its part of the prompt). ``takes``: how large that one
-    is, in words.
+    is, in words. ``blocks``: numbers of repeated blocks, by index of the calls in them. ``leaving``: storages that a repeated block writes for what
+    runs after it.
     """
 
     spec: Pass
@@ -61,6 +62,8 @@ class Trace:
     cache_bytes: int
     sequence_length: int | None
     takes: str = ""
+    blocks: Mapping[int, int] = field(default_factory=dict)
+    leaving: frozenset[int] = frozenset()
 
     @property
     def calls(self) -> tuple[Call, ...]:
@@ -159,12 +162,15 @@ def _trace(built: Built, spec: Pass) -> Trace:
         recording, cache = record(
             built, lambda: forward(built, arguments), cache_before=cache, inputs=list(_tensors(arguments))
         )
+    blocks, leaving = _borders(built, recording.calls)
     return Trace(
         spec=spec,
         recording=recording,
         times=tuple(built.times(call.path) for call in recording.calls),
         cache_bytes=cache_bytes(built, cache),
         sequence_length=_sequence_length(built, recording),
+        blocks=blocks,
+        leaving=leaving,
     )
 
 
@@ -192,10 +198,30 @@ def _trace_front_end(built: Built, spec: Pass) -> Trace:
             continue
         times = tuple(built.times(call.path) for call in recording.calls)
         takes = in_words(built.config, arguments)
-        return Trace(spec, recording, times, 0, tokens_of(made[0]) // count, takes)
+        return Trace(spec, recording, times, 0, tokens_of(made[0]) // count, takes, *_borders(built, recording.calls))
     if error is not None:
         raise error
     raise SpecError("model", f"{built.architecture} takes {spec.front_end} input in a layout that is not known here.")
+
+
+def _borders(built: Built, calls: Sequence[Call]) -> tuple[dict[int, int], frozenset[int]]:
+    """Numbers of repeated blocks by index of the calls in them, and storages that are written in one and read outside of it."""
+    numbers: dict[tuple[str, int], int] = {}
+    found: dict[str, int | None] = {}
+    writer: dict[int, int | None] = {}
+    blocks: dict[int, int] = {}
+    leaving: set[int] = set()
+    for call in calls:
+        if call.path not in found:
+            places = ((fold.path, block_index(fold, call.path)) for fold in built.folds)
+            place = next(((path, i) for path, i in places if i is not None), None)
+            found[call.path] = None if place is None else numbers.setdefault(place, len(numbers))
+        here = found[call.path]
+        if here is not None:
+            blocks[call.index] = here
+        leaving.update(uid for uid, nbytes, _ in call.reads if nbytes and writer.get(uid) not in (None, here))
+        writer.update((uid, here) for uid, _ in call.writes)
+    return blocks, frozenset(leaving)
 
 
 def _sequence_length(built: Built, recording: Recording) -> int | None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from profiling.cautions import cautions
 from profiling.forms.encode import Encode
 from profiling.forms.evaluate import COLUMNS, Evaluator, Points
 from profiling.forms.keys import form_key
@@ -32,7 +33,7 @@ OPTIONS = tuple(
 _FREE = ("batch_size", "input_tokens", "output_tokens")
 
 #: Columns of a result: the device, the options that were given, then what came out.
-RESULTS = (*COLUMNS, "method", "level", "error")
+RESULTS = (*COLUMNS, "method", "level", "notes", "error")
 
 #: Points that one sweep may have.
 MAX_POINTS = 5_000_000
@@ -120,7 +121,7 @@ class _Run:
                 raise SpecError(name, f"A point has no option {name!r}. Options: hardware, {', '.join(OPTIONS)}.")
         size = len(points)
         numbers = {name: np.full(size, np.nan) for name in COLUMNS}
-        texts: dict[str, list[str | None]] = {name: [None] * size for name in ("method", "level", "error")}
+        texts: dict[str, list[str | None]] = {name: [None] * size for name in ("method", "level", "notes", "error")}
         groups: dict[tuple[Any, ...], list[int]] = {}
         device = np.zeros(size, dtype=np.int64)
         for i, point in enumerate(points):
@@ -203,11 +204,15 @@ class _Run:
             self._store.put_reason(key, str(error))
             return None
 
-    def _limits(self, workload: Workload, device: HardwareSpec) -> Ceilings:
+    def _limits(
+        self, workload: Workload, device: HardwareSpec
+    ) -> tuple[Ceilings, list[dict[str, str]], list[dict[str, str]]]:
+        """What limits a device, and what to keep in mind about it and about its links."""
         products = Precision.of(workload).product_dtype
-        limits, _ = ceilings(device, workload.dtype, self._level, workload.threads, products)
+        limits, warnings = ceilings(device, workload.dtype, self._level, workload.threads, products)
         plan = Plan.of(workload)
-        return replace(limits, interconnect=link(device, plan)[0], linked=plan.communicates)
+        interconnect, unlinked = link(device, plan)
+        return replace(limits, interconnect=interconnect, linked=plan.communicates), warnings, unlinked
 
     def _evaluate(
         self,
@@ -222,7 +227,7 @@ class _Run:
         """Fill in the points that the form covers; returns the others."""
         rows = np.array([i for i, _ in valid])
         used = sorted(set(device[rows].tolist()))
-        limits = [self._limits(workload, self._devices[d]) for d in used]
+        limits, of_rates, of_links = zip(*(self._limits(workload, self._devices[d]) for d in used), strict=True)
         capacities = [self._devices[d].memory_bytes for d in used]
         evaluator = Evaluator(form, workload, limits, capacities)
         joined = encode.tokens if encode else 0
@@ -245,9 +250,18 @@ class _Run:
                 found = encode.added(found, at.batch_size, at.output_tokens, at.device, limits, capacities)
             for name, values in found.items():
                 numbers[name][rows] = values
+        facts = form.facts
+        of_model = cautions(
+            self._model, workload, facts["architecture"], facts["kind"], facts["attention"], facts["unknown"]
+        )
         levels = {d: item.level for d, item in zip(used, limits, strict=True)}
+        notes = {
+            d: _said(rates + facts["uneven"] + links + of_model)
+            for d, rates, links in zip(used, of_rates, of_links, strict=True)
+        }
         for i in rows.tolist():
-            texts["method"][i], texts["level"][i] = "closed form", levels[int(device[i])]
+            d = int(device[i])
+            texts["method"][i], texts["level"][i], texts["notes"][i] = "closed form", levels[d], notes[d]
         return [pair for pair, held in zip(valid, covered.tolist(), strict=True) if not held]
 
     def _trace(
@@ -268,6 +282,10 @@ class _Run:
         for name, value in from_document(document).items():
             numbers[name][i] = np.nan if value is None else value
         texts["method"][i] = "trace"
+        # Whether it fits is a column of its own.
+        texts["notes"][i] = _said(
+            w for w in document["warnings"] if w["code"] not in ("does_not_fit", "capacity_unknown")
+        )
         texts["level"][i] = document["conventions"]["ceilings"].split(":")[0]
 
 
@@ -281,6 +299,10 @@ def _problem(form: ModelForm | None, workload: Workload, joined: int = 0) -> str
     except SpecError as error:
         return f"{error.field}: {error}"
     return None
+
+
+def _said(warnings: Iterable[Mapping[str, str]]) -> str | None:
+    return " ".join(dict.fromkeys(w["message"] for w in warnings)) or None
 
 
 def from_document(document: Mapping[str, Any]) -> dict[str, float | None]:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from profiling import mla
-from profiling.build import Built, build, cached_build
+from profiling.build import Built, attention_of, build, cached_build
 from profiling.demand import CHANNELS
 from profiling.deployment import Divided, Needs, plan_of
 from profiling.execution import Work, works
@@ -68,7 +68,10 @@ def make_form(
         maker, stages = whole, whole.stages()
     if maker is whole and not _agree(stages, whole):
         raise NoForm("The closed form differs from a trace of the complete model.")
-    return ModelForm(form_key(model, workload, kernel_threads), _facts(model, built, maker), stages)
+    facts = _facts(model, built, maker) | {
+        "unknown": sorted({name for form in stages.values() for name in form.unknown})
+    }
+    return ModelForm(form_key(model, workload, kernel_threads), facts, stages)
 
 
 def _facts(model: ModelSpec, built: Built, maker: _Maker) -> dict[str, Any]:
@@ -88,6 +91,8 @@ def _facts(model: ModelSpec, built: Built, maker: _Maker) -> dict[str, Any]:
         "kv_cache_bytes_per_token": shape.bytes_per_token + maker.grown_per_token() if shape else None,
         "state_bytes": shape.state_bytes if shape else 0,
         "bytes_per_source_token": shape.bytes_per_source_token if shape else 0,
+        "attention": attention_of(built),
+        "uneven": Divided(built, maker.shortest(), maker.form).check(maker.plan),
         "held": _held(built, maker),
     }
 
@@ -103,7 +108,6 @@ def _held(built: Built, maker: _Maker) -> dict[str, Any]:
     for name in ("", *SCHEMES, *(f"int{bits}-g{size}" for bits in (2, 3, 4) for size in GROUP_SIZES)):
         kept = as_stored(built, found, scheme(name) if name else None)
         divided = Divided(kept, traces, maker.form)
-        divided.check(plan)
         stages = divided.stages(plan, Needs(kept.weight_bytes, large, large, 0))
         stored[name] = [stage.weights for stage in stages]
     vectors: dict[int, int] = {}

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from profiling.demand import CHANNELS, STATIC, Demand, Routing, expert_share
-from profiling.forms.basis import Monomial, Number, at
+from profiling.forms.basis import Monomial, Number, at, value
 
 #: Changes when stored forms of before can no longer be read.
-FORMAT = 2
+FORMAT = 3
 
 
 class NoForm(ValueError):
@@ -111,13 +111,19 @@ def point_terms(form: StageForm, point: Mapping[str, int], experts: str = "unifo
     point = {**form.constants, **point}
     piece = form.piece(point)
     point = piece.complete(point)
+    powers = [value(monomial, point) for monomial in piece.basis]  # once for all terms
+
+    def told(coefficients: Sequence[Number]) -> Number:
+        return sum([c * p for c, p in zip(coefficients, powers, strict=True) if c])
+
     result = []
     for term in piece.terms:
-        values: dict[str, Any] = {name: _plain(at(term.exact[name], piece.basis, point)) for name in CHANNELS}
-        calls = int(at(term.exact["calls"], piece.basis, point))
+        exact = term.exact
+        values: dict[str, Any] = {name: _plain(told(exact[name])) for name in CHANNELS}
+        calls = int(told(exact["calls"]))
         routing = None
         if term.routing is not None:
-            tokens = int(at(term.exact["routed_tokens"], piece.basis, point))
+            tokens = int(told(exact["routed_tokens"]))
             routing = replace(term.routing, tokens=tokens)
             values["weight_read"] = calls * round(term.expert_bytes * expert_share(routing, experts))
             rows = tokens * routing.top_k

@@ -109,3 +109,16 @@ def test_a_damaged_file_is_made_again(tmp_path):
 
     module._READ.clear()
     assert store.get(dict(form.key)) is None
+
+
+def test_what_an_estimate_warns_of_stands_beside_the_points_of_a_sweep(tmp_path):
+    """Heads that do not divide evenly, a format that the device does not multiply in, and a point without either."""
+    model, old = catalogue_model("tinyllama-1.1b"), device("A100 SXM4 80GB")
+    points = [{}, {"tensor_parallel": 3}, {"weights_dtype": "fp8", "activation_dtype": "fp8"}]
+    table = sweep(model, [old], points, Workload(batch_size=2), store=FormStore(tmp_path))
+    for row, point in zip(table.rows(), points, strict=True):
+        document = estimate(model, old, Workload(batch_size=2, **point))
+        wanted = [w["message"] for w in document["warnings"] if w["code"] not in ("does_not_fit", "capacity_unknown")]
+        assert row["method"] == "closed form"
+        assert (row["notes"] or "") == " ".join(wanted)
+        assert bool(wanted) == bool(point)

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from profiling.build import build
+from profiling.execution import works
 from profiling.inspection import active_parameters
 from profiling.passes import Pass, cache_shape, trace
 from profiling.spec import ModelSpec
@@ -85,6 +86,13 @@ def passes_of(kind: str) -> list[Pass]:
     ]
 
 
+def fused_totals(item) -> dict[str, int]:
+    """Bytes that fused kernels move, all in all."""
+    channels = ("weight_read", "cache_read", "other_read", "cache_written", "other_written")
+    counted = works(item, "fused")
+    return {name: sum(w.times * getattr(w, name) for w in counted) for name in channels}
+
+
 def totals(item) -> dict[str, int]:
     rows = list(zip(item.calls, item.times, strict=True))
     return {
@@ -106,6 +114,7 @@ def test_folding_changes_no_number(model_id, built):
     folded, whole = built(model_id), build(catalogue_model(model_id), "bf16", fold=False)
     for spec in passes_of(folded.kind):
         assert totals(trace(folded, spec)) == totals(trace(whole, spec)), spec
+        assert fused_totals(trace(folded, spec)) == fused_totals(trace(whole, spec)), spec
 
 
 @pytest.mark.parametrize("model_id", ["llama-3-70b", "gemma-3-1b", "deepseek-v3"])
