@@ -245,7 +245,8 @@ def _metrics(
     prefill, notes = items["prefill"].time_s(), {"prefill_throughput": prefix_note(prompt)}
     first = prefill
     if encoded := [item.time_s() for item in items.values() if item.trace.spec.front_end]:
-        encoding = None if None in encoded else sum(encoded)
+        known = [t for t in encoded if t is not None]
+        encoding = sum(known) if len(known) == len(encoded) else None
         first = None if prefill is None or encoding is None else encoding + prefill
         values["encode_time"] = encoding
         notes["ttft"] = {"note": "Encoding of images and audio clips, then the prefill."}

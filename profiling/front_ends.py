@@ -64,7 +64,8 @@ def layouts(module: Any, kind: str, count: int, dtype: torch.dtype) -> Iterator[
 
 def beside_prompt(module: nn.Module, kind: str) -> bool:
     """Whether the language model attends to the features from layers of their own, so that they take no place in its prompt."""
-    config = module.config.get_text_config()
+    whole: Any = module.config
+    config = whole.get_text_config()
     return kind == "image" and any(getattr(config, name, None) for name in _CROSS_ATTENTION)
 
 
@@ -80,7 +81,7 @@ def in_words(config: Any, arguments: Arguments) -> str:
     """How large one of the images or sounds in ``arguments`` is: ``336 × 336 pixels``, ``3,000 frames``."""
     if "input_features" in arguments:
         return f"{max(arguments['input_features'].shape[1:]):,} frames"
-    places = arguments.get("image_position_ids")
+    places: Any = arguments.get("image_position_ids")
     grids = next((arguments[name] for name in _GRIDS if name in arguments), None)
     pixels = arguments["pixel_values"].shape
     if places is not None or grids is not None:

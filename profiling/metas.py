@@ -45,7 +45,7 @@ def run(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     key = _question(func, args, kwargs)
     if key is None:
         return func(*args, **kwargs)
-    found = _known.get(key, _UNKNOWN)
+    found: Any = _known.get(key, _UNKNOWN)
     if found is _UNKNOWN:
         result = func(*args, **kwargs)
         _remember(key, kind, result, args, kwargs)

@@ -110,12 +110,12 @@ def _followed(built: Built) -> Iterator[None]:
                         holder[name] = value
 
 
-def _state(module: torch.nn.Module) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+def _state(module: torch.nn.Module) -> list[tuple[dict[Any, Any], dict[Any, Any]]]:
     """(where it is kept, what is there) of all that modules have. Some change themselves while they run (BigBird turns dense for a
     short input, and stays so), and a pass must not depend on those before it. Hooks are part of it: transformers adds those that
     collect hidden states in the first pass and remembers that on the model, so both stay or go together."""
-    holders = [
-        holder
+    holders: list[dict[Any, Any]] = [
+        holder  # type: ignore[misc]
         for item in module.modules()
         for holder in (vars(item), item._modules, item._buffers, item._parameters, item._forward_hooks)
     ]

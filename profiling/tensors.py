@@ -42,8 +42,8 @@ def cache_layers(cache: Any, *, counters: bool = False) -> list[list[torch.Tenso
     """
     if cache is None:
         return []
+    nothing: list[torch.Tensor] = []
     if hasattr(cache, "self_attention_cache"):
-        nothing: list[torch.Tensor] = []
         own = cache_layers(cache.self_attention_cache, counters=counters)
         cross = cache_layers(cache.cross_attention_cache, counters=counters)
         return [a + b for a, b in zip_longest(own, cross, fillvalue=nothing)]
@@ -54,7 +54,7 @@ def cache_layers(cache: Any, *, counters: bool = False) -> list[list[torch.Tenso
     beside = [v for name, v in vars(cache).items() if name != "layers" and isinstance(v, list) and tensors_in(v)]
     kept = [_layer_tensors(layer, counters) for layer in cache.layers]
     for items in beside:
-        kept = [a + tensors_in([b]) for a, b in zip_longest(kept, items, fillvalue=[])]
+        kept = [[*own, *tensors_in([more])] for own, more in zip_longest(kept, items, fillvalue=nothing)]
     return kept
 
 

@@ -301,7 +301,7 @@ class Tracer(TorchDispatchMode):
 
 
 # Set from outside: see profiling.metas.
-Tracer.__torch_dispatch__ = Tracer._dispatch  # type: ignore[method-assign]
+Tracer.__torch_dispatch__ = Tracer._dispatch  # type: ignore[method-assign, assignment]
 
 
 _PLAIN_FRAMES = ("wrapper", "wrapped", "<listcomp>", "<genexpr>", "<lambda>")

@@ -25,7 +25,7 @@ from profiling.spec import Workload
 from profiling.speculative import steps_per_token
 
 #: Points per chunk: some hundred rows of them fit into a processor's second-level cache.
-CHUNK = 4096
+CHUNK = 8192
 #: Chunks from which on threads are worth starting.
 MANY = 4
 #: Fewer points than this are too few for threads inside of products to matter.

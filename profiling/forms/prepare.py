@@ -135,7 +135,8 @@ def _prepared(piece: Piece, precision: Precision, plan: Plan, experts: str) -> P
     grows = np.array([m[_CONTEXT] > 0 for m in piece.basis] + [False] * len(shares))
     # In one array: tests of single rows would take longer than all else here.
     channels = np.array([[getattr(term, name) for name in CHANNELS] for term in terms])
-    growing = channels.reshape(len(terms), len(CHANNELS), columns)[:, :, grows].any(axis=(1, 2)).tolist()
+    by_term = channels.reshape(len(terms), len(CHANNELS), columns)[:, :, grows]
+    growing = np.any(by_term, axis=(1, 2)).tolist()
     pad = np.zeros(len(shares))
     return PreparedPiece(
         piece=piece,
@@ -189,15 +190,20 @@ def _copies(term: Term, precision: Precision) -> list[np.ndarray]:
 
 
 def _merged(terms: Sequence[Term]) -> list[Term]:
-    """Terms with the same ratio of all channels take the same time in sum, however many operators that is: one row for all."""
+    """Terms with the same ratio of all channels take the same time in sum, however many operators that is: one row for all.
+
+    So do those that compute nothing: only the bandwidth limits them, wherever the point is.
+    """
     groups: dict[Any, Term] = {}
     for term in terms:
         scale = term.calls[0]
-        if not scale or np.any(term.calls[1:]):
-            groups[id(term)] = term
-            continue
-        arrays = [getattr(term, name) for name in CHANNELS if name not in ("rows", "network")]
-        key = (term.op_class, term.compute_dtype, term.rows.tobytes(), *((a / scale).tobytes() for a in arrays))
+        key: tuple[Any, ...] = (term.op_class, term.compute_dtype, term.rows.tobytes())
+        if term.flops.any() or term.elementwise_flops.any():
+            if not scale or np.any(term.calls[1:]):
+                groups[id(term)] = term
+                continue
+            arrays = [getattr(term, name) for name in CHANNELS if name not in ("rows", "network")]
+            key += tuple((a / scale).tobytes() for a in arrays)
         known = groups.get(key)
         if known is None:
             groups[key] = term

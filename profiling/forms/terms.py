@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -57,6 +58,15 @@ class Piece:
     terms: tuple[Term, ...]
     cache: tuple[Number, ...]
     peaks: tuple[tuple[Number, ...], ...]
+
+    @cached_property
+    def sparse(self) -> tuple[dict[str, list[tuple[int, Number]]], ...]:
+        """Of each term, the coefficients that are not 0 by channel, each with the position of its monomial: most are 0."""
+        nonzero = (
+            {name: [(i, c) for i, c in enumerate(numbers) if c] for name, numbers in term.exact.items()}
+            for term in self.terms
+        )
+        return tuple({name: pairs for name, pairs in item.items() if pairs} for item in nonzero)
 
     def holds(self, point: Mapping[str, int]) -> bool:
         return (point["batch"] > 1) == self.batched and all(
@@ -112,18 +122,14 @@ def point_terms(form: StageForm, point: Mapping[str, int], experts: str = "unifo
     piece = form.piece(point)
     point = piece.complete(point)
     powers = [value(monomial, point) for monomial in piece.basis]  # once for all terms
-
-    def told(coefficients: Sequence[Number]) -> Number:
-        return sum([c * p for c, p in zip(coefficients, powers, strict=True) if c])
-
     result = []
-    for term in piece.terms:
-        exact = term.exact
-        values: dict[str, Any] = {name: _plain(told(exact[name])) for name in CHANNELS}
-        calls = int(told(exact["calls"]))
+    for term, numbers in zip(piece.terms, piece.sparse, strict=True):
+        values: dict[str, Any] = dict.fromkeys(CHANNELS, 0)
+        for name, coefficients in numbers.items():
+            values[name] = _plain(sum([c * powers[i] for i, c in coefficients]))
+        calls, tokens = int(values.pop("calls", 0)), int(values.pop("routed_tokens", 0))
         routing = None
         if term.routing is not None:
-            tokens = int(told(exact["routed_tokens"]))
             routing = replace(term.routing, tokens=tokens)
             values["weight_read"] = calls * round(term.expert_bytes * expert_share(routing, experts))
             rows = tokens * routing.top_k
