@@ -38,7 +38,7 @@ UNLIMITED_CONTEXT = 131_072
 LOOPED_CALLS = 5_000
 LOOPING_CONTEXT = 2_048
 #: Seconds of this thread's own time that finding the forms of a model may take.
-TIME_LIMIT_S = 60.0
+TIME_LIMIT_S = 120.0
 
 #: Keys of one tile of a processor's attention kernel (profiling.workspace).
 TILE_KEYS = 512

@@ -135,7 +135,11 @@ def test_document_has_the_peak_of_every_stage_and_module():
         rows = [dict(zip(made["modules"]["columns"], row, strict=True)) for row in made["modules"]["rows"]]
         for stage, figures in memory["stages"].items():
             mine = {row["path"]: row["activation_peak_bytes"] for row in rows if row["stage"] == stage}
-            assert mine[""] == mine["model.layers"] == mine[figures["peak_module"]] == figures["activation_peak_bytes"]
+            assert mine[""] == mine["model.layers"] == mine[figures["peak_module"]]
+            if stage == "prefill":
+                assert mine[""] == figures["activation_peak_bytes"]
+            else:  # rows of decoding are those of the step in the middle, the figure is of the last step
+                assert mine[""] < figures["activation_peak_bytes"] < 1.1 * mine[""]
             assert mine["model.layers.3"] > mine["model.layers.3.self_attn.q_a_proj"] > 0
         peaks[kind] = memory["stages"]["prefill"]
     # Latent attention has a fused kernel on accelerators only: on processors its scores are in memory.
