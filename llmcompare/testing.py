@@ -1,4 +1,4 @@
-"""``python3 manage.py test``: the whole suite with the coverage of our own code. Becomes pytest and returns its exit code."""
+"""``python3 manage.py test``: the whole suite. Becomes pytest and returns its exit code."""
 
 from __future__ import annotations
 
@@ -10,9 +10,15 @@ SOURCES = ("profiling", "hardware", "llmcompare")
 
 
 def command(arguments: list[str], cpus: int | None) -> list[str]:
-    """The pytest command. ``--all`` also runs what is marked slow; every other argument goes to pytest as it is."""
-    rest = [a for a in arguments if a != "--all"]
-    options = [f"--cov={name}" for name in SOURCES] + ["--cov-report=term:skip-covered"]
+    """The pytest command. Every argument but these two goes to pytest as it is.
+
+    ``--all`` also runs what is marked slow. ``--coverage`` counts which lines of our own code run: following every line more than
+    doubles the time of analyses, so it is asked for.
+    """
+    rest = [a for a in arguments if a not in ("--all", "--coverage")]
+    options = []
+    if "--coverage" in arguments:
+        options += [f"--cov={name}" for name in SOURCES] + ["--cov-report=term:skip-covered"]
     if not any(a == "-n" or a.startswith(("-n=", "--numprocesses")) for a in rest):
         # loadgroup keeps tests that share something costly (a browser and its portal) in one process. More than four
         # processes do not pay: the slow tests wait for real servers and load real models.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
 from typing import Any
@@ -17,7 +17,7 @@ from profiling.build import Built, block_index
 from profiling.execution import Work
 from profiling.layouts import Marks
 from profiling.parallel import Plan
-from profiling.passes import Trace
+from profiling.passes import Pass, Trace, trace
 from profiling.quantities import say
 from profiling.sharding import find_marks
 from profiling.shares import (
@@ -68,40 +68,50 @@ class Stage:
 class Divided:
     """Passes of a model as devices divide them: ``traces`` by stage (prefill, decode, encode), what was found of each in ``marks``.
 
-    ``form``: of latent attention (:class:`profiling.spec.Counting`).
+    ``form``: of latent attention (:class:`profiling.spec.Counting`). ``shown``: passes that show how weights are divided, so that
+    it is the same for every workload; where there are none, ``traces`` do.
     """
 
     built: Built
     traces: Mapping[str, Trace]
     form: str = "executed"
+    shown: Mapping[str, Trace] = field(default_factory=dict)
 
     @cached_property
     def marks(self) -> dict[str, Marks]:
         return {name: find_marks(trace, self.built, self.form) for name, trace in self.traces.items()}
 
+    @cached_property
+    def _shown(self) -> dict[str, Marks]:
+        """What shows how weights are divided."""
+        if not self.shown:
+            return self.marks
+        return {name: find_marks(trace, self.built, self.form) for name, trace in self.shown.items()}
+
     # -- what is possible --------------------------------------------------------------------------------------------
 
     def heads(self) -> int | None:
         """Attention heads: the most of any layer."""
+        traces = self.shown or self.traces
         counts = [
             units
-            for name, marks in self.marks.items()
+            for name, marks in self._shown.items()
             for index, how in marks.shardings.items()
-            if self.traces[name].calls[index].op_class == "attention"
-            or self.traces[name].calls[index].name == "_softmax"
+            for call in (traces[name].calls[index],)
+            if call.op_class == "attention" or call.name == "_softmax"
             for units, _ in how.parts.get("f", ())
         ]
         return max(counts, default=None)
 
     def experts(self) -> int:
-        return max((how.experts for marks in self.marks.values() for how in marks.shardings.values()), default=0)
+        return max((how.experts for marks in self._shown.values() for how in marks.shardings.values()), default=0)
 
     def check(self, plan: Plan) -> list[dict[str, str]]:
         """Warnings about what does not divide evenly. Raises :class:`SpecError` at the field of a degree that is impossible."""
         if plan.single:
             return []
         heads, experts, layers = self.heads(), self.experts(), count_layers(self.built)
-        if plan.tensor > 1 and not any(how.parts for marks in self.marks.values() for how in marks.shardings.values()):
+        if plan.tensor > 1 and not any(how.parts for marks in self._shown.values() for how in marks.shardings.values()):
             raise SpecError("tensor_parallel", "No layer of this model can be divided over devices: choose 1.")
         if heads is not None and plan.tensor > heads:
             raise SpecError(
@@ -150,7 +160,7 @@ class Divided:
         """How many heads, columns or channels the weights are divided by."""
         return {
             units
-            for marks in self.marks.values()
+            for marks in self._shown.values()
             for how in marks.weights.values()
             if how.routed == routed and how.name != "vocabulary"
             for units, size in how.parts.get("w", ())
@@ -185,7 +195,7 @@ class Divided:
         ]
 
     def _weights(self, plan: Plan, bounds: Sequence[tuple[int, int]]) -> list[Fraction]:
-        shares = WeightShares(self.built, self.marks, plan)
+        shares = WeightShares(self.built, self._shown, plan)
         executed = self.after_blocks()
         found = [Fraction(0)] * len(bounds)
         owners: set[str] = set()
@@ -348,3 +358,14 @@ def _communication(stage: str, works: Sequence[Work], plan: Plan, bandwidth: flo
 def plan_of(workload: Workload, built: Built) -> Plan:
     """The plan of a workload for a model."""
     return Plan.of(workload, count_layers(built))
+
+
+def shortest(built: Built) -> dict[str, Trace]:
+    """Short passes of every stage that a model has: how its weights are divided depends on no workload."""
+    if built.kind in ("encoder", "vision"):
+        return {"encode": trace(built, Pass("encode", 1, 2, 0, 2))}
+    found = {"prefill": trace(built, Pass("prefill", 1, 2, 0, 2))}
+    try:
+        return found | {"decode": trace(built, Pass("decode", 1, 1, 2, 2))}
+    except SpecError:  # it cannot decode, and an estimate says so where it is asked to
+        return found

@@ -17,7 +17,7 @@ from profiling import speculative
 from profiling.build import Built, attention_of
 from profiling.cautions import cautions
 from profiling.conventions import conventions
-from profiling.deployment import Divided, Needs, parallelism, plan_of
+from profiling.deployment import Divided, Needs, parallelism, plan_of, shortest
 from profiling.execution import seconds_at_peak
 from profiling.footprint import Footprint
 from profiling.graph import graph
@@ -78,13 +78,13 @@ def evaluate_workload(
     model: ModelSpec, hardware: HardwareSpec, workload: Workload, traced: Traced, level: str | None
 ) -> dict[str, Any]:
     """The run document (without ``duration_s``) of traced passes on a device."""
-    footprint = Footprint(traced.built, traced.stages, workload, traced.final_cache_bytes)
+    footprint = Footprint(traced.built, traced.largest, workload)
     precision = footprint.precision
     traced = replace(traced, built=footprint.stored)
     built = traced.built
     limits, warnings = ceilings(hardware, workload.dtype, level, workload.threads, precision.product_dtype)
     plan = plan_of(workload, built)
-    divided = Divided(built, traced.largest, workload.mla)
+    divided = Divided(built, traced.largest, workload.mla, {} if plan.single else shortest(built))
     interconnect, unlinked = link(hardware, plan)
     warnings += divided.check(plan) + unlinked
     limits = replace(limits, interconnect=interconnect, linked=plan.communicates)

@@ -21,12 +21,11 @@ _TRIED_CACHE = "fp8"
 
 @dataclass(frozen=True)
 class Footprint:
-    """Memory of the passes ``traces`` (by stage) in the formats of ``workload``; ``final_cache_bytes`` after all, in ``dtype``."""
+    """Memory of the passes ``traces`` (the one of each stage that needs the most) in the formats of ``workload``."""
 
     built: Built
     traces: Mapping[str, Trace]
     workload: Workload
-    final_cache_bytes: int
 
     @cached_property
     def precision(self) -> Precision:
@@ -69,10 +68,7 @@ class Footprint:
 
     def widened(self, stage: str, precision: Precision) -> int:
         """Bytes of the largest copy in ``dtype`` that the stage makes of what is stored in another format."""
-        if precision.plain:
-            return 0
-        longer = self.final_cache_bytes / (self.traces[stage].cache_bytes or 1) if stage == "decode" else 1.0
-        return widened_bytes(self.works[stage], precision, longer)
+        return 0 if precision.plain else widened_bytes(self.works[stage], precision)
 
     def alternatives(self, weights_bytes: int, kv_cache_bytes: int) -> Iterator[tuple[str, int]]:
         """(formats in words, bytes that they take fewer) for formats smaller than those of the workload, of one device.

@@ -64,13 +64,11 @@ def elements_of(weight: Shaped) -> int:
 
 
 def by_head(weight: Shaped, layout: Layout) -> bool:
-    """A stack of matrices, one for each unit of a split tensor."""
-    return (
-        len(weight.shape) == 3
-        and weight.nbytes == numel(weight) * weight.itemsize
-        and any(weight.shape[0] == units for units, _ in layout.parts)
-        and weight.shape[0] > 1
-    )
+    """A stack of matrices, or numbers that are read alike wherever they are added, one for each unit of a split tensor."""
+    counts = {units for units, _ in layout.parts if units > 1}
+    if len(weight.shape) == 3 and weight.nbytes == numel(weight) * weight.itemsize:
+        return weight.shape[0] in counts
+    return elements_of(weight) in counts and elements_of(weight) in weight.shape[:-1]
 
 
 def cached(trace: Trace, marks: Marks) -> Iterable[tuple[Shaped, Layout]]:

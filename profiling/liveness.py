@@ -6,11 +6,11 @@ rest alive too, and that is one; blocks that are not traced keep theirs as well,
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter
 from dataclasses import dataclass
 
 from profiling.build import Built, Fold, block_index
-from profiling.recording import Occupied, Span
+from profiling.recording import Allocation, Occupied, Span
 from profiling.workspace import Workspace
 
 
@@ -21,7 +21,7 @@ class Activity:
     alive: tuple[int, ...]
     occupied: tuple[Occupied, ...]
     spans: tuple[Span, ...]
-    allocations: tuple[tuple[int, int], ...]
+    allocations: tuple[Allocation, ...]
 
 
 class Timeline:
@@ -66,7 +66,7 @@ class Timeline:
         births: set[int] = set()
         after: list[int] = []
         occupied: list[Occupied] = []
-        allocations: list[tuple[int, int]] = []
+        allocations: list[Allocation] = []
         levels = [0]  # before the first event, and after each
         for uid, nbytes in self._events:
             born = nbytes >= 0
@@ -74,19 +74,19 @@ class Timeline:
             if not born and uid not in births:
                 continue  # existed before the trace
             births.add(uid)
-            held = self._held.get(uid)
-            if held is not None:
-                rest = built.times(self._born[uid]) * (abs(nbytes) - held)
-                nbytes = rest if born else -rest
             if born and uid in self._workspaces:
-                occupied.append(Occupied(len(after), alive - rests.early, self._workspaces[uid]))
+                occupied.append(Occupied(len(after), alive, self._workspaces[uid]))
             elif born:
-                rests.run(self._born[uid], uid)
+                changes = rests.run(self._born[uid], uid)
+                allocations += [Allocation(*change, birth=False) for change in changes]
+                alive += sum(change for _, change in changes)
+            if uid in self._held:
+                nbytes = 0  # what the cache does not hold of it is among the rests
             alive += nbytes
-            allocations.append((uid, nbytes))
-            levels[-1] = alive - rests.early
+            allocations.append(Allocation(uid, nbytes, birth=born))
+            levels[-1] = alive
             if born:
-                after.append(levels[-1])
+                after.append(alive)
         spans = (Span(path, max(levels[first : last + 1]), *kernels) for path, first, last, *kernels in self._ran)
         return Activity(tuple(after), tuple(occupied), tuple(spans), tuple(allocations))
 
@@ -99,39 +99,51 @@ class Timeline:
 class _Rests:
     """What the cache keeps alive beyond what it holds, in a trace of some blocks of many.
 
-    A traced block brings the rests of all blocks that it stands for at once. ``early`` is what of them is not there yet in the
-    last of these, in which the most is alive. It is 0 where every block is traced.
+    While a traced block runs, it is the last of those that it stands for, in which the most is alive: every block before that one
+    has left its rests, of whatever kind it is and whether it was traced yet or not. After the blocks all have.
     """
 
     def __init__(self, folds: tuple[Fold, ...], rests: dict[int, tuple[str, int]]) -> None:
         self._folds = folds
-        self._rests = rests
-        self._own: dict[tuple[int, int], int] = defaultdict(int)  # (fold, block) → bytes, of one such block
-        for path, nbytes in rests.values():
-            block = self._block(path)
-            if block is not None:
-                self._own[block] += nbytes
-        self._counted: dict[int, int] = defaultdict(int)  # fold → bytes so far, of all that its traced blocks stand for
+        self._sizes = {uid: nbytes for uid, (_, nbytes) in rests.items() if nbytes}
+        self._blocks = {uid: self._block(rests[uid][0]) for uid in self._sizes}
+        self._copies = dict.fromkeys(self._sizes, 0)  # that are alive now
+        self._born: set[int] = set()
         self._running: tuple[int, int] | None = None
-        self._before = self._here = 0
-        self.early = 0
 
-    def run(self, path: str, uid: int) -> None:
-        """The storage ``uid`` is born in the module at ``path``."""
-        if not any(self._own.values()):
-            return
+    def run(self, path: str, uid: int) -> list[tuple[int, int]]:
+        """The storage ``uid`` is born in the module at ``path``: (rest, bytes more or fewer of it) by then."""
+        if not self._sizes:
+            return []
         block = self._block(path)
-        if block != self._running:
-            self._running, self._here = block, 0
-            self._before = self._earlier(block) if block is not None else 0
-        if block is None:
-            self.early = 0
-            return
-        number, index = block
-        if uid in self._rests:
-            self._here += self._rests[uid][1]
-            self._counted[number] += self._rests[uid][1] * self._folds[number].stands_for[index]
-        self.early = self._counted[number] - self._before - self._here
+        if block == self._running and uid not in self._sizes:
+            return []
+        self._running = block
+        self._born.add(uid)
+        changes = []
+        for rest, copies in self._now().items():
+            if copies != self._copies[rest]:
+                changes.append((rest, (copies - self._copies[rest]) * self._sizes[rest]))
+                self._copies[rest] = copies
+        return changes
+
+    def _now(self) -> dict[int, int]:
+        """Rest → how many blocks have left it."""
+        earlier: Counter[int] = Counter()
+        if self._running is not None:
+            number, index = self._running
+            kinds = self._folds[number].kinds
+            earlier.update(kinds[: len(kinds) - 1 - kinds[::-1].index(index)])
+        found = {}
+        for rest, block in self._blocks.items():
+            born = rest in self._born
+            if block is None:
+                found[rest] = int(born)
+            elif self._running is None or self._running[0] != block[0]:
+                found[rest] = self._folds[block[0]].stands_for[block[1]] if born else 0
+            else:
+                found[rest] = earlier[block[1]] + int(born and block == self._running)
+        return found
 
     def _block(self, path: str) -> tuple[int, int] | None:
         for number, fold in enumerate(self._folds):
@@ -139,10 +151,3 @@ class _Rests:
             if index is not None:
                 return number, index
         return None
-
-    def _earlier(self, block: tuple[int, int]) -> int:
-        """Rests of the blocks before the last one that ``block`` stands for."""
-        number, index = block
-        kinds = self._folds[number].kinds
-        last = len(kinds) - 1 - kinds[::-1].index(index)
-        return sum(self._own.get((number, kind), 0) for kind in kinds[:last])

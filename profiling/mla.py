@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from profiling.recording import Call, Occupied, Recording, Shaped
+from profiling.recording import Allocation, Call, Occupied, Recording, Shaped
 from profiling.spec import Counting
 
 if TYPE_CHECKING:
@@ -351,11 +351,11 @@ def _alive(recording: Recording, parts: dict[int, tuple[int, int]]) -> Recording
     """``recording`` with storages of other sizes."""
     alive = 0
     levels: list[int] = []
-    allocations: list[tuple[int, int]] = []
+    allocations: list[Allocation] = []
     workspaces = iter(recording.occupied)
     occupied: list[Occupied] = []
     seen: set[int] = set()
-    for uid, nbytes in recording.allocations:
+    for uid, nbytes, birth in recording.allocations:
         numerator, denominator = parts.get(uid, (1, 1))
         change = abs(nbytes) * numerator // denominator * (1 if nbytes > 0 else -1)
         workspace = uid in recording.workspace_calls and uid not in seen
@@ -363,8 +363,8 @@ def _alive(recording: Recording, parts: dict[int, tuple[int, int]]) -> Recording
         if workspace:
             occupied.append(Occupied(len(levels), alive, next(workspaces).workspace))
         alive += change
-        allocations.append((uid, change))
-        if nbytes > 0 or workspace:
+        allocations.append(Allocation(uid, change, birth))
+        if birth:
             levels.append(alive)
     peak = max(levels, default=0)
     return replace(

@@ -155,10 +155,10 @@ def _traced(built: Built, path: str) -> str:
     return path
 
 
-def widened_bytes(works: Iterable[Work], precision: Precision, longer: float = 1.0) -> int:
+def widened_bytes(works: Iterable[Work], precision: Precision) -> int:
     """Largest copy in ``dtype`` that eager execution makes of stored weights or of a layer's cache; fused makes none.
 
-    ``works`` are marked and in ``dtype``. ``longer``: by how much the cache will be larger than in them.
+    ``works`` are marked and in ``dtype``.
     """
     if not precision.eager:
         return 0
@@ -167,5 +167,5 @@ def widened_bytes(works: Iterable[Work], precision: Precision, longer: float = 1
         if precision.weights and not precision.activations and work.quantised:
             largest = max(largest, work.weight_read * work.quantised_share)
         if precision.cache and work.cache_vector and not work.appends:
-            largest = max(largest, work.cache_read * longer)
+            largest = max(largest, work.cache_read)
     return round(largest)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from profiling.workspace import Workspace
 
@@ -75,6 +75,14 @@ class Occupied:
     workspace: Workspace
 
 
+class Allocation(NamedTuple):
+    """``nbytes`` more (or fewer) of a storage alive. ``birth``: followed by the next number of :attr:`Recording.alive`."""
+
+    uid: int
+    nbytes: int
+    birth: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Span:
     """One run of a module: most bytes of activations alive meanwhile, and which of :attr:`Recording.occupied` ran in it."""
@@ -91,7 +99,7 @@ class Recording:
 
     ``alive``: bytes of activations alive after each allocation, in order.
     ``occupied``: the calls whose kernels take memory of their own, which an accelerator's take as counted in ``alive``.
-    ``allocations``: what ``alive`` sums up: (storage, bytes more or fewer alive), what caches keep alive at once for all blocks. ``workspace_calls``: storage → call it is a workspace of.
+    ``allocations``: what ``alive`` sums up. ``workspace_calls``: storage → call it is a workspace of.
     ``vectors``: storage of cached keys or values → how many values one token has in one head.
     """
 
@@ -106,7 +114,7 @@ class Recording:
     vectors: Mapping[int, int] = field(default_factory=dict)
     occupied: tuple[Occupied, ...] = ()
     spans: tuple[Span, ...] = ()
-    allocations: tuple[tuple[int, int], ...] = ()
+    allocations: tuple[Allocation, ...] = ()
     workspace_calls: Mapping[int, int] = field(default_factory=dict)
 
     @property

@@ -150,11 +150,11 @@ def divided_profile(trace: Trace, marks: Marks, plan: Plan) -> tuple[Fraction, .
     shares: dict[int, Fraction] = {}
     alive = Fraction(0)
     found = []
-    for uid, nbytes in trace.recording.allocations:
+    for uid, nbytes, birth in trace.recording.allocations:
         if uid not in shares:
             shares[uid] = _share_of_storage(uid, trace, marks, plan)
         alive += nbytes * shares[uid]
-        if nbytes >= 0:
+        if birth:
             found.append(alive)
     return tuple(found)
 

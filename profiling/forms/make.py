@@ -16,7 +16,7 @@ from typing import Any
 from profiling import mla
 from profiling.build import Built, attention_of, build, cached_build
 from profiling.demand import CHANNELS
-from profiling.deployment import Divided, Needs, plan_of
+from profiling.deployment import Divided, Needs, plan_of, shortest
 from profiling.execution import Work, works
 from profiling.forms.basis import at
 from profiling.forms.keys import form_key
@@ -152,14 +152,11 @@ class _Maker:
         self._roles = Roles(built)
         self._samples: dict[tuple[Any, ...], Sample] = {}
         self._unknown: dict[str, None] = {}
-        self._first: Trace | None = None
+        self._shortest: dict[str, Trace] | None = None
 
     def first(self) -> Trace:
         """A trace of the model, for facts."""
-        if self._first is None:
-            encodes = self._built.kind in ("encoder", "vision")
-            self._first = trace(self._built, Pass("encode" if encodes else "prefill", 1, 2, 0, 2))
-        return self._first
+        return next(iter(self.shortest().values()))
 
     @property
     def counting(self) -> Counting:
@@ -176,9 +173,9 @@ class _Maker:
 
     def shortest(self) -> dict[str, Trace]:
         """Short passes of every stage, for facts."""
-        if self._built.kind in ("encoder", "vision"):
-            return {"encode": self.first()}
-        return {"prefill": self.first(), "decode": trace(self._built, Pass("decode", 1, 1, 2, 2))}
+        if self._shortest is None:
+            self._shortest = shortest(self._built)
+        return self._shortest
 
     def stages(self) -> dict[str, StageForm]:
         kind, workload = self._built.kind, self._workload

@@ -23,6 +23,8 @@ _GRID = (9, 21)
 #: A known cut where the polynomials still hold so far behind it changes nothing.
 _BEYOND = 20
 
+#: Points that a fit along one variable goes through.
+_FEWEST = 3
 #: Batches of the points that check a fit through batches 2 and 3.
 _BATCHES = (37, 2, 5)
 
@@ -60,13 +62,9 @@ class Search:
         best = self._try(first, last, batched)
         if best is not None:
             return best, last
-        # The next known cut, and the one after it in case the first changes nothing here.
-        for end in (start - 1 for start in starts if start > first):
-            made = self._try(first, end, batched)
-            if made is None:
-                break
-            if self._try(first, min(last, end + 1 + _BEYOND), batched) is None:
-                return made, end
+        known = self._known(first, last, starts, batched)
+        if known is not None:
+            return known
         low, high = first, last  # holds (at the latest for one point), does not hold
         made = self._one(first, batched)
         while high - low > 1:
@@ -77,6 +75,18 @@ class Search:
             else:
                 high = middle
         return made, low
+
+    def _known(self, first: int, last: int, starts: list[int], batched: bool) -> tuple[Piece, int] | None:
+        """The longest piece that ends at a known cut, if nothing holds a little beyond it."""
+        found: tuple[Piece, int] | None = None
+        for end in (s - 1 for s in starts if s == first + 1 or s - first > _FEWEST):
+            made = self._try(first, end, batched)
+            if made is None:
+                break
+            found = made, end
+        if found is None or self._try(first, min(last, found[1] + 1 + _BEYOND), batched) is not None:
+            return None
+        return found
 
     def _point(self, x: int, batch: int, chunk: int | None) -> dict[str, int]:
         point = {**self._fixed, self._variable: x, "batch": batch}
@@ -90,7 +100,7 @@ class Search:
             return self._one(first, batched)
         for chunk in self._chunks:
             names = [self._variable, "chunks"] if chunk else [self._variable]
-            count = 6 if chunk else 3
+            count = 6 if chunk else _FEWEST
             if last - first < count:
                 continue
             xs = _spread(first, last, count, chunk)

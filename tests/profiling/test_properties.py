@@ -17,7 +17,7 @@ from profiling.passes import Pass, Trace, trace
 from profiling.roofline import ceilings
 from profiling.spec import HardwareSpec, ModelSpec
 from profiling.tables import MODULE_COLUMNS, Evaluated, evaluate, module_rows, stage_summary, traced_path
-from tests.profiling.test_trace import fused_totals
+from tests.profiling.test_trace import divided_totals, fused_totals
 
 NO_LIMITS = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.filter_too_much]}
 QUICK = settings(max_examples=25, **NO_LIMITS)
@@ -203,6 +203,7 @@ def folding_changes_no_total(case: tuple[ModelSpec, Pass]) -> None:
     assert (folded.parameters, folded.weight_bytes) == (whole.parameters, whole.weight_bytes)
     assert totals(trace(folded, spec)) == totals(trace(whole, spec))
     assert fused_totals(trace(folded, spec)) == fused_totals(trace(whole, spec))
+    assert divided_totals(folded, trace(folded, spec)) == divided_totals(whole, trace(whole, spec))
 
 
 _SMALL = {

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 
 import pytest
 
 from profiling.build import build
 from profiling.execution import works
 from profiling.inspection import active_parameters
+from profiling.parallel import Plan
 from profiling.passes import Pass, cache_shape, trace
-from profiling.spec import ModelSpec
+from profiling.sharding import find_marks
+from profiling.shares import count_layers, divided_peak
+from profiling.spec import ModelSpec, Workload
 from tests.profiling.documents import ROOT, catalogue, catalogue_model
 
 CASES = {c["id"]: c for c in json.loads((ROOT / "tests/data/reference_cases.json").read_text())["cases"]}
@@ -93,6 +97,17 @@ def fused_totals(item) -> dict[str, int]:
     return {name: sum(w.times * getattr(w, name) for w in counted) for name in channels}
 
 
+def divided_totals(built, item) -> dict[str, object]:
+    """What two devices send each other in a pass, and the activations of each at their peak."""
+    marks = find_marks(item, built)
+    sent: Counter[str] = Counter()
+    for index, (name, payload) in marks.collectives.items():
+        sent[name] += item.times[index] * payload
+    del sent["p2p"]  # there are as many as pipeline stages, not as blocks
+    plan = Plan.of(Workload(tensor_parallel=2), count_layers(built))
+    return {**sent, "activations": divided_peak(item, marks, plan)}
+
+
 def totals(item) -> dict[str, int]:
     rows = list(zip(item.calls, item.times, strict=True))
     return {
@@ -112,9 +127,12 @@ def totals(item) -> dict[str, int]:
 @pytest.mark.parametrize("model_id", sorted(catalogue()))
 def test_folding_changes_no_number(model_id, built):
     folded, whole = built(model_id), build(catalogue_model(model_id), "bf16", fold=False)
-    for spec in passes_of(folded.kind):
-        assert totals(trace(folded, spec)) == totals(trace(whole, spec)), spec
-        assert fused_totals(trace(folded, spec)) == fused_totals(trace(whole, spec)), spec
+    beyond = [Pass("decode", 2, 1, window + 300) for window in folded.windows if folded.kind == "decoder"]
+    for spec in passes_of(folded.kind) + beyond:
+        few, all_of_them = trace(folded, spec), trace(whole, spec)
+        assert totals(few) == totals(all_of_them), spec
+        assert fused_totals(few) == fused_totals(all_of_them), spec
+        assert divided_totals(folded, few) == divided_totals(whole, all_of_them), spec
 
 
 @pytest.mark.parametrize("model_id", ["llama-3-70b", "gemma-3-1b", "deepseek-v3"])

@@ -113,16 +113,10 @@ def test_every_option_of_every_kind_gives_the_figures_of_estimates(name, options
         pytest.skip("this host has no such rate")
     if name == "encoder-decoder" and "pipeline_parallel" in options:
         pytest.skip("an encoder and a decoder are not divided into pipeline stages")
-    points = points_of(TINY[name])
-    if name == "state space" and "tensor_parallel" in options:
-        points = points[:2]  # the third: see the next test
-    same(TINY[name], hardware, options, points, tmp_path)
+    same(TINY[name], hardware, options, points_of(TINY[name]), tmp_path)
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(
-    reason="An estimate of one token in and one out sees less of how a state space is divided.", strict=True
-)
 def test_one_token_in_and_one_out_divides_weights_as_longer_passes_do(tmp_path):
     points = points_of(TINY["state space"])[2:]
     same(TINY["state space"], H100, {"tensor_parallel": 2, "weights_dtype": "int4-g32"}, points, tmp_path)
