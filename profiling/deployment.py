@@ -212,9 +212,9 @@ class Divided:
     def after_blocks(self) -> set[str]:
         """Modules outside of the blocks that run after them."""
         found = set()
-        for trace in self.traces.values():
+        for item in self.traces.values():
             inside = False
-            for call in trace.calls:
+            for call in item.calls:
                 if any(block_index(fold, call.path) is not None for fold in self.built.folds):
                     inside = True
                 elif inside:
