@@ -40,12 +40,16 @@ MOST_SUGGESTED = 64
 
 @dataclass(frozen=True)
 class Needs:
-    """Bytes of a whole replica on one device: weights, cache at its largest, constant state, activations at their peak."""
+    """Bytes of a whole replica on one device: weights, cache at its largest, constant state, activations at their peak.
+
+    ``widened``: of the largest copy that a device makes of what is stored in another format, its own share already.
+    """
 
     weights: int
     kv_cache: int
     state: int
     activations: int
+    widened: int = 0
 
 
 @dataclass(frozen=True)
@@ -58,10 +62,11 @@ class Stage:
     kv_cache: int
     state: int
     activations: int
+    widened: int = 0
 
     @property
     def total(self) -> int:
-        return self.weights + self.kv_cache + self.state + self.activations
+        return self.weights + self.kv_cache + self.state + self.activations + self.widened
 
 
 @dataclass(frozen=True)
@@ -176,7 +181,7 @@ class Divided:
         """
         bounds = layer_ranges(count_layers(self.built), plan.pipeline)
         if plan.single:
-            return [Stage(*bounds[0], needs.weights, needs.kv_cache, needs.state, needs.activations)]
+            return [Stage(*bounds[0], needs.weights, needs.kv_cache, needs.state, needs.activations, needs.widened)]
         weights = self._weights(plan, bounds)
         scale = Fraction(needs.weights, self.built.weight_bytes) if self.built.weight_bytes else Fraction(1)
         trace, marks = self._longest()
@@ -190,6 +195,7 @@ class Divided:
                 math.ceil(needs.kv_cache * kv[i]),
                 math.ceil(needs.state * state[i]),
                 activations,
+                needs.widened,
             )
             for i, (first, last) in enumerate(bounds)
         ]
@@ -297,6 +303,7 @@ def parallelism(
                 "kv_cache_bytes": stage.kv_cache,
                 "state_bytes": stage.state,
                 "activation_peak_bytes": stage.activations,
+                "widened_bytes": stage.widened,
                 "total_bytes": stage.total,
                 "flops": {name: work[name][i][0] for name in items},
                 "bytes": {name: work[name][i][1] for name in items},

@@ -173,6 +173,7 @@ def _needs(workload: Workload, traced: Traced, footprint: Footprint, threads: in
         kv_cache=round(max(0, traced.final_cache_bytes - state) * footprint.cache_ratio(footprint.precision.cache)),
         state=state,
         activations=max(t.recording.peak(threads) for t in traced.largest.values()),
+        widened=max(footprint.widened(stage, footprint.precision) for stage in traced.stages),
     )
 
 
@@ -207,7 +208,7 @@ def _memory(
             kv_cache_bytes=largest.kv_cache,
             state_bytes=largest.state,
             activation_peak_bytes=largest.activations,
-            widened_bytes=max(footprint.widened(stage, footprint.precision) for stage in traced.stages),
+            widened_bytes=largest.widened,
             quantised_share=footprint.quantised_share(),
             logical_weights_bytes=round(largest.weights * footprint.built.weight_bytes / (needs.weights or 1)),
             smaller=lambda: footprint.alternatives(largest.weights, largest.kv_cache),

@@ -70,9 +70,8 @@ class Plan:
             )
         whole = plan.tensor * plan.data
         if whole % plan.expert or (plan.expert % plan.tensor and plan.tensor % plan.expert):
-            possible = [
-                n for n in range(1, whole + 1) if whole % n == 0 and (n % plan.tensor == 0 or plan.tensor % n == 0)
-            ]
+            # A multiple of the tensor degree that divides all devices, or a divisor of it.
+            possible = sorted({*_divisors(plan.tensor), *(plan.tensor * n for n in _divisors(plan.data))})
             raise SpecError(
                 "expert_parallel",
                 f"Experts are spread over the {whole} devices of tensor and data parallelism, first over those of one replica: "
@@ -111,6 +110,10 @@ class Plan:
     def batch(self, batch_size: int) -> int:
         """Sequences of the replica with the most."""
         return -(-batch_size // self.data)
+
+
+def _divisors(number: int) -> list[int]:
+    return [n for n in range(1, number + 1) if number % n == 0]
 
 
 def _listed(values: list[int]) -> str:

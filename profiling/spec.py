@@ -236,6 +236,9 @@ class Workload(_Spec):
     def _check_draft(self) -> None:
         if self.draft_tokens and self.draft_acceptance is None:
             raise SpecError("draft_acceptance", "Enter how likely a drafted token is right, from 0 to 1.")
+        for name in () if self.draft_tokens else ("draft_acceptance", "draft_cost"):
+            if getattr(self, name) is not None:
+                raise SpecError(name, "Nothing is drafted: enter how many tokens a draft guesses per step, or leave this out.")
         for name, high in (("draft_acceptance", 1.0), ("draft_cost", math.inf)):
             value = getattr(self, name)
             number = isinstance(value, (int, float)) and not isinstance(value, bool)

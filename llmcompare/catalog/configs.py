@@ -9,6 +9,7 @@ from collections import Counter
 from typing import Any
 
 from llmcompare.common.errors import FieldErrors
+from profiling.safety import parse_constant
 
 MAX_DEPTH = 20
 
@@ -19,7 +20,7 @@ _STRINGS = re.compile(r'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)', re.DOTALL)
 def parse_config(text: str | bytes, *, limit: int) -> dict[str, Any]:
     """The object that ``text`` holds. Raises ``FieldErrors`` at ``config`` for anything but one plain JSON object of at most ``limit`` bytes.
 
-    Refused beside broken JSON: a name that occurs twice (readers disagree on which one counts), NaN and infinities, deep nesting,
+    Refused beside broken JSON: a name that occurs twice (readers disagree on which one counts), NaN, deep nesting,
     characters that a database cannot keep.
     """
     data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
@@ -34,7 +35,7 @@ def parse_config(text: str | bytes, *, limit: int) -> dict[str, Any]:
     _check_depth(plain)
     try:
         value = json.loads(
-            plain, object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite, parse_int=_bounded
+            plain, object_pairs_hook=_unique, parse_constant=_constant, parse_float=_finite, parse_int=_bounded
         )
     except json.JSONDecodeError as error:
         message = f"This is not JSON: {error.msg} in line {error.lineno}, column {error.colno}."
@@ -67,8 +68,11 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return value
 
 
-def _no_constant(name: str) -> None:
-    raise _refused(f"{name} is not a number in JSON. Replace it by a number or null.")
+def _constant(name: str) -> dict[str, str]:
+    try:
+        return parse_constant(name)
+    except ValueError:
+        raise _refused(f"{name} is not a number. Replace it by a number or null.") from None
 
 
 def _finite(text: str) -> float:

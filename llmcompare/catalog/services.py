@@ -27,7 +27,7 @@ from llmcompare.catalog.catalogue import (
 from llmcompare.catalog.models import LanguageModel
 from llmcompare.common.errors import WHOLE_FORM, FieldErrors
 from profiling.client import EngineError, warm_child
-from profiling.safety import check_config
+from profiling.safety import check_config, parse_constant
 from profiling.spec import ModelSpec, SpecError
 from profiling.weights import known_packages
 
@@ -146,7 +146,8 @@ def weights_ready(*, slug: str, path: str | Path, note: str | None = None) -> La
     """
     model = LanguageModel.objects.select_for_update().get(slug=slug)
     try:
-        config = json.loads((Path(path) / "config.json").read_text(encoding="utf-8"))
+        text = (Path(path) / "config.json").read_text(encoding="utf-8")
+        config = json.loads(text, parse_constant=parse_constant)
         clean, architecture = _checked(config)
     except (OSError, ValueError) as error:
         message = str(error) if isinstance(error, FieldErrors) else "their config.json cannot be read"

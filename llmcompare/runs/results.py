@@ -75,13 +75,11 @@ def _metric(key: str, metric: Mapping[str, Any], document: Mapping[str, Any]) ->
 
 
 def _bound(stages: Mapping[str, Any], output_tokens: int) -> str | None:
-    """What limits the stage in which the run spends most of its time. The first token comes from the prefill, each other from one decode step."""
-    if "encode" in stages:
-        return stages["encode"].get("bound")
-    prefill, decode = stages.get("prefill"), stages.get("decode")
-    if not prefill or not decode:
-        return (decode or prefill or {}).get("bound")
-    if prefill.get("latency_s") is None or decode.get("latency_s") is None:
-        return decode.get("bound")
-    longest = decode if decode["latency_s"] * (output_tokens - 1) > prefill["latency_s"] else prefill
-    return longest.get("bound")
+    """What limits the stage in which the run spends most of its time. Each token but the first takes one decode step."""
+    seconds = {name: stage.get("latency_s") for name, stage in stages.items()}
+    if None in seconds.values() or not seconds:
+        best = stages.get("decode") or stages.get("prefill") or next(iter(stages.values()), {})
+    else:
+        spent = {name: s * (output_tokens - 1 if name == "decode" else 1) for name, s in seconds.items()}
+        best = stages[max(spent, key=lambda name: spent[name])]
+    return best.get("bound")

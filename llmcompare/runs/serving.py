@@ -129,16 +129,11 @@ def devices(document: Document) -> dict[str, Any] | None:
         "held": [_held(stage, stages) for stage in held],
         "has_state": any(stage.get("state_bytes") for stage in held),
         "pipeline": len(held) > 1,
-        "widened": _widened(document),
+        "has_widened": any(stage.get("widened_bytes") for stage in held),
         "sent": sent,
         "sent_by_stage": [_share_of_stage(document, section, name) for name in stages] if sent else [],
         "note": str((document.get("conventions") or {}).get("parallelism") or ""),
     }
-
-
-def _widened(document: Document) -> str:
-    size = number(((document.get("memory") or {}).get("estimate") or {}).get("widened_bytes"))
-    return show(size, "B") if size else ""
 
 
 def _held(stage: Mapping[str, Any], stages: list[str]) -> dict[str, Any]:
@@ -150,6 +145,7 @@ def _held(stage: Mapping[str, Any], stages: list[str]) -> dict[str, Any]:
         "cache": show(stage.get("kv_cache_bytes"), "B"),
         "state": show(stage.get("state_bytes"), "B"),
         "activations": show(stage.get("activation_peak_bytes"), "B"),
+        "widened": show(stage.get("widened_bytes"), "B"),
         "total": show(stage.get("total_bytes"), "B"),
         "work": [(show(flops.get(name), "FLOP"), show(moved.get(name), "B")) for name in stages],
     }

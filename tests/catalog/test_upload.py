@@ -65,6 +65,11 @@ def test_a_plain_object_is_read_as_it_is():
     assert parse_config(b'\xef\xbb\xbf{"a": [1, 2.5, null, "x"]}', limit=100) == {"a": [1, 2.5, None, "x"]}
 
 
+def test_infinity_is_read_as_transformers_writes_it():
+    config = b'{"model_type": "mamba2", "time_step_limit": [0.0, Infinity]}'
+    assert parse_config(config, limit=100)["time_step_limit"] == [0.0, {"__float__": "Infinity"}]
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
@@ -74,7 +79,6 @@ def test_a_plain_object_is_read_as_it_is():
         ("[1]", "one JSON object"),
         ('"text"', "one JSON object"),
         ('{"a": NaN}', "NaN"),
-        ('{"a": -Infinity}', "Infinity"),
         ('{"a": 1e999}', "too large"),
         ('{"a": 1' + "0" * 5000 + "}", "too large"),
         ('{"layers": 1, "layers": 2}', "“layers” occurs twice"),
@@ -267,8 +271,9 @@ def test_the_page_of_a_model_can_ask_the_engine(owner_client, engine):
     html = owner_client.post(address, HTTP_HX_REQUEST="true").content.decode()
     assert "It was ended." in html
     assert 'hx-trigger="submit"' in html  # or the page would ask again and again
-    engine.answer = FACTS
+    engine.answer = FACTS | {"note": "Inspected in fp32."}
     html = owner_client.post(address, HTTP_HX_REQUEST="true").content.decode()
+    assert "Inspected in fp32." in html
     assert "has not inspected" not in html
     assert "256\u202fB" in html  # cache per token
     assert owner_client.get(address).status_code == 405

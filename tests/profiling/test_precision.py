@@ -441,6 +441,9 @@ def test_devices_unpack_what_they_hold():
     for key in ("quantised_weights_bytes", "widened_bytes"):
         alone, half = one["memory"]["estimate"][key], two["memory"]["estimate"][key]
         assert half == pytest.approx(alone / 2, rel=0.01)
+    stage = two["parallelism"]["stages"][0]
+    assert stage["widened_bytes"] == two["memory"]["estimate"]["widened_bytes"] > 0
+    assert stage["total_bytes"] == two["memory"]["estimate"]["total_bytes"]
     copies = [d["stages"]["decode"]["bytes"] for d in (one, two)]
     assert copies[1] == pytest.approx(copies[0] / 2, rel=0.01)
 

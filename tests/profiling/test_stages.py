@@ -112,6 +112,8 @@ def test_tokens_in_the_cache_cost_no_prefill_but_memory():
         (BERT, {"draft_tokens": 3, "draft_acceptance": 0.5, "output_tokens": 0}, "draft_tokens"),
         (tiny.MODEL, {"decoder_tokens": 2}, "decoder_tokens"),
         (tiny.MODEL, {"draft_tokens": 2}, "draft_acceptance"),
+        (tiny.MODEL, {"draft_acceptance": 0.5}, "draft_acceptance"),
+        (tiny.MODEL, {"draft_cost": 0.1}, "draft_cost"),
         (tiny.MODEL, {"draft_tokens": 2, "draft_acceptance": 1.01}, "draft_acceptance"),
         (tiny.MODEL, {"draft_tokens": 2, "draft_acceptance": float("nan")}, "draft_acceptance"),
         (tiny.MODEL, {"draft_tokens": 2, "draft_acceptance": 0.5, "draft_cost": -1}, "draft_cost"),

@@ -57,6 +57,16 @@ def test_the_bound_is_that_of_the_stage_that_takes_most_of_the_time(output_token
     assert summarise(document).columns["bound"] == bound
 
 
+def test_the_encoding_of_images_may_take_most_of_the_time():
+    document = estimate_document()
+    document["stages"]["encode"] = {"latency_s": 0.5, "bound": "overhead"}
+    document["stages"]["prefill"] |= {"latency_s": 1.0, "bound": "compute"}
+    document["stages"]["decode"] |= {"latency_s": 1e-9, "bound": "memory"}
+    assert summarise(document).columns["bound"] == "compute"
+    document["stages"]["encode"]["latency_s"] = 2.0
+    assert summarise(document).columns["bound"] == "overhead"
+
+
 def test_every_metric_becomes_a_row_with_its_statistics_and_errors():
     document = estimate_document()
     document["metrics"]["ttft"] = metric(0.5, origin="measured") | {"n": 5, "ci95": [0.4, 0.6]}
