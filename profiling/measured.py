@@ -136,6 +136,15 @@ def instrumentation(session: Session) -> dict[str, Any]:
     return result
 
 
+def module_times(session: Session) -> dict[str, Any]:
+    """stage → ``{paths, exclusive_s}``: seconds of each module without its children, one list a process; here of this one."""
+    found = {}
+    for stage, passes in session.hooked.items():
+        times = central_mean(passes)
+        found[stage] = {"paths": list(times), "exclusive_s": [[time.exclusive_s for time in times.values()]]}
+    return found
+
+
 def output(session: Session, inputs: Inputs) -> dict[str, Any]:
     """Prompt, texts, token counts and how each sequence ended, of the last timed iteration."""
     last = session.timed[-1]
@@ -242,6 +251,7 @@ def document(
         "metrics": metrics(session, memory),
         "stages": {},
         "instrumentation": instrumentation(session),
+        "module_times": module_times(session),
         "memory": {"phases": memory.phases(), "timeline": memory.timeline_table()},
         "samples": samples_table(session),
         "output": produced,

@@ -70,6 +70,7 @@ def pool(
     result = first | {"protocol": dict(protocol), "metrics": _metrics(documents), "samples": _samples(documents)}
     result["workload"] = first["workload"] | {"time_limit_s": (workload or first["workload"])["time_limit_s"]}
     result["duration_s"] = sum(document["duration_s"] for document in documents)
+    result["module_times"] = _module_times(documents)
     result["processes"] = [_process(index, document) for index, document in enumerate(documents)]
     known = [document["conditions"] for document in documents if document.get("conditions")]
     if known:
@@ -111,6 +112,19 @@ def _samples(documents: Sequence[Document]) -> Document:
     columns = ["process", *documents[0]["samples"]["columns"]]
     rows = [[index, *row] for index, document in enumerate(documents) for row in document["samples"]["rows"]]
     return {"columns": columns, "rows": rows}
+
+
+def _module_times(documents: Sequence[Document]) -> Document:
+    """One list a process, in the order of the first one's paths; a module that a process did not time has null there."""
+    found: Document = {}
+    for stage, first in (documents[0].get("module_times") or {}).items():
+        lists = []
+        for document in documents:
+            own = (document.get("module_times") or {}).get(stage) or {"paths": [], "exclusive_s": [[]]}
+            times = dict(zip(own["paths"], own["exclusive_s"][0], strict=True))
+            lists.append([times.get(path) for path in first["paths"]])
+        found[stage] = {"paths": first["paths"], "exclusive_s": lists}
+    return found
 
 
 def _process(index: int, document: Document) -> Document:

@@ -30,7 +30,8 @@ def measure_in_processes(
 ) -> dict[str, Any]:
     """The pooled run document of ``spec`` (kind ``measure``). ``engine`` makes one process, as a context manager.
 
-    The time limit is for all processes: one that would not fit is not begun, and a warning says so. Raises :class:`EngineError` when a
+    The time limit is for all processes: each may use what is left, divided by those that are to come; one that would not fit is not
+    begun, and a warning says so. Raises :class:`EngineError` when a
     process fails, is killed or cancelled; ``partial`` then holds the processes before it and what it had measured itself.
     """
     protocol.check()
@@ -46,7 +47,8 @@ def measure_in_processes(
             }
             break
         started = time.monotonic()
-        payload = {"spec": spec, "protocol": protocol.to_json(), "estimates": index == 0}
+        share = _shared(spec, left, protocol.processes - index)
+        payload = {"spec": share, "protocol": protocol.to_json(), "estimates": index == 0}
         try:
             with engine() as child:
                 document = child.request(
@@ -71,6 +73,14 @@ def measure_in_processes(
     return result
 
 
+def _shared(spec: dict[str, Any], left: float | None, processes: int) -> dict[str, Any]:
+    """``spec`` with the time limit that one of ``processes`` may use of the seconds that are ``left``."""
+    if left is None:
+        return spec
+    limit = min(spec["workload"]["time_limit_s"], max(1.0, left / processes))
+    return spec | {"workload": spec["workload"] | {"time_limit_s": limit}}
+
+
 def _scaled(report: Progress | None, index: int, count: int) -> Progress | None:
     if report is None or count == 1:
         return report
@@ -79,3 +89,36 @@ def _scaled(report: Progress | None, index: int, count: int) -> Progress | None:
         report(stage, (index + fraction) / count, f"Process {index + 1} of {count}: {message}")
 
     return scaled
+
+
+class FreshProcesses:
+    """What runs a measurement as the executor asks any engine: ``request`` measures in the processes of a protocol.
+
+    ``engine`` makes one process, as a context manager.
+    """
+
+    def __init__(self, protocol: Protocol, engine: Callable[[], Any] = EngineChild) -> None:
+        self.protocol, self._engine = protocol, engine
+
+    def request(
+        self,
+        op: str,
+        payload: dict[str, Any],
+        *,
+        on_progress: Progress | None = None,
+        on_log: Log | None = None,
+        should_stop: Callable[[], bool] | None = None,
+        timeout_s: float | None = None,
+    ) -> dict[str, Any]:
+        """The pooled run document of ``payload["spec"]``. Raises :class:`EngineError` as :func:`measure_in_processes` does."""
+        if op != "measure":
+            raise ValueError(f"Fresh processes measure; they were asked for {op!r}.")
+        return measure_in_processes(
+            payload["spec"],
+            self.protocol,
+            on_progress=on_progress,
+            on_log=on_log,
+            should_stop=should_stop,
+            timeout_s=timeout_s,
+            engine=self._engine,
+        )

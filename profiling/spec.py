@@ -238,7 +238,9 @@ class Workload(_Spec):
             raise SpecError("draft_acceptance", "Enter how likely a drafted token is right, from 0 to 1.")
         for name in () if self.draft_tokens else ("draft_acceptance", "draft_cost"):
             if getattr(self, name) is not None:
-                raise SpecError(name, "Nothing is drafted: enter how many tokens a draft guesses per step, or leave this out.")
+                raise SpecError(
+                    name, "Say how many tokens the draft guesses before each step (draft tokens), or leave this empty."
+                )
         for name, high in (("draft_acceptance", 1.0), ("draft_cost", math.inf)):
             value = getattr(self, name)
             number = isinstance(value, (int, float)) and not isinstance(value, bool)
@@ -255,12 +257,16 @@ class Workload(_Spec):
 
 @dataclass(frozen=True)
 class RunSpec(_Spec):
-    """One run: kind (``estimate`` or ``measure``) and its three inputs, as plain JSON objects of the classes above."""
+    """One run: kind (``estimate`` or ``measure``) and its three inputs, as plain JSON objects of the classes above.
+
+    ``protocol``: how a measurement is repeated, of :class:`profiling.protocol.Protocol`; None: of an estimate, or in one process.
+    """
 
     kind: str
     model: dict[str, Any]
     hardware: dict[str, Any]
     workload: dict[str, Any]
+    protocol: dict[str, Any] | None = None
 
     def parts(self) -> tuple[ModelSpec, HardwareSpec, Workload]:
         """The three inputs as checked values; raises :class:`SpecError`."""

@@ -96,7 +96,8 @@ def make_run(owner: User, *, document: dict | None = None, **fields) -> Run:
     hardware = fields.pop("hardware", None) or make_hardware()
     workload = Workload(**fields.pop("workload", {}))
     kind = fields.get("kind", "estimate")
-    spec = RunSpec(kind, model.to_spec().to_json(), hardware.to_spec().to_json(), workload.to_json())
+    protocol = fields.pop("protocol", None)
+    spec = RunSpec(kind, model.to_spec().to_json(), hardware.to_spec().to_json(), workload.to_json(), protocol)
     values = {
         "owner": owner,
         "kind": kind,

@@ -29,6 +29,8 @@ WORKLOAD_FIELDS = (
     "time_limit_s",
     *OPTION_NAMES,
 )
+#: How a measurement is repeated.
+PROTOCOL_FIELDS = ("processes", "min_seconds")
 DTYPES = f"{', '.join(WORKLOAD_DTYPES[:-1])} or {WORKLOAD_DTYPES[-1]}"
 MAX_KEY = 64
 
@@ -150,6 +152,12 @@ class LaunchSerializer(Strict):
     prompt = serializers.CharField(required=False, allow_null=True, trim_whitespace=False)
     iterations = serializers.IntegerField(required=False)
     warmup = serializers.IntegerField(required=False)
+    processes = serializers.IntegerField(
+        required=False, help_text="fresh processes of a measurement, one after the other; default 3"
+    )
+    min_seconds = serializers.FloatField(
+        required=False, help_text="seconds for which each process repeats a measurement at least; default 0"
+    )
     seed = serializers.IntegerField(required=False)
     threads = serializers.IntegerField(required=False, allow_null=True)
     time_limit_s = serializers.FloatField(required=False)

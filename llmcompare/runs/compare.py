@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llmcompare.runs.facts import text_of
-from llmcompare.runs.judgements import verdict_on
+from llmcompare.runs.judgements import verdict_on, where
 from llmcompare.runs.models import Run
 from llmcompare.runs.options import OPTIONS
 from llmcompare.runs.tiles import MAIN, ORDER, ceilings_level
@@ -147,7 +147,7 @@ def _judged(key: str, column: Column, baseline: Column, change: float, better: s
         ranked = key in TAKEN_ONCE and abs(change) >= MEASURED_NOISE
         return {"tone": _tone(change < 0, better) if ranked else ""}
     tone = {FASTER: "better", SLOWER: "worse"}.get(verdict.verdict, "")
-    return {"tone": tone, "verdict": verdict.verdict, "why": " ".join(verdict.reasons)}
+    return {"tone": tone, "verdict": verdict.verdict, "why": " ".join((*verdict.reasons, where(verdict))).strip()}
 
 
 def _condition_row(title: str, path: tuple[str, ...], columns: Sequence[Column]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Carrying out one run: claim it, have the engine work on it in a child process, watch both, and write the outcome.
+"""Carrying out one run: claim it, have the engine work on it in child processes, watch all, and write the outcome.
 
 Runs in a thread of the worker. All waiting happens inside ``EngineChild.request``, which asks ``Watch.should_stop`` at least four times a
 second: there the lease is renewed, and cancellation, shutdown and the loss of the lease are noticed.
@@ -22,6 +22,8 @@ from llmcompare.runs.models import Run
 from llmcompare.runs.queues import ring
 from profiling.client import EngineChild, EngineError, warm_child
 from profiling.failures import describe
+from profiling.processes import FreshProcesses
+from profiling.protocol import Protocol as Repetition
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +40,7 @@ MACHINE = threading.Lock()
 
 
 class Engine(Protocol):
-    """What the executor needs of :class:`profiling.client.EngineChild` and ``WarmChild``."""
+    """What the executor needs of :class:`profiling.client.WarmChild` and :class:`profiling.processes.FreshProcesses`."""
 
     def request(
         self,
@@ -130,12 +132,13 @@ class Watch:
 
 @contextmanager
 def open_engine(run: Run, watch: Watch) -> Iterator[Engine]:
-    """The warm child for an estimate; for a measurement a fresh one, on a machine that does nothing else for us."""
+    """The warm child for an estimate; for a measurement fresh ones, on a machine that does nothing else for us."""
     if run.is_estimate:
         yield warm_child()
         return
-    with quiet_machine(run, watch), EngineChild() as child:
-        yield child
+    protocol = Repetition.from_json(run.spec.get("protocol") or {"processes": 1})
+    with quiet_machine(run, watch):
+        yield FreshProcesses(protocol, EngineChild)
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from llmcompare.common.forms import BootstrapForm
 from llmcompare.runs.models import Run
 from llmcompare.runs.optionforms import OptionsForm
 from llmcompare.runs.validation import MAX_PROMPT_CHARACTERS
+from profiling.protocol import Protocol
 from profiling.quantities import count
 from profiling.spec import WORKLOAD_DTYPES, Workload
 
@@ -23,6 +24,9 @@ from profiling.spec import WORKLOAD_DTYPES, Workload
 HOST_PREFIX = "host:"
 WORKLOAD_FIELDS = ("batch_size", "input_tokens", "output_tokens", "dtype", "iterations", "warmup")
 DEFAULTS = Workload()
+#: How a measurement is repeated.
+PROTOCOL_FIELDS = ("processes", "min_seconds")
+REPEATED = Protocol()
 
 MODEL_GROUPS = {
     "decoder": "Decoders: generate text",
@@ -75,6 +79,8 @@ class NewRunForm(BootstrapForm, OptionsForm):
     )
     iterations = forms.IntegerField(label="Timed iterations", initial=DEFAULTS.iterations)
     warmup = forms.IntegerField(label="Warm-up iterations", initial=DEFAULTS.warmup)
+    processes = forms.IntegerField(label="Fresh processes", initial=REPEATED.processes, required=False)
+    min_seconds = forms.FloatField(label="Seconds at least", initial=REPEATED.min_seconds, required=False)
     visibility = forms.ChoiceField(
         choices=Run.Visibility.choices, initial=Run.Visibility.PRIVATE, label="Who may see it"
     )
@@ -161,7 +167,8 @@ class NewRunForm(BootstrapForm, OptionsForm):
         return cleaned
 
     def what(self) -> dict[str, Any]:
-        """What is asked, for ``launch_run`` and ``preview``: kind, model, hardware or host, workload. Only after validation."""
+        """What is asked, for ``launch_run`` and ``preview``: kind, model, hardware or host, workload, protocol. Only after
+        validation."""
         data = self.cleaned_data
         place = data["host"] if data["kind"] == Run.Kind.MEASURE else data["hardware"]
         on_host = data["kind"] == Run.Kind.MEASURE or place.startswith(HOST_PREFIX)
@@ -176,6 +183,7 @@ class NewRunForm(BootstrapForm, OptionsForm):
             "hardware": None if on_host else self.devices[place],
             "host": self.hosts[place.removeprefix(HOST_PREFIX)] if on_host else None,
             "workload": workload,
+            "protocol": {name: data[name] for name in PROTOCOL_FIELDS} if data["kind"] == Run.Kind.MEASURE else None,
         }
 
     def about(self) -> dict[str, Any]:

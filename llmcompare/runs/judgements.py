@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from profiling.pooling import series_of
+from profiling.quantities import number, percent, show
 from profiling.units import DEFINITIONS
 from profiling.verdicts import NOT_COMPARABLE, Measurement, Verdict, compare
 
@@ -15,6 +16,16 @@ TIME_OF = {
     "decode_throughput": "tpot",
     "output_throughput": "e2e_latency",
     "encode_throughput": "encode_time",
+}
+
+#: Time → the stage whose modules it is spent in.
+STAGE_OF = {
+    "ttft": "prefill",
+    "prefill_time": "prefill",
+    "tpot": "decode",
+    "itl": "decode",
+    "decode_time_per_step": "decode",
+    "encode_time": "encode",
 }
 
 #: What must be the same in both documents before their times are ranked. Model, hardware and dtype are what people compare.
@@ -30,18 +41,47 @@ def verdict_on(key: str, base: Mapping[str, Any], other: Mapping[str, Any]) -> V
     memory, load time, documents without samples."""
     if f"{key}/1" not in DEFINITIONS:
         return None
-    sides = [_times(TIME_OF.get(key, key), document) for document in (base, other)]
+    time = TIME_OF.get(key, key)
+    sides = [_times(time, document) for document in (base, other)]
     if not all(sides):
         return None
+    stage = STAGE_OF.get(time, "")
     try:
-        return compare(*(_measurement(side, document) for side, document in zip(sides, (base, other), strict=True)))
+        return compare(
+            *(_measurement(side, document, stage) for side, document in zip(sides, (base, other), strict=True))
+        )
     except ValueError as error:  # an imported document with a time of zero
         return Verdict(NOT_COMPARABLE, (f"The samples cannot be compared: {error}.",))
 
 
-def _measurement(times: list[list[int]], document: Mapping[str, Any]) -> Measurement:
+def where(verdict: Verdict) -> str:
+    """A sentence on the module in which the difference lies; empty where it lies in no one."""
+    if not verdict.modules:
+        return ""
+    found = verdict.modules[0]
+    change = f"{'+' if found.change > 0 else '−'}{show(abs(found.change), 's')}"
+    what = "The modules" if "*" in found.path else "The module"
+    return f"{what} {found.path or '(model)'} explain{'' if '*' in found.path else 's'} {percent(found.share)} of it ({change} a pass)."
+
+
+def _measurement(times: list[list[int]], document: Mapping[str, Any], stage: str) -> Measurement:
     conditions = {name: (document.get(part) or {}).get(field) for name, (part, field) in SAME}
-    return Measurement(times, conditions, contended=(document.get("conditions") or {}).get("contended"))
+    contended = (document.get("conditions") or {}).get("contended")
+    return Measurement(times, conditions, contended=contended, modules=_modules(document, stage))
+
+
+def _modules(document: Mapping[str, Any], stage: str) -> dict[str, list[float]]:
+    """path → exclusive seconds in each process that timed it."""
+    known = (document.get("module_times") or {}).get(stage)
+    if not isinstance(known, Mapping):
+        return {}
+    paths, lists = known.get("paths") or (), known.get("exclusive_s") or ()
+    found: dict[str, list[float]] = {}
+    for own in lists:
+        for path, seconds in zip(paths, own, strict=False):
+            if (value := number(seconds)) is not None:
+                found.setdefault(str(path), []).append(value)
+    return found
 
 
 def _times(key: str, document: Mapping[str, Any]) -> list[list[int]]:

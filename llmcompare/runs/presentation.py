@@ -13,6 +13,7 @@ from llmcompare.runs import charts
 from llmcompare.runs.facts import conditions_badge, fact_sections, phase_rows
 from llmcompare.runs.models import Run
 from llmcompare.runs.network import network
+from llmcompare.runs.processtable import process_table
 from llmcompare.runs.serving import devices, precision, speculation
 from llmcompare.runs.tables import records
 from llmcompare.runs.tiles import ceilings_level, ceilings_note, memory_fit, metric_tiles, stage_tiles
@@ -68,6 +69,7 @@ def run_context(
             "devices": devices(document),
             "speculation": speculation(document),
             "samples": samples(document),
+            "processes": process_table(document),
             "output": output(document) if include_text else None,
             "facts": fact_sections(document, shared=shared or not include_text),
         },

@@ -19,6 +19,7 @@ from llmcompare.runs.options import OPTIONS, chosen
 from llmcompare.runs.validation import Inputs, check_inputs, stored_bytes
 from profiling.client import EngineError, warm_child
 from profiling.lru import Lru
+from profiling.protocol import Protocol
 from profiling.quantities import say
 from profiling.spec import RunSpec
 
@@ -45,15 +46,16 @@ def preview(
     workload: Mapping[str, Any],
     kind: str = Run.Kind.ESTIMATE,
     host: Host | None = None,
+    protocol: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Memory and time of the run that these inputs would make. Raises :class:`FieldErrors` as ``launch_run`` would.
 
     Keys: ``weights_bytes, kv_cache_bytes, state_bytes, activation_peak_bytes, total_bytes, capacity_bytes, fits, shortfall_bytes``
     (bytes; ``fits`` null when the capacity is unknown), ``suggestions``, ``ttft_s, tpot_s, e2e_s, encode_s`` (seconds or null),
     ``devices`` (of the whole deployment; memory is that of one), ``ceilings`` (what the times stand on), ``expected_wall_s``
-    (measurements: all timed and warm-up iterations, without loading; null when unknown), ``notes`` and ``warnings`` (sentences).
+    (measurements: all timed and warm-up iterations of all processes, without loading; null when unknown), ``notes`` and ``warnings`` (sentences).
     """
-    inputs = check_inputs(kind=kind, model=model, hardware=hardware, host=host, workload=workload)
+    inputs = check_inputs(kind=kind, model=model, hardware=hardware, host=host, workload=workload, protocol=protocol)
     try:
         estimate = _estimate(inputs)
     except EngineError as error:
@@ -129,7 +131,9 @@ def _expected_wall_s(inputs: Inputs, estimate: Mapping[str, Any]) -> float | Non
     once = estimate["e2e_s"] if estimate["e2e_s"] is not None else estimate["encode_s"]
     if inputs.kind != Run.Kind.MEASURE or once is None:
         return None
-    return (inputs.workload.iterations + inputs.workload.warmup) * once
+    repeated = inputs.protocol or Protocol(processes=1)
+    timed = max(inputs.workload.iterations * once, repeated.min_seconds)
+    return repeated.processes * (timed + inputs.workload.warmup * once)
 
 
 def _refuse_too_large(inputs: Inputs, needed: int | None, parts: Mapping[str, Any] | None) -> None:

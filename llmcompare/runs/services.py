@@ -32,13 +32,15 @@ def launch_run(
     hardware: Hardware | None = None,
     host: Host | None = None,
     workload: Mapping[str, Any],
+    protocol: Mapping[str, Any] | None = None,
     visibility: str = Run.Visibility.PRIVATE,
     team: Team | None = None,
     title: str = "",
     notes: str = "",
     idempotency_key: str | None = None,
 ) -> Run:
-    """Store a run and ring for a worker. ``workload`` has the fields of :class:`profiling.spec.Workload`.
+    """Store a run and ring for a worker. ``workload`` has the fields of :class:`profiling.spec.Workload`, ``protocol`` (of a measurement)
+    those of :class:`profiling.protocol.Protocol`.
 
     An estimate needs ``hardware`` (or a ``host``, whose measured ceilings then count too), a measurement needs ``host``.
     The same owner and ``idempotency_key`` return the first run and ring no second bell.
@@ -49,7 +51,9 @@ def launch_run(
         return first
     errors = _check_about(owner, model, hardware, visibility, team, title, idempotency_key)
     try:
-        inputs = check_inputs(kind=kind, model=model, hardware=hardware, host=host, workload=workload)
+        inputs = check_inputs(
+            kind=kind, model=model, hardware=hardware, host=host, workload=workload, protocol=protocol
+        )
     except FieldErrors as error:
         raise FieldErrors(error.errors | errors) from None
     if errors:

@@ -97,12 +97,15 @@ def _spread(metric: Mapping[str, Any], unit: str) -> list[tuple[str, str]]:
     rows: list[tuple[str, str]] = []
     if "n" in metric:
         rows.append(("n", f"{metric['n']:,}" if isinstance(metric["n"], int) else UNKNOWN))
+    medians = [m for m in metric.get("processes") or () if number(m) is not None]
+    if medians:
+        rows.append(("processes", f"{len(medians)}, medians {show(min(medians), unit)} – {show(max(medians), unit)}"))
     if "ci95" in metric:
         interval = metric["ci95"]
         if interval:
             rows.append(("95 % interval", f"{show(interval[0], unit)} – {show(interval[1], unit)}"))
         else:
-            rows.append(("95 % interval", "too few samples"))
+            rows.append(("95 % interval", "one process" if len(medians) == 1 else "too few samples"))
     if number(metric.get("min")) is not None and number(metric.get("max")) is not None:
         rows.append(("range", f"{show(metric['min'], unit)} – {show(metric['max'], unit)}"))
     if number(metric.get("cv")) is not None:
@@ -116,10 +119,14 @@ def _brief(metric: Mapping[str, Any], unit: str) -> str:
     """The spread in a few words below the value: "n = 5 · 95 % interval 53 ms – 64 ms"."""
     spread = dict(_spread(metric, unit))
     words = [f"n = {spread['n']}"] if "n" in spread else []
+    if words and len(metric.get("processes") or ()) > 1:
+        words[0] += f" in {len(metric['processes'])} processes"
     if metric.get("ci95"):
         words.append(f"95 % interval {spread['95 % interval']}")
     elif "ci95" in metric and metric.get("n") != 1:
-        words.append("too few for an interval")
+        words.append(
+            "one process, no interval" if len(metric.get("processes") or ()) == 1 else "too few for an interval"
+        )
     return " · ".join(words)
 
 

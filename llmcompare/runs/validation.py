@@ -18,6 +18,7 @@ from llmcompare.runs.options import ATTENTION, OPTIONS, devices_of
 from llmcompare.runs.queues import live_hosts
 from profiling.limits import check_context
 from profiling.parallel import Plan
+from profiling.protocol import Protocol
 from profiling.spec import DTYPE_BYTES, WORKLOAD_DTYPES, RunSpec, SpecError, Workload
 
 #: Kinds of model that read text and generate none; and those that take text at all, so that this host can measure them.
@@ -28,6 +29,9 @@ MAX_PROMPT_CHARACTERS = 200_000
 
 #: Devices of one deployment: far more than anybody divides one model over, few enough for every check to be quick.
 MAX_DEVICES = 65_536
+
+#: Fresh processes of one measurement, and seconds that each repeats it at least.
+MAX_PROCESSES, MAX_SECONDS = 20, 3600
 
 #: Where one value is missing, the one that asks for it: without that, the rest of the workload can still be checked.
 ASKED_BY = {"draft_acceptance": "draft_tokens"}
@@ -42,6 +46,7 @@ class Inputs:
     hardware: Hardware
     host: Host | None
     workload: Workload
+    protocol: Protocol | None = None
     notes: list[str] = field(default_factory=list)
 
     def freeze(self) -> RunSpec:
@@ -52,14 +57,26 @@ class Inputs:
             model=self.model.to_spec().to_json(),
             hardware=hardware.to_json(),
             workload=self.workload.to_json(),
+            protocol=self.protocol.to_json() if self.protocol else None,
         )
 
 
 def check_inputs(
-    *, kind: str, model: LanguageModel, hardware: Hardware | None, host: Host | None, workload: Mapping[str, Any]
+    *,
+    kind: str,
+    model: LanguageModel,
+    hardware: Hardware | None,
+    host: Host | None,
+    workload: Mapping[str, Any],
+    protocol: Mapping[str, Any] | None = None,
 ) -> Inputs:
-    """The inputs as one checked value; raises :class:`FieldErrors` with everything that is wrong at once."""
+    """The inputs as one checked value; raises :class:`FieldErrors` with everything that is wrong at once.
+
+    ``protocol``: how a measurement is repeated; what it leaves out is as in :class:`profiling.protocol.Protocol`.
+    """
     parsed, errors = _parse_workload(workload)
+    repeated, wrong = _parse_protocol(kind, protocol or {})
+    errors |= wrong
     if kind not in Run.Kind.values:
         raise FieldErrors(errors | {"kind": f"Choose one of {', '.join(Run.Kind.values)}."})
     hardware, place_errors = _place(kind, hardware, host)
@@ -80,7 +97,7 @@ def check_inputs(
         errors = _check_measurable(model, parsed) | errors
     if errors or hardware is None:
         raise FieldErrors(errors)
-    return Inputs(kind=kind, model=model, hardware=hardware, host=host, workload=parsed, notes=notes)
+    return Inputs(kind=kind, model=model, hardware=hardware, host=host, workload=parsed, protocol=repeated, notes=notes)
 
 
 def _parse_workload(values: Mapping[str, Any]) -> tuple[Workload, dict[str, str]]:
@@ -100,6 +117,23 @@ def _parse_workload(values: Mapping[str, Any]) -> tuple[Workload, dict[str, str]
             del values[taken]
 
 
+def _parse_protocol(kind: str, values: Mapping[str, Any]) -> tuple[Protocol | None, dict[str, str]]:
+    """How a measurement is repeated; an estimate is not."""
+    given = {name: value for name, value in values.items() if value is not None}
+    if kind != Run.Kind.MEASURE:
+        return None, dict.fromkeys(given, "An estimate is not repeated: leave this out, or measure.")
+    try:
+        protocol = Protocol.from_json(given)
+        protocol.check()
+        if protocol.processes > MAX_PROCESSES:
+            raise SpecError("processes", f"Enter a whole number from 1 to {MAX_PROCESSES}.")
+        if protocol.min_seconds > MAX_SECONDS:
+            raise SpecError("min_seconds", f"Enter at most {MAX_SECONDS} seconds.")
+    except SpecError as error:
+        return None, {error.field: str(error)}
+    return protocol, {}
+
+
 def _check_options(workload: Workload) -> None:
     """What ``Workload.check`` leaves open: the optional fields."""
     if workload.prompt is not None and not isinstance(workload.prompt, str):
@@ -113,11 +147,6 @@ def _check_options(workload: Workload) -> None:
         raise SpecError("threads", "Enter a whole number from 1 to 1024, or leave it out.")
     if workload.attn_implementation not in ATTENTION:
         raise SpecError("attn_implementation", f"Choose {' or '.join(ATTENTION)}.")
-    for name in ("draft_acceptance", "draft_cost"):
-        if getattr(workload, name) is not None and not workload.draft_tokens:
-            raise SpecError(
-                name, "Say how many tokens the draft guesses before each step (draft tokens), or leave this empty."
-            )
     _check_devices(workload)
     limit = workload.time_limit_s
     if isinstance(limit, bool) or not isinstance(limit, int | float) or not 1 <= limit <= 86_400:

@@ -105,6 +105,7 @@ DOCUMENT_FIELDS: dict[str, frozenset[str] | None] = {
     "errors": None,
     "samples": None,
     "instrumentation": None,
+    "module_times": None,
     "output": frozenset(
         {"input_tokens", "output_tokens", "requested_output_tokens", "finish", "ignore_eos", "chat_template"}
     ),
@@ -125,6 +126,8 @@ DOCUMENT_FIELDS: dict[str, frozenset[str] | None] = {
         }
     ),
     "conditions": None,
+    "protocol": None,
+    "processes": None,
     "unknown_operators": None,
     "warnings": None,
 }

@@ -128,6 +128,17 @@ def test_measurements_are_ranked_by_what_their_processes_differ_by(owner, other,
     assert cell["why"]
 
 
+def test_the_module_that_moved_is_named(owner):
+    quiet, slow = measured_document(*QUIET), measured_document(0.120, 0.121, 0.119)
+    paths = ["model.layers.0.mlp", "model.layers.1.mlp", "lm_head"]
+    quiet["module_times"] = {"prefill": {"paths": paths, "exclusive_s": [[0.03, 0.03, 0.04]] * 3}}
+    slow["module_times"] = {"prefill": {"paths": paths, "exclusive_s": [[0.03, 0.05, 0.04]] * 3}}
+    runs = [make_run(owner, document=d, kind="measure") for d in (quiet, slow)]
+    cell = row(comparison(columns_of(runs)), "ttft")["cells"][1]
+    assert "The module model.layers.1.mlp explains" in cell["why"]
+    assert "20\u202fms" in cell["why"]
+
+
 def test_other_workloads_are_not_ranked_and_the_reason_names_what_differs(owner):
     other = measured_document(0.2, 0.2, 0.2)
     other["workload"]["batch_size"] = 8

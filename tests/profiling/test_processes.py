@@ -129,6 +129,28 @@ def test_the_first_failure_is_that_of_a_single_process(real):
     assert caught.value.partial == {"reached": "load"}
 
 
+def test_processes_share_the_time_limit(real):
+    spec = SPEC | {"workload": SPEC["workload"] | {"time_limit_s": 90.0}}
+    engines = Engines(real, real, real)
+    document = measure_in_processes(spec, Protocol(), engine=engines, timeout_s=90.0)
+    limits = [payload["spec"]["workload"]["time_limit_s"] for payload in engines.payloads]
+    assert limits == pytest.approx([30, 45, 90], rel=0.01)
+    assert document["workload"]["time_limit_s"] == 90
+
+
+def test_module_times_are_those_of_every_process(real):
+    other = copy.deepcopy(real)
+    times = other["module_times"]["prefill"]
+    lost = times["paths"].pop(0)
+    times["exclusive_s"][0].pop(0)
+    times["exclusive_s"][0][0] = 7.0
+    pooled = pool([real, other], protocol={})["module_times"]["prefill"]
+    first, second = (dict(zip(pooled["paths"], own, strict=True)) for own in pooled["exclusive_s"])
+    assert first == dict(zip(pooled["paths"], real["module_times"]["prefill"]["exclusive_s"][0], strict=True))
+    assert second[lost] is None
+    assert second[times["paths"][0]] == 7.0
+
+
 def test_a_process_that_would_not_fit_into_the_time_limit_is_not_begun(real):
     document = measure_in_processes(SPEC, Protocol(), engine=Engines(real), timeout_s=0.0)
     assert len(document["processes"]) == 1
@@ -175,3 +197,6 @@ def test_two_real_processes():
     assert [entry["complete"] for entry in document["processes"]] == [True, True]
     assert document["metrics"]["tpot"]["n"] == 4
     assert document["estimates"]
+    assert [len(own) for own in document["module_times"]["decode"]["exclusive_s"]] == [
+        len(document["module_times"]["decode"]["paths"])
+    ] * 2

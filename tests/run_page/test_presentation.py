@@ -138,3 +138,21 @@ def test_real_documents_are_presented_whole(path):
     assert len(shown["operators"]["rows"]) == len(document["operators"]["rows"])
     assert len(shown["network"]["rows"]) < 300
     assert len(shown["network"]["graph"]["nodes"]) <= 40
+
+
+def test_processes_stand_side_by_side_where_there_are_several():
+    document = documents.measured()
+    assert run_context(document, {})["result"]["processes"] is None
+    document["metrics"]["ttft"] |= {"processes": [0.020, 0.022], "ci95": None}
+    quiet = {"contended": False, "steady": True}
+    document["processes"] = [
+        {"process": 0, "iterations": 3, "load_time_s": 1.5, "complete": True, "conditions": quiet},
+        {"process": 1, "iterations": 2, "load_time_s": None, "complete": False, "conditions": None},
+    ]
+    result = run_context(document, {})["result"]
+    table = result["processes"]
+    assert [title for title, _ in table["columns"]] == ["TTFT"]
+    assert [(row["iterations"], row["medians"], row["state"]) for row in table["rows"]] == [
+        ("3", ["20\u202fms"], "steady"),
+        ("2", ["22\u202fms"], "ended early"),
+    ]

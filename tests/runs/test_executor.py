@@ -16,6 +16,7 @@ from llmcompare.runs.models import Run
 from llmcompare.runs.services import cancel_run
 from profiling.client import EngineChild, EngineError
 from tests.factories import make_run
+from tests.run_page.documents import measured
 from tests.runs.documents import estimate_document
 
 
@@ -256,6 +257,33 @@ def test_a_measurement_waits_for_one_that_began_earlier_on_the_same_machine(owne
     watch.progress = lambda stage, fraction, message: lifecycle.finish(run=earlier, document=estimate_document())
     with quiet_machine(later, watch):
         assert Run.objects.get(pk=earlier.pk).state == "done"
+
+
+def test_a_measurement_runs_in_the_processes_of_its_protocol(owner, monkeypatch):
+    """Fresh ones, one after the other: each is asked with its share of the time limit, and all become one document."""
+    asked = []
+
+    class Child:
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *exc):
+            return None
+
+        def request(self, op, payload, **options):
+            asked.append((op, payload["protocol"]["processes"], payload["spec"]["workload"]["time_limit_s"]))
+            document = measured()
+            document["conditions"]["foreign_cores"] = 0.0
+            return document
+
+    monkeypatch.setattr(executor, "EngineChild", Child)
+    run = make_run(owner, kind="measure", workload={"time_limit_s": 60.0}, protocol={"processes": 2})
+    execute(run_id=run.pk, worker="host-a:1", shutdown=threading.Event())
+    run.refresh_from_db()
+    assert run.state == "done", run.error
+    assert [(op, processes) for op, processes, _ in asked] == [("measure", 2)] * 2
+    assert asked[0][2] == pytest.approx(30, rel=0.05)
+    assert len(run.document.data["processes"]) == 2
 
 
 def test_a_measurement_that_waits_can_be_cancelled(owner):

@@ -70,10 +70,11 @@ def test_the_same_question_is_asked_once(db, engine):
 def test_a_measurement_takes_its_iterations_and_warm_up(db, engine):
     engine(estimate_document(e2e=2.0))
     host = a_host()
-    shown = preview(
-        kind="measure", model=make_model(), hardware=None, host=host, workload={"iterations": 4, "warmup": 1}
-    )
-    assert shown["expected_wall_s"] == 10.0
+    asked = {"kind": "measure", "model": make_model(), "hardware": None, "host": host}
+    asked["workload"] = {"iterations": 4, "warmup": 1}
+    assert preview(**asked)["expected_wall_s"] == 3 * 10.0
+    assert preview(**asked, protocol={"processes": 1})["expected_wall_s"] == 10.0
+    assert preview(**asked, protocol={"processes": 2, "min_seconds": 60})["expected_wall_s"] == 2 * 62.0
 
 
 def test_a_measurement_whose_activations_do_not_fit_is_refused_with_the_parts(db, engine, owner):

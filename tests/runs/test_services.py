@@ -95,6 +95,18 @@ def test_a_measurement_waits_at_its_host_with_the_host_s_ceilings(launch):
     assert (run.queue, run.host, run.hardware) == (host.queue, host, host.hardware)
     assert run.spec["hardware"]["ceilings"][0]["value"] == 1e11
     assert run.spec["hardware"]["memory_bytes"] == 16 * 10**9
+    assert run.spec["protocol"]["processes"] == 3
+
+
+def test_a_measurement_is_repeated_as_asked_and_an_estimate_is_not(launch):
+    host = host_with_hardware()
+    wrong = [("processes", 0), ("processes", 21), ("processes", "3"), ("min_seconds", -1), ("min_seconds", 1e9)]
+    for name, value in wrong:
+        assert set(errors_of(launch, kind="measure", host=host, protocol={name: value})) == {name}
+    assert set(errors_of(launch, protocol={"processes": 2})) == {"processes"}
+    run = launch(kind="measure", host=host, protocol={"processes": 5, "min_seconds": 2.5})
+    assert (run.spec["protocol"]["processes"], run.spec["protocol"]["min_seconds"]) == (5, 2.5)
+    assert launch().spec["protocol"] is None
 
 
 @pytest.mark.parametrize(

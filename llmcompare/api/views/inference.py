@@ -77,6 +77,7 @@ def inference(request: Request) -> Response:
             model=model,
             host=host,
             workload=_workload(given, host),
+            protocol={"processes": 1},  # an answer, not a figure to compare
             idempotency_key=idempotency_key(request, given.get("idempotency_key")),
         )
     except QuotaExceeded:

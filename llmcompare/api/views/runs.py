@@ -21,6 +21,7 @@ from llmcompare.api.errors import Refused
 from llmcompare.api.schema import filter_parameters, operation, page_of
 from llmcompare.api.serializers import (
     MAX_KEY,
+    PROTOCOL_FIELDS,
     WORKLOAD_FIELDS,
     ComparisonSerializer,
     LaunchSerializer,
@@ -167,6 +168,7 @@ def _launch(request: Request) -> Response:
     key = idempotency_key(request, given.pop("idempotency_key", None))
     repeated = launched_before(request, key)
     workload = {name: given.pop(name) for name in WORKLOAD_FIELDS if name in given}
+    protocol = {name: given.pop(name) for name in PROTOCOL_FIELDS if name in given}
     model = visible_named(LanguageModel, request, "model", given.pop("model"), "GET /api/v1/models/")
     hardware = visible_named(Hardware, request, "hardware", given.pop("hardware", None), "GET /api/v1/hardware/")
     host = visible_named(Host, request, "host", given.pop("host", None), "GET /api/v1/hosts/")
@@ -181,6 +183,7 @@ def _launch(request: Request) -> Response:
         hardware=hardware,
         host=host,
         workload=workload,
+        protocol=protocol,
         team=team,
         idempotency_key=key,
         **given,

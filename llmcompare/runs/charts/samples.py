@@ -24,12 +24,13 @@ def samples_figure(document: Document, phase: str) -> dict[str, Any] | None:
         wall = number(row.get("wall_ns"))
         if row.get("phase") != phase or wall is None:
             continue
-        iteration = row.get("iteration")
-        step = step_of[iteration] = step_of.get(iteration, 0) + 1
+        iteration, process = row.get("iteration"), number(row.get("process"))
+        step = step_of[process, iteration] = step_of.get((process, iteration), 0) + 1
         warm = bool(row.get("warmup"))
         x = step if phase == "decode" else total + 1
         total += 1
-        text = f"iteration {iteration}{f', step {step}' if phase == 'decode' else ''}: {show(wall / 1e9, 's')}"
+        where = "" if process is None else f"process {int(process) + 1}, "
+        text = f"{where}iteration {iteration}{f', step {step}' if phase == 'decode' else ''}: {show(wall / 1e9, 's')}"
         groups["warm-up" if warm else "timed"].append((x, wall / 1e6, text))
     if not total:
         return None
