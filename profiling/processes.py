@@ -6,7 +6,7 @@ Imports no torch. The parent blocks in ``poll`` while a process measures (see ``
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from profiling.client import EngineChild, Log, Progress
@@ -31,8 +31,8 @@ def measure_in_processes(
     """The pooled run document of ``spec`` (kind ``measure``). ``engine`` makes one process, as a context manager.
 
     The time limit is for all processes: each may use what is left, divided by those that are to come; one that would not fit is not
-    begun, and a warning says so. Raises :class:`EngineError` when a
-    process fails, is killed or cancelled; ``partial`` then holds the processes before it and what it had measured itself.
+    begun, and a warning says so. Raises :class:`EngineError` when a process fails, is killed or cancelled; ``partial`` then holds the
+    processes before it and what it had measured itself.
     """
     protocol.check()
     began, longest = time.monotonic(), 0.0
@@ -47,30 +47,61 @@ def measure_in_processes(
             }
             break
         started = time.monotonic()
-        share = _shared(spec, left, protocol.processes - index)
-        payload = {"spec": share, "protocol": protocol.to_json(), "estimates": index == 0}
-        try:
-            with engine() as child:
-                document = child.request(
-                    "measure",
-                    payload,
-                    on_progress=_scaled(on_progress, index, protocol.processes),
-                    on_log=on_log,
-                    should_stop=should_stop,
-                    timeout_s=left,
-                )
-        except EngineError as error:
-            if documents:
-                part = error.partial or {}
-                known = [*documents, part] if "samples" in part else documents
-                error.partial = pool(known, protocol=protocol.to_json(), workload=spec["workload"])
-            raise
-        documents.append(document)
+        documents.append(
+            measure_in_one(
+                spec,
+                protocol,
+                documents,
+                protocol.processes - index,
+                on_progress=_scaled(on_progress, index, protocol.processes),
+                on_log=on_log,
+                should_stop=should_stop,
+                timeout_s=left,
+                engine=engine,
+            )
+        )
         longest = max(longest, time.monotonic() - started)
     result = pool(documents, protocol=protocol.to_json(), workload=spec["workload"])
     if spare is not None:
         result["warnings"] = [*result["warnings"], spare]
     return result
+
+
+def measure_in_one(
+    spec: dict[str, Any],
+    protocol: Protocol,
+    before: Sequence[dict[str, Any]],
+    left: int,
+    *,
+    on_progress: Progress | None,
+    on_log: Log | None,
+    should_stop: Callable[[], bool] | None,
+    timeout_s: float | None,
+    engine: Callable[[], Any],
+) -> dict[str, Any]:
+    """The document of one more fresh process after those of ``before``; the first has the estimates. ``left``: processes that share the
+    time limit with it and after it.
+
+    The ``partial`` of an :class:`EngineError` holds ``before`` and what this process had measured.
+    """
+    share = _shared(spec, timeout_s, left)
+    payload = {"spec": share, "protocol": protocol.to_json(), "estimates": not before}
+    try:
+        with engine() as child:
+            return child.request(
+                "measure",
+                payload,
+                on_progress=on_progress,
+                on_log=on_log,
+                should_stop=should_stop,
+                timeout_s=timeout_s,
+            )
+    except EngineError as error:
+        if before:
+            part = error.partial or {}
+            known = [*before, part] if "samples" in part else before
+            error.partial = pool(known, protocol=protocol.to_json(), workload=spec["workload"])
+        raise
 
 
 def _shared(spec: dict[str, Any], left: float | None, processes: int) -> dict[str, Any]:

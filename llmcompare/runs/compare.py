@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from llmcompare.runs.facts import text_of
-from llmcompare.runs.judgements import verdict_on, where
 from llmcompare.runs.models import Run
 from llmcompare.runs.options import OPTIONS
 from llmcompare.runs.tiles import MAIN, ORDER, ceilings_level
+from profiling.judgements import verdict_on, where
 from profiling.quantities import number, show, signed_percent
 from profiling.units import DEFINITIONS
 from profiling.verdicts import FASTER, SLOWER

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from profiling.cli import inputs
+from profiling.protocol import Protocol
 from profiling.quantities import say
 from profiling.spec import HardwareSpec, ModelSpec, RunSpec, SpecError
 
@@ -22,6 +23,13 @@ def add(commands: argparse._SubParsersAction) -> None:
         "module, memory by phase. Real weights come from --weights or an installed package, otherwise they are random.",
         epilog="example: python -m profiling measure -m smollm2-135m-instruct --prompt 'What is the capital of France?' --output-tokens 64",
     )
+    add_options(parser)
+    parser.add_argument("--json", metavar="FILE", help="write the whole run document to FILE, or - for standard output")
+    parser.set_defaults(run=run)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What a measurement is of, and how it is repeated."""
     inputs.add_model(parser)
     inputs.add_workload(parser)
     group = parser.add_argument_group("measurement")
@@ -44,32 +52,15 @@ def add(commands: argparse._SubParsersAction) -> None:
     group.add_argument(
         "--no-ceilings", action="store_true", help="do not measure this machine's ceilings first (5 to 15 s)"
     )
-    parser.add_argument("--json", metavar="FILE", help="write the whole run document to FILE, or - for standard output")
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     from profiling.client import EngineError
     from profiling.processes import measure_in_processes
-    from profiling.protocol import Protocol
 
     try:
-        model = with_weights(arguments)
-        workload = replace(
-            inputs.workload(arguments),
-            prompt=arguments.prompt,
-            iterations=arguments.iterations,
-            warmup=arguments.warmup,
-            threads=arguments.threads,
-            time_limit_s=arguments.time_limit,
-            seed=arguments.seed,
-        )
-        workload.check()
-        protocol = Protocol(processes=arguments.processes, min_seconds=arguments.min_seconds)
-        protocol.check()
-        hardware = this_host(arguments)
-        spec = RunSpec("measure", model.to_json(), hardware.to_json(), workload.to_json()).to_json()
-        document = measure_in_processes(spec, protocol, on_progress=show, timeout_s=workload.time_limit_s)
+        spec, protocol = asked(arguments)
+        document = measure_in_processes(spec, protocol, on_progress=show, timeout_s=arguments.time_limit)
     except EngineError as error:
         print(f"error: {error.field or error.phase}: {error}", file=sys.stderr)
         return 1
@@ -78,6 +69,25 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json != "-":
         print("\n".join(summary(document)))
     return 0
+
+
+def asked(arguments: argparse.Namespace) -> tuple[dict[str, Any], Protocol]:
+    """The run specification and how it is repeated. Raises :class:`SpecError`."""
+    model = with_weights(arguments)
+    workload = replace(
+        inputs.workload(arguments),
+        prompt=arguments.prompt,
+        iterations=arguments.iterations,
+        warmup=arguments.warmup,
+        threads=arguments.threads,
+        time_limit_s=arguments.time_limit,
+        seed=arguments.seed,
+    )
+    workload.check()
+    protocol = Protocol(processes=arguments.processes, min_seconds=arguments.min_seconds)
+    protocol.check()
+    hardware = this_host(arguments)
+    return RunSpec("measure", model.to_json(), hardware.to_json(), workload.to_json()).to_json(), protocol
 
 
 def show(stage: str, fraction: float, message: str) -> None:

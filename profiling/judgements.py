@@ -1,8 +1,8 @@
-"""Verdicts between two measured runs, from the samples that their documents keep."""
+"""Verdicts between two measured runs, from the samples that their documents keep. numpy and the standard library only."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from profiling.pooling import series_of
@@ -36,9 +36,11 @@ SAME: tuple[tuple[str, tuple[str, str]], ...] = (
 )
 
 
-def verdict_on(key: str, base: Mapping[str, Any], other: Mapping[str, Any]) -> Verdict | None:
+def verdict_on(
+    key: str, base: Mapping[str, Any], other: Mapping[str, Any], *, order: str | None = None
+) -> Verdict | None:
     """The verdict on metric ``key`` of ``other`` against ``base`` (run documents of measurements); None where no iterations tell:
-    memory, load time, documents without samples."""
+    memory, load time, documents without samples. ``order``: as in :func:`profiling.verdicts.compare`."""
     if f"{key}/1" not in DEFINITIONS:
         return None
     time = TIME_OF.get(key, key)
@@ -47,21 +49,25 @@ def verdict_on(key: str, base: Mapping[str, Any], other: Mapping[str, Any]) -> V
         return None
     stage = STAGE_OF.get(time, "")
     try:
-        return compare(
-            *(_measurement(side, document, stage) for side, document in zip(sides, (base, other), strict=True))
-        )
+        measured = [_measurement(side, document, stage) for side, document in zip(sides, (base, other), strict=True)]
+        return compare(*measured, order=order)
     except ValueError as error:  # an imported document with a time of zero
         return Verdict(NOT_COMPARABLE, (f"The samples cannot be compared: {error}.",))
 
 
 def where(verdict: Verdict) -> str:
     """A sentence on the module in which the difference lies; empty where it lies in no one."""
-    if not verdict.modules:
+    return where_text(verdict.to_json()["modules"])
+
+
+def where_text(modules: Sequence[Mapping[str, Any]]) -> str:
+    """As :func:`where`, of the ``modules`` of a verdict in JSON."""
+    if not modules:
         return ""
-    found = verdict.modules[0]
-    change = f"{'+' if found.change > 0 else '−'}{show(abs(found.change), 's')}"
-    what = "The modules" if "*" in found.path else "The module"
-    return f"{what} {found.path or '(model)'} explain{'' if '*' in found.path else 's'} {percent(found.share)} of it ({change} a pass)."
+    path, change = modules[0]["path"], modules[0]["change"]
+    what, verb = ("The modules", "explain") if "*" in path else ("The module", "explains")
+    sign = "+" if change > 0 else "−"
+    return f"{what} {path or '(model)'} {verb} {percent(modules[0]['share'])} of it ({sign}{show(abs(change), 's')} a pass)."
 
 
 def _measurement(times: list[list[int]], document: Mapping[str, Any], stage: str) -> Measurement:
