@@ -120,36 +120,3 @@ def _scaled(report: Progress | None, index: int, count: int) -> Progress | None:
         report(stage, (index + fraction) / count, f"Process {index + 1} of {count}: {message}")
 
     return scaled
-
-
-class FreshProcesses:
-    """What runs a measurement as the executor asks any engine: ``request`` measures in the processes of a protocol.
-
-    ``engine`` makes one process, as a context manager.
-    """
-
-    def __init__(self, protocol: Protocol, engine: Callable[[], Any] = EngineChild) -> None:
-        self.protocol, self._engine = protocol, engine
-
-    def request(
-        self,
-        op: str,
-        payload: dict[str, Any],
-        *,
-        on_progress: Progress | None = None,
-        on_log: Log | None = None,
-        should_stop: Callable[[], bool] | None = None,
-        timeout_s: float | None = None,
-    ) -> dict[str, Any]:
-        """The pooled run document of ``payload["spec"]``. Raises :class:`EngineError` as :func:`measure_in_processes` does."""
-        if op != "measure":
-            raise ValueError(f"Fresh processes measure; they were asked for {op!r}.")
-        return measure_in_processes(
-            payload["spec"],
-            self.protocol,
-            on_progress=on_progress,
-            on_log=on_log,
-            should_stop=should_stop,
-            timeout_s=timeout_s,
-            engine=self._engine,
-        )

@@ -260,6 +260,7 @@ class RunSpec(_Spec):
     """One run: kind (``estimate`` or ``measure``) and its three inputs, as plain JSON objects of the classes above.
 
     ``protocol``: how a measurement is repeated, of :class:`profiling.protocol.Protocol`; None: of an estimate, or in one process.
+    ``against``: the specification of the measurement that this one takes turns with (:mod:`profiling.turns`).
     """
 
     kind: str
@@ -267,6 +268,7 @@ class RunSpec(_Spec):
     hardware: dict[str, Any]
     workload: dict[str, Any]
     protocol: dict[str, Any] | None = None
+    against: dict[str, Any] | None = None
 
     def parts(self) -> tuple[ModelSpec, HardwareSpec, Workload]:
         """The three inputs as checked values; raises :class:`SpecError`."""

@@ -18,6 +18,20 @@ from profiling.protocol import Protocol
 
 Document = dict[str, Any]
 
+#: What is kept of the base's document: its figures, and what they were measured of and under.
+BASE_KEPT = (
+    "model",
+    "hardware",
+    "workload",
+    "protocol",
+    "processes",
+    "metrics",
+    "samples",
+    "module_times",
+    "conditions",
+    "warnings",
+)
+
 
 def order_of(processes: int) -> str:
     """Who runs when, with so many processes a side: "ABBAAB" for three. Each side is first as often as the other, or once more."""
@@ -35,7 +49,7 @@ def measure_in_turns(
     timeout_s: float | None = None,
     engine: Callable[[], Any] = EngineChild,
 ) -> Document:
-    """The run document of ``other`` with ``in_turns``: ``order``, the document of the ``base``, and ``verdicts`` (metric → verdict).
+    """The run document of ``other`` with ``in_turns``: ``order``, what is kept of the document of the ``base``, and ``verdicts`` (metric → verdict).
 
     ``base``, ``other``: run specifications of kind ``measure``, measured in ``protocol.processes`` processes each. The time limit is for
     all: a round that would not fit is not begun. Raises :class:`EngineError` as :func:`measure_in_processes` does, ``partial`` holding
@@ -74,7 +88,8 @@ def measure_in_turns(
         name: pool(known[name], protocol=protocol.to_json(), workload=specs[name]["workload"]) for name in ("A", "B")
     }
     result = sides["B"]
-    result["in_turns"] = {"order": order, "base": sides["A"], "verdicts": verdicts(sides["A"], result, order)}
+    kept = {name: sides["A"][name] for name in BASE_KEPT if name in sides["A"]}
+    result["in_turns"] = {"order": order, "base": kept, "verdicts": verdicts(sides["A"], result, order)}
     if len(order) < 2 * protocol.processes:
         message = f"The time limit allowed {len(order) // 2} of {protocol.processes} rounds."
         result["warnings"] = [*result["warnings"], {"code": "time_limit", "message": message}]

@@ -155,6 +155,9 @@ class LaunchSerializer(Strict):
     processes = serializers.IntegerField(
         required=False, help_text="fresh processes of a measurement, one after the other; default 3"
     )
+    against = serializers.CharField(
+        required=False, max_length=22, help_text="id of a measurement on the same host that this one takes turns with"
+    )
     min_seconds = serializers.FloatField(
         required=False, help_text="seconds for which each process repeats a measurement at least; default 0"
     )

@@ -22,7 +22,7 @@ from llmcompare.runs.models import Run
 from llmcompare.runs.queues import ring
 from profiling.client import EngineChild, EngineError, warm_child
 from profiling.failures import describe
-from profiling.processes import FreshProcesses
+from profiling.fresh import FreshProcesses
 from profiling.protocol import Protocol as Repetition
 
 logger = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ MACHINE = threading.Lock()
 
 
 class Engine(Protocol):
-    """What the executor needs of :class:`profiling.client.WarmChild` and :class:`profiling.processes.FreshProcesses`."""
+    """What the executor needs of :class:`profiling.client.WarmChild` and :class:`profiling.fresh.FreshProcesses`."""
 
     def request(
         self,

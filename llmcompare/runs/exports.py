@@ -111,8 +111,15 @@ def shown_spec(run: Run) -> dict[str, Any]:
 
     ``spec_digest`` is the digest of the inputs with it.
     """
-    model = {name: value for name, value in (run.spec.get("model") or {}).items() if name != "weights_path"}
-    return {**run.spec, "model": model}
+    shown = dict(run.spec)
+    for holder in (shown, shown.get("against")):
+        if holder and holder.get("model"):
+            model = {name: value for name, value in holder["model"].items() if name != "weights_path"}
+            if holder is shown:
+                shown["model"] = model
+            else:
+                shown["against"] = {**holder, "model": model}
+    return shown
 
 
 def document_of(run: Run) -> dict[str, Any]:

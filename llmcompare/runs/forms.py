@@ -89,10 +89,12 @@ class NewRunForm(BootstrapForm, OptionsForm):
     notes = forms.CharField(
         required=False, max_length=5000, label="Notes (optional)", widget=forms.Textarea(attrs={"rows": 2})
     )
+    against = forms.CharField(required=False, max_length=22, widget=forms.HiddenInput)
     idempotency_key = forms.CharField(required=False, max_length=64, widget=forms.HiddenInput)
 
     def __init__(self, *args, user: User, **kwargs) -> None:
         super().__init__(*args, **kwargs)
+        self.user = user
         self.models = {row.slug: row for row in LanguageModel.objects.visible_to(user)}
         self.devices = {row.slug: row for row in Hardware.objects.visible_to(user)}
         hosts = Host.objects.select_related("hardware").prefetch_related("ceilings")
@@ -149,6 +151,8 @@ class NewRunForm(BootstrapForm, OptionsForm):
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
+        if cleaned.get("against") and self.base() is None:
+            self.add_error(None, "The run to take turns with could not be found: deleted, or not shared with you.")
         if cleaned.get("kind") == Run.Kind.MEASURE:
             self.forget_option_errors()
         place = "host" if cleaned.get("kind") == Run.Kind.MEASURE else "hardware"
@@ -167,7 +171,7 @@ class NewRunForm(BootstrapForm, OptionsForm):
         return cleaned
 
     def what(self) -> dict[str, Any]:
-        """What is asked, for ``launch_run`` and ``preview``: kind, model, hardware or host, workload, protocol. Only after
+        """What is asked, for ``launch_run`` and ``preview``: kind, model, hardware or host, workload, protocol, against. Only after
         validation."""
         data = self.cleaned_data
         place = data["host"] if data["kind"] == Run.Kind.MEASURE else data["hardware"]
@@ -184,7 +188,15 @@ class NewRunForm(BootstrapForm, OptionsForm):
             "host": self.hosts[place.removeprefix(HOST_PREFIX)] if on_host else None,
             "workload": workload,
             "protocol": {name: data[name] for name in PROTOCOL_FIELDS} if data["kind"] == Run.Kind.MEASURE else None,
+            "against": self.base(),
         }
+
+    def base(self) -> Run | None:
+        """The measurement to take turns with."""
+        asked = self["against"].value()
+        return (
+            Run.objects.visible_to(self.user).filter(public_id=asked).select_related("host").first() if asked else None
+        )
 
     def about(self) -> dict[str, Any]:
         """The rest, for ``launch_run``: who may see it, what it is called, its key."""

@@ -17,6 +17,7 @@ from llmcompare.runs.processtable import process_table
 from llmcompare.runs.serving import devices, precision, speculation
 from llmcompare.runs.tables import records
 from llmcompare.runs.tiles import ceilings_level, ceilings_note, memory_fit, metric_tiles, stage_tiles
+from llmcompare.runs.turns import turns_table
 from llmcompare.runs.viewoptions import ROOFS, Options, read_options, stages_of
 from profiling.quantities import UNKNOWN, count, number, percent, show
 
@@ -70,6 +71,7 @@ def run_context(
             "speculation": speculation(document),
             "samples": samples(document),
             "processes": process_table(document),
+            "turns": turns_table(document),
             "output": output(document) if include_text else None,
             "facts": fact_sections(document, shared=shared or not include_text),
         },

@@ -47,6 +47,7 @@ def preview(
     kind: str = Run.Kind.ESTIMATE,
     host: Host | None = None,
     protocol: Mapping[str, Any] | None = None,
+    against: Run | None = None,
 ) -> dict[str, Any]:
     """Memory and time of the run that these inputs would make. Raises :class:`FieldErrors` as ``launch_run`` would.
 
@@ -55,7 +56,9 @@ def preview(
     ``devices`` (of the whole deployment; memory is that of one), ``ceilings`` (what the times stand on), ``expected_wall_s``
     (measurements: all timed and warm-up iterations of all processes, without loading; null when unknown), ``notes`` and ``warnings`` (sentences).
     """
-    inputs = check_inputs(kind=kind, model=model, hardware=hardware, host=host, workload=workload, protocol=protocol)
+    inputs = check_inputs(
+        kind=kind, model=model, hardware=hardware, host=host, workload=workload, protocol=protocol, against=against
+    )
     try:
         estimate = _estimate(inputs)
     except EngineError as error:
@@ -133,7 +136,9 @@ def _expected_wall_s(inputs: Inputs, estimate: Mapping[str, Any]) -> float | Non
         return None
     repeated = inputs.protocol or Protocol(processes=1)
     timed = max(inputs.workload.iterations * once, repeated.min_seconds)
-    return repeated.processes * (timed + inputs.workload.warmup * once)
+    mine = repeated.processes * (timed + inputs.workload.warmup * once)
+    # The other side is taken to be about as fast: its own time is not known here.
+    return mine if inputs.against is None else 2 * mine
 
 
 def _refuse_too_large(inputs: Inputs, needed: int | None, parts: Mapping[str, Any] | None) -> None:

@@ -44,4 +44,5 @@ def _state(entry: Mapping[str, Any]) -> str:
         return UNKNOWN
     if conditions.get("contended"):
         return "disturbed"
-    return {True: "steady", False: "not steady"}.get(conditions.get("steady"), "quiet")
+    steady = conditions.get("steady")
+    return "quiet" if steady is None else "steady" if steady else "not steady"

@@ -78,7 +78,7 @@ def _bound(stages: Mapping[str, Any], output_tokens: int) -> str | None:
     """What limits the stage in which the run spends most of its time. Each token but the first takes one decode step."""
     seconds = {name: stage.get("latency_s") for name, stage in stages.items()}
     if None in seconds.values() or not seconds:
-        best = stages.get("decode") or stages.get("prefill") or next(iter(stages.values()), {})
+        best: Mapping[str, Any] = stages.get("decode") or stages.get("prefill") or next(iter(stages.values()), {})
     else:
         spent = {name: s * (output_tokens - 1 if name == "decode" else 1) for name, s in seconds.items()}
         best = stages[max(spent, key=lambda name: spent[name])]

@@ -33,6 +33,7 @@ def launch_run(
     host: Host | None = None,
     workload: Mapping[str, Any],
     protocol: Mapping[str, Any] | None = None,
+    against: Run | None = None,
     visibility: str = Run.Visibility.PRIVATE,
     team: Team | None = None,
     title: str = "",
@@ -40,7 +41,7 @@ def launch_run(
     idempotency_key: str | None = None,
 ) -> Run:
     """Store a run and ring for a worker. ``workload`` has the fields of :class:`profiling.spec.Workload`, ``protocol`` (of a measurement)
-    those of :class:`profiling.protocol.Protocol`.
+    those of :class:`profiling.protocol.Protocol`, ``against``: a measurement that this one takes turns with.
 
     An estimate needs ``hardware`` (or a ``host``, whose measured ceilings then count too), a measurement needs ``host``.
     The same owner and ``idempotency_key`` return the first run and ring no second bell.
@@ -50,9 +51,11 @@ def launch_run(
     if first := _launched_before(owner, idempotency_key):
         return first
     errors = _check_about(owner, model, hardware, visibility, team, title, idempotency_key)
+    if against is not None and not Run.objects.visible_to(owner).filter(pk=against.pk).exists():
+        errors["against"] = "There is no such run."
     try:
         inputs = check_inputs(
-            kind=kind, model=model, hardware=hardware, host=host, workload=workload, protocol=protocol
+            kind=kind, model=model, hardware=hardware, host=host, workload=workload, protocol=protocol, against=against
         )
     except FieldErrors as error:
         raise FieldErrors(error.errors | errors) from None

@@ -47,6 +47,7 @@ class Inputs:
     host: Host | None
     workload: Workload
     protocol: Protocol | None = None
+    against: Run | None = None
     notes: list[str] = field(default_factory=list)
 
     def freeze(self) -> RunSpec:
@@ -58,7 +59,15 @@ class Inputs:
             hardware=hardware.to_json(),
             workload=self.workload.to_json(),
             protocol=self.protocol.to_json() if self.protocol else None,
+            against=self._base(hardware.to_json()),
         )
+
+    def _base(self, hardware: dict[str, Any]) -> dict[str, Any] | None:
+        """What the run takes turns with: as it was asked then, on the host as it is now."""
+        if self.against is None:
+            return None
+        spec = self.against.spec
+        return RunSpec(kind="measure", model=spec["model"], hardware=hardware, workload=spec["workload"]).to_json()
 
 
 def check_inputs(
@@ -69,14 +78,16 @@ def check_inputs(
     host: Host | None,
     workload: Mapping[str, Any],
     protocol: Mapping[str, Any] | None = None,
+    against: Run | None = None,
 ) -> Inputs:
     """The inputs as one checked value; raises :class:`FieldErrors` with everything that is wrong at once.
 
     ``protocol``: how a measurement is repeated; what it leaves out is as in :class:`profiling.protocol.Protocol`.
+    ``against``: a measurement that it takes turns with, on the same host.
     """
     parsed, errors = _parse_workload(workload)
     repeated, wrong = _parse_protocol(kind, protocol or {})
-    errors |= wrong
+    errors |= wrong | _check_against(kind, host, against)
     if kind not in Run.Kind.values:
         raise FieldErrors(errors | {"kind": f"Choose one of {', '.join(Run.Kind.values)}."})
     hardware, place_errors = _place(kind, hardware, host)
@@ -97,7 +108,16 @@ def check_inputs(
         errors = _check_measurable(model, parsed) | errors
     if errors or hardware is None:
         raise FieldErrors(errors)
-    return Inputs(kind=kind, model=model, hardware=hardware, host=host, workload=parsed, protocol=repeated, notes=notes)
+    return Inputs(
+        kind=kind,
+        model=model,
+        hardware=hardware,
+        host=host,
+        workload=parsed,
+        protocol=repeated,
+        against=against,
+        notes=notes,
+    )
 
 
 def _parse_workload(values: Mapping[str, Any]) -> tuple[Workload, dict[str, str]]:
@@ -132,6 +152,18 @@ def _parse_protocol(kind: str, values: Mapping[str, Any]) -> tuple[Protocol | No
     except SpecError as error:
         return None, {error.field: str(error)}
     return protocol, {}
+
+
+def _check_against(kind: str, host: Host | None, against: Run | None) -> dict[str, str]:
+    """Turns are taken by two measurements of one host."""
+    if against is None:
+        return {}
+    if kind != Run.Kind.MEASURE or against.kind != Run.Kind.MEASURE:
+        return {"against": "Only measurements take turns: an estimate is the same whenever it is made."}
+    if host is not None and against.host_id != host.pk:
+        where = against.host or "a host that is gone"
+        return {"against": f"{against} was measured on {where}: both take turns on one host. Choose that one."}
+    return {}
 
 
 def _check_options(workload: Workload) -> None:

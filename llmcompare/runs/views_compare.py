@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlencode
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
@@ -68,7 +69,12 @@ def _context(request: HttpRequest, runs: list[Run]) -> dict[str, Any]:
     columns = columns_of(runs)
     table = comparison(columns, baseline=baseline, only_differences=only_differences)
     heads = [
-        {"column": column, "remove": _without(request.GET, ids, column.run.public_id), "is_baseline": n == baseline}
+        {
+            "column": column,
+            "remove": _without(request.GET, ids, column.run.public_id),
+            "is_baseline": n == baseline,
+            "in_turns": _in_turns(columns[baseline].run, column.run),
+        }
         for n, column in enumerate(columns)
     ]
     query = request.GET.copy()
@@ -92,6 +98,14 @@ def _without(params: QueryDict, ids: list[str], public_id: str) -> str:
     if query.get("baseline") == public_id:
         query.pop("baseline")
     return f"?{query.urlencode(safe=',')}"
+
+
+def _in_turns(base: Run, run: Run) -> str:
+    """Where to have two measurements of one host measured again, in turns; empty where they cannot be."""
+    measured = all(side.kind == Run.Kind.MEASURE and side.host_id for side in (base, run))
+    if not measured or base.pk == run.pk or base.host_id != run.host_id:
+        return ""
+    return f"{reverse('runs:new')}?{urlencode({'from': run.public_id, 'against': base.public_id})}"
 
 
 def _by_run(table: dict[str, Any], heads: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -23,6 +23,7 @@ PREFILLED = (
     "hardware",
     "host",
     "prompt",
+    "against",
     "title",
     "visibility",
     "team",

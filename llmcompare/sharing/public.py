@@ -127,6 +127,7 @@ DOCUMENT_FIELDS: dict[str, frozenset[str] | None] = {
     ),
     "conditions": None,
     "protocol": None,
+    "in_turns": frozenset({"order", "verdicts"}),
     "processes": None,
     "unknown_operators": None,
     "warnings": None,

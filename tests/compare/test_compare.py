@@ -10,7 +10,7 @@ import pytest
 from django.urls import reverse
 
 from llmcompare.runs.compare import columns_of, comparison
-from tests.factories import make_run
+from tests.factories import make_host, make_run
 
 DOCUMENT = json.loads((Path(__file__).parents[1] / "data/documents/estimate_gpt2.json").read_text())
 
@@ -137,6 +137,18 @@ def test_the_module_that_moved_is_named(owner):
     cell = row(comparison(columns_of(runs)), "ttft")["cells"][1]
     assert "The module model.layers.1.mlp explains" in cell["why"]
     assert "20\u202fms" in cell["why"]
+
+
+def test_measurements_of_one_host_can_be_measured_in_turns(owner, owner_client):
+    host, other = make_host(slug="one"), make_host(slug="other")
+    runs = [make_run(owner, document=measured_document(*QUIET), kind="measure", host=h) for h in (host, host, other)]
+    page = owner_client.get(reverse("runs:compare"), {"runs": ",".join(run.public_id for run in runs)}).content.decode()
+    address = f"{reverse('runs:new')}?from={runs[1].public_id}&amp;against={runs[0].public_id}"
+    assert page.count("measure in turns") == 1
+    assert address in page
+    form = owner_client.get(address.replace("&amp;", "&")).content.decode()
+    assert "In turns with" in form
+    assert f'name="against" value="{runs[0].public_id}"' in form
 
 
 def test_other_workloads_are_not_ranked_and_the_reason_names_what_differs(owner):

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 from django.db import OperationalError
+from django.urls import reverse
 from django.utils import timezone
 
 from llmcompare.runs import executor, lifecycle
@@ -62,6 +63,10 @@ def carry_out(run, script, shutdown=None) -> ScriptedEngine:
         raise engine.broken
     run.refresh_from_db()
     return engine
+
+
+def run_page(run) -> str:
+    return reverse("runs:detail", args=[run.public_id])
 
 
 def stopped(engine) -> None:
@@ -284,6 +289,37 @@ def test_a_measurement_runs_in_the_processes_of_its_protocol(owner, monkeypatch)
     assert [(op, processes) for op, processes, _ in asked] == [("measure", 2)] * 2
     assert asked[0][2] == pytest.approx(30, rel=0.05)
     assert len(run.document.data["processes"]) == 2
+
+
+def test_a_measurement_in_turns_has_verdicts(owner, owner_client, monkeypatch):
+    asked = []
+
+    class Child:
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *exc):
+            return None
+
+        def request(self, op, payload, **options):
+            asked.append(payload["spec"]["workload"]["threads"])
+            document = measured()
+            document["conditions"] |= {"foreign_cores": 0.0, "contended": False, "reasons": []}
+            return document
+
+    monkeypatch.setattr(executor, "EngineChild", Child)
+    base = make_run(owner, kind="measure", workload={"threads": 1})
+    run = make_run(owner, kind="measure", workload={"threads": 2}, protocol={"processes": 3})
+    run.spec["against"] = base.spec | {"protocol": None, "against": None}
+    run.save()
+    execute(run_id=run.pk, worker="host-a:1", shutdown=threading.Event())
+    run.refresh_from_db()
+    assert run.state == "done", run.error
+    assert asked == [1, 2, 2, 1, 1, 2]
+    assert run.document.data["in_turns"]["verdicts"]["ttft"]["verdict"] == "no difference shown"
+    page = owner_client.get(run_page(run)).content.decode()
+    assert "ABBAAB" in page
+    assert "no difference shown" in page
 
 
 def test_a_measurement_that_waits_can_be_cancelled(owner):

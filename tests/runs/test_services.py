@@ -98,6 +98,22 @@ def test_a_measurement_waits_at_its_host_with_the_host_s_ceilings(launch):
     assert run.spec["protocol"]["processes"] == 3
 
 
+def test_two_measurements_of_one_host_take_turns(launch, stranger):
+    host, elsewhere = host_with_hardware(), host_with_hardware(slug="elsewhere")
+    base = launch(kind="measure", host=host, workload={"dtype": "fp32"})
+    run = launch(kind="measure", host=host, workload={"dtype": "bf16"}, against=base)
+    assert run.spec["against"]["workload"]["dtype"] == "fp32"
+    assert run.spec["against"]["model"] == base.spec["model"]
+    for refused in (
+        {"kind": "measure", "host": elsewhere},
+        {"kind": "estimate"},
+        {"kind": "measure", "host": host, "owner": stranger},
+    ):
+        with pytest.raises(FieldErrors) as caught:
+            launch(**refused, against=base)
+        assert set(caught.value.errors) >= {"against"}
+
+
 def test_a_measurement_is_repeated_as_asked_and_an_estimate_is_not(launch):
     host = host_with_hardware()
     wrong = [("processes", 0), ("processes", 21), ("processes", "3"), ("min_seconds", -1), ("min_seconds", 1e9)]

@@ -177,6 +177,11 @@ def _launch(request: Request) -> Response:
         team = Team.objects.filter(members=request.user, slug=slug).first()
         if team is None:
             raise FieldErrors({"team": "Choose a team that you are a member of."})
+    against = None
+    if base := given.pop("against", None):
+        against = Run.objects.visible_to(request.user).filter(public_id=base).first()
+        if against is None:
+            raise FieldErrors({"against": "There is no such run; GET /api/v1/runs/ lists those that you may see."})
     run = launch_run(
         owner=request.user,
         model=model,
@@ -184,6 +189,7 @@ def _launch(request: Request) -> Response:
         host=host,
         workload=workload,
         protocol=protocol,
+        against=against,
         team=team,
         idempotency_key=key,
         **given,
