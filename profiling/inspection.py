@@ -30,6 +30,7 @@ def inspect_model(model: ModelSpec) -> dict[str, Any]:
     Classes that mix bf16 with fp32 in their own forward and fail are inspected in fp32: ``dtype`` says which it was, ``note`` why (else
     None). Raises :class:`SpecError` when the model cannot be built or run in either.
     """
+    cached_build(model, "bf16", "sdpa")  # what cannot be built in one format cannot be in the other either
     try:
         return _inspected(model, "bf16")
     except SpecError as error:
