@@ -144,7 +144,8 @@ def _judged(key: str, column: Column, baseline: Column, change: float, better: s
     """Tone, verdict and reasons of a measured figure; of one that iterations do not give, the tone alone."""
     verdict = verdict_on(key, baseline.document, column.document)
     if verdict is None:
-        ranked = key in TAKEN_ONCE and abs(change) >= MEASURED_NOISE
+        busy = any((side.document.get("conditions") or {}).get("contended") for side in (column, baseline))
+        ranked = key in TAKEN_ONCE and abs(change) >= MEASURED_NOISE and not (busy and key == "load_time")
         return {"tone": _tone(change < 0, better) if ranked else ""}
     tone = {FASTER: "better", SLOWER: "worse"}.get(verdict.verdict, "")
     return {"tone": tone, "verdict": verdict.verdict, "why": " ".join((*verdict.reasons, where(verdict))).strip()}

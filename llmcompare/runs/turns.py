@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from profiling.judgements import where_text
+from profiling.judgements import TIME_OF, where_text
 from profiling.quantities import number, show, signed_percent
 from profiling.units import DEFINITIONS
 
@@ -21,7 +21,7 @@ def turns_table(document: Mapping[str, Any]) -> dict[str, Any] | None:
     rows = []
     for key, verdict in (section.get("verdicts") or {}).items():
         definition = DEFINITIONS.get(f"{key}/1")
-        if definition is None:
+        if definition is None or key in TIME_OF:  # a rate says what its time says
             continue
         before, after = ((side.get(key) or {}).get("value") for side in (base.get("metrics") or {}, metrics))
         rows.append(
@@ -39,7 +39,9 @@ def turns_table(document: Mapping[str, Any]) -> dict[str, Any] | None:
                 ).strip(),
             }
         )
+    reasons = {row["why"] for row in rows}
     return {
+        "same_reason": reasons.pop() if len(reasons) == 1 and len(rows) > 1 else "",
         "order": str(section.get("order") or ""),
         "differs": _differs(base, document),
         "rows": rows,
