@@ -43,7 +43,11 @@ def mark_sharding(works: Sequence[Work], trace: Trace, built: Built, form: str =
 
     ``form``: the form of latent attention that ``works`` count (:class:`profiling.spec.Counting`).
     """
-    marks = find_marks(trace, built, form)
+    return marked_by(find_marks(trace, built, form), works)
+
+
+def marked_by(marks: Marks, works: Sequence[Work]) -> list[Work]:
+    """``works`` with what ``marks`` found of their pass."""
     return [
         replace(
             work, sharding=marks.shardings[i].text() if i in marks.shardings else "", collective=name, network=payload

@@ -24,11 +24,12 @@ from profiling.forms.samples import NUMBERS, Sample, row
 from profiling.forms.search import Search, boxes
 from profiling.forms.terms import ModelForm, NoForm, StageForm
 from profiling.inspection import active_parameters
+from profiling.layouts import Marks
 from profiling.passes import Pass, Trace, cache_shape, trace
 from profiling.precision import GROUP_SIZES, SCHEMES, scheme
 from profiling.quantised import as_stored, mark_quantised, weights
 from profiling.roles import Roles
-from profiling.sharding import find_marks, mark_sharding
+from profiling.sharding import find_marks, marked_by
 from profiling.shares import divided_profile
 from profiling.spec import Counting, ModelSpec, SpecError, Workload
 
@@ -289,7 +290,8 @@ class _Maker:
         return made
 
     def _sampled(self, item: Trace) -> Sample:
-        demands = self._demands(item)
+        marks = None if self.plan.single else find_marks(item, self._built, self._workload.mla)
+        demands = self._demands(item, marks)
         rows = [
             row(
                 work,
@@ -304,18 +306,18 @@ class _Maker:
             signature=tuple((w.call.path, w.call.label, w.call.name) for w in demands),
             statics=tuple(static for static, _ in rows),
             numbers=tuple(numbers for _, numbers in rows),
-            alive=self._alive(item),
+            alive=self._alive(item, marks),
             cache_bytes=item.cache_bytes,
             unknown=item.recording.unknown,
         )
 
-    def _demands(self, item: Trace) -> list[Work]:
+    def _demands(self, item: Trace, marks: Marks | None) -> list[Work]:
         """The operators in ``dtype`` and whole, marked with what formats and devices will do to them."""
         marked = mark_quantised(works(item, self._workload.counting), self._built)
-        return marked if self.plan.single else mark_sharding(marked, item, self._built, self._workload.mla)
+        return marked if marks is None else marked_by(marks, marked)
 
-    def _alive(self, item: Trace) -> tuple[Any, ...]:
+    def _alive(self, item: Trace, marks: Marks | None) -> tuple[Any, ...]:
         """Bytes of activations after each allocation, of the device with the most."""
-        if not self.plan.single:
-            return divided_profile(item, find_marks(item, self._built, self._workload.mla), self.plan)
+        if marks is not None:
+            return divided_profile(item, marks, self.plan)
         return item.recording.alive if self._threads is None else item.recording.alive_on_cpu(self._threads)
