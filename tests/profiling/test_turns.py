@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import copy
 import json
+import time
 
 import pytest
 
+from profiling import loading
+from profiling import measure as measure_module
 from profiling.cli import main
 from profiling.cli.turns import changed
 from profiling.client import EngineError
 from profiling.measure import measure
 from profiling.protocol import Protocol
-from profiling.spec import SpecError
+from profiling.spec import RunSpec, SpecError
 from profiling.turns import measure_in_turns, order_of
 from tests.profiling import tiny
 from tests.profiling.test_processes import Engines, slowed
 
 BASE = tiny.request(iterations=2)["spec"]
+#: Several times what a pass of the tiny model takes.
+DELAY_S = 0.02
 OTHER = BASE | {"workload": BASE["workload"] | {"seed": 7}}
 
 
@@ -97,3 +102,47 @@ def test_from_the_command_line(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "B (threads 1) against A, ABBA" in printed
     assert "Time to first token" in printed
+
+
+@pytest.mark.slow
+def test_a_delay_in_one_module_of_a_real_model_is_found_there(monkeypatch):
+    """Real runs in turns; in those of B, the MLP of one layer waits."""
+    whole = loading.load
+
+    def load_with_delay(model, workload, device):
+        loaded = whole(model, workload, device)
+        slow = loaded.get_submodule("model.layers.1.mlp")
+        plain = slow.forward
+
+        def forward(*args):
+            until = time.perf_counter() + DELAY_S
+            while time.perf_counter() < until:
+                pass
+            return plain(*args)
+
+        slow.forward = forward
+        return loaded
+
+    class Engine:
+        """A measurement in this process, with the delay where the seed is that of B."""
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *exc):
+            return None
+
+        def request(self, op, payload, **options):
+            model, hardware, workload = RunSpec.from_json(payload["spec"]).parts()
+            delayed = workload.seed == OTHER["workload"]["seed"]
+            monkeypatch.setattr(measure_module, "load", load_with_delay if delayed else whole)
+            document = measure(model, hardware, workload, estimates=False)
+            document["conditions"] |= {"contended": False, "reasons": []}  # other tests run beside this one
+            return document
+
+    specs = [spec | {"workload": spec["workload"] | {"iterations": 6}} for spec in (BASE, OTHER)]
+    document = measure_in_turns(*specs, Protocol(), engine=Engine)
+    verdict = document["in_turns"]["verdicts"]["ttft"]
+    assert verdict["verdict"] == "slower", verdict
+    assert [culprit["path"] for culprit in verdict["modules"]] == ["model.layers.1.mlp"]
+    assert verdict["modules"][0]["change"] == pytest.approx(DELAY_S, rel=0.5)
