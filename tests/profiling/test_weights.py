@@ -169,6 +169,38 @@ def test_greedy_text_is_that_of_generate(smollm2, dtype):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("stage", "tokens", "context"), [("prefill", 800, 0), ("decode", 1, 600)])
+def test_real_memory_is_that_of_the_estimate(smollm2, stage, tokens, context):
+    """Weights, cache and the allocator's peak of real passes of the real model, within two per cent; in fp32 on one thread."""
+    torch = pytest.importorskip("torch")
+    from profiling.build import cached_build
+    from profiling.loading import load
+    from profiling.passes import Pass, trace
+    from profiling.tensors import cache_layers, distinct_bytes
+    from tests.profiling.real_runs import prepared, real_activation_peak
+
+    device = torch.device("cpu")
+    model = load(smollm2, replace(tiny.WORKLOAD, threads=1), device)
+    built = cached_build(smollm2, "fp32", "sdpa")
+    spec = Pass(stage, 1, tokens, context)
+    traced = trace(built, spec)
+    held = {p.data_ptr(): p.numel() * p.element_size() for p in model.parameters()}
+    assert sum(held.values()) == pytest.approx(built.weight_bytes, rel=0.02)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        with torch.no_grad():
+            _, cache = prepared(built, model, spec).run()
+            cached = sum(distinct_bytes(t) for layer in cache_layers(cache) for t in layer)
+            assert cached == pytest.approx(traced.cache_bytes, rel=0.02)
+            del cache
+            allocated = real_activation_peak(built, model, spec)
+    finally:
+        torch.set_num_threads(before)
+    assert allocated == pytest.approx(traced.recording.peak(threads=1), rel=0.02)
+
+
+@pytest.mark.slow
 def test_minilm_encodes_and_knows_a_paraphrase():
     torch = pytest.importorskip("torch")
     if MINILM not in weights.find_packages():
