@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.contrib import admin
 
 from hardware.forms import AdminHardwareForm
-from hardware.models import Ceiling, Hardware, Host
+from hardware.models import Ceiling, CeilingMeasurement, Hardware, Host
 from hardware.services import confidence_after_edit, figures_of, is_edited
 from hardware.templatetags.figures import bandwidth, size
 
@@ -90,6 +90,13 @@ class HostAdmin(ReadOnly, admin.ModelAdmin):
     def has_delete_permission(self, request, obj=None) -> bool:
         # A machine that is gone for good; its runs keep their figures.
         return request.user.has_perm("hardware.delete_host")
+
+
+@admin.register(CeilingMeasurement)
+class CeilingMeasurementAdmin(ReadOnly, admin.ModelAdmin):
+    list_display = ["host", "state", "asked_by", "quick", "created", "started", "finished"]
+    list_filter = ["state"]
+    list_select_related = ["host", "asked_by"]
 
 
 @admin.register(Ceiling)

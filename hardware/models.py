@@ -131,11 +131,63 @@ class Host(models.Model):
         return self.name
 
 
+class CeilingMeasurement(models.Model):
+    """The wish that a host's ceilings be measured, and what became of it: ``queued → running → done | failed | cancelled``.
+
+    The worker of the host carries it out, wherever it is; the row is the truth, as with runs. The constraint lets a host have one that
+    is under way, so asking twice does nothing twice.
+    """
+
+    class State(models.TextChoices):
+        QUEUED = "queued", "waiting"
+        RUNNING = "running", "under way"
+        DONE = "done", "done"
+        FAILED = "failed", "failed"
+        CANCELLED = "cancelled", "cancelled"
+
+    ACTIVE = (State.QUEUED, State.RUNNING)
+
+    host = models.ForeignKey(Host, on_delete=models.CASCADE, related_name="ceiling_measurements")
+    asked_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
+    )
+    quick = models.BooleanField(default=True)
+    state = models.CharField(max_length=10, choices=State.choices, default=State.QUEUED)
+    cancel_requested = models.BooleanField(default=False)
+    claim = models.CharField(max_length=32, null=True, blank=True, editable=False)
+    worker = models.CharField(max_length=150, blank=True)
+    lease_until = models.DateTimeField(null=True, blank=True)
+    progress = models.FloatField(default=0)
+    message = models.CharField(max_length=300, blank=True)
+    error = models.TextField(blank=True)
+    outcome = models.JSONField(
+        default=dict, blank=True, help_text="accepted, contended and kept rows; versions, affinity, processes, duration"
+    )
+    created = models.DateTimeField(auto_now_add=True)
+    started = models.DateTimeField(null=True, blank=True)
+    finished = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-created", "-pk"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["host"], condition=Q(state__in=["queued", "running"]), name="ceiling_measurement_one_active"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"ceilings of {self.host}, {self.get_state_display()}"
+
+    @property
+    def is_active(self) -> bool:
+        return self.state in self.ACTIVE
+
+
 class Ceiling(models.Model):
     """One rate reached on a host by a plain kernel: what a measured roof is drawn from."""
 
     host = models.ForeignKey(Host, on_delete=models.CASCADE, related_name="ceilings")
-    op_class = models.CharField(max_length=20, help_text="gemm, gemv, copy, attention, overhead")
+    op_class = models.CharField(max_length=20, help_text="gemm, gemv, copy, attention, overhead, …")
     dtype = models.CharField(max_length=10, blank=True)
     threads = models.PositiveSmallIntegerField(default=0, help_text="0: threads play no part")
     value = models.FloatField()

@@ -160,13 +160,25 @@ def set_ceilings_state(*, host: Host, state: str) -> None:
 
 
 @transaction.atomic
-def store_ceilings(*, host: Host, rows: Iterable[Mapping[str, Any]]) -> int:
-    """Store measured rates, each in the place of the older one of its operator class, dtype and thread count; returns how many.
+def store_ceilings(*, host: Host, rows: Iterable[Mapping[str, Any]]) -> list[Ceiling]:
+    """Store measured rates, each in the place of the older one of its operator class, dtype and thread count; returns the older ones
+    that stayed: an accepted rate is not replaced by a contended one, whose figures go to ``detail["refused"]`` instead.
 
-    ``rows`` are those of ``profiling.ceilings``: ``op_class, dtype, threads, value, unit, median, quality``, and whatever else they have
-    goes to ``detail``.
+    ``rows`` are those of ``profiling.ceiling_processes``: ``op_class, dtype, threads, value, unit, median, quality``, and whatever else
+    they have goes to ``detail``.
     """
-    ceilings = [_ceiling(host, row) for row in rows]
+    accepted = {(c.op_class, c.dtype, c.threads): c for c in host.ceilings.select_for_update().filter(quality="ok")}
+    ceilings, kept = [], []
+    for row in rows:
+        ceiling = _ceiling(host, row)
+        older = accepted.get((ceiling.op_class, ceiling.dtype, ceiling.threads))
+        if older is None or ceiling.quality == "ok":
+            ceilings.append(ceiling)
+            continue
+        refused = {"value": ceiling.value, "measured_at": ceiling.measured_at.isoformat()}
+        older.detail = older.detail | {"refused": refused | {"spread_pct": ceiling.detail.get("spread_pct")}}
+        kept.append(older)
+    Ceiling.objects.bulk_update(kept, ["detail"])
     Ceiling.objects.bulk_create(
         ceilings,
         update_conflicts=True,
@@ -174,7 +186,7 @@ def store_ceilings(*, host: Host, rows: Iterable[Mapping[str, Any]]) -> int:
         update_fields=["value", "unit", "median", "quality", "detail", "measured_at"],
     )
     set_ceilings_state(host=host, state="done" if ceilings or host.ceilings.exists() else "failed")
-    return len(ceilings)
+    return kept
 
 
 def _ceiling(host: Host, row: Mapping[str, Any]) -> Ceiling:

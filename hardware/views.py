@@ -7,14 +7,17 @@ from django.contrib.auth.decorators import login_required
 from django.core.paginator import Paginator
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
-from django.views.decorators.http import require_http_methods, require_safe
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
+from hardware import measurements
 from hardware.filters import HardwareFilter
 from hardware.forms import PrivateHardwareForm, initial_of
+from hardware.hostpage import ceilings_context, status_context
 from hardware.models import Hardware, Host
 from hardware.presentation import EXPORT_HEADER, export_json, export_row, figures, ridges, to_json
 from hardware.services import delete_private, figures_of, is_edited, save_private
 from llmcompare.common.csv import CsvFormat, csv_response
+from llmcompare.common.requests import HtmxRequest
 
 PAGE_SIZE = 50
 RUNS_SHOWN = 10
@@ -82,10 +85,53 @@ def host(request: HttpRequest, slug: str) -> HttpResponse:
     page = {
         "host": machine,
         "online": Host.objects.online().filter(pk=machine.pk).exists(),
-        "ceilings": machine.ceilings.all(),
+        **ceilings_context(machine, request.user),
         "runs": machine.runs.visible_to(request.user)[:RUNS_SHOWN],
     }
     return render(request, "hardware/host.html", page)
+
+
+@login_required
+@require_http_methods(["GET", "HEAD", "POST"])
+def host_ceilings(request: HtmxRequest, slug: str) -> HttpResponse:
+    """GET: how far a measurement of the host's ceilings is, polled while it is under way (204 when nothing changed since version ``v``).
+    POST: ask for one."""
+    if request.method == "POST":
+        return _ask_ceilings(request, slug)
+    machine = get_object_or_404(Host, slug=slug)
+    context = {"host": machine, **status_context(machine)}
+    if context["measurement"] is None:
+        response = HttpResponse(status=200)
+        response["HX-Refresh"] = "true"
+        return response if request.htmx else redirect("hardware:host", slug=slug)
+    if request.htmx and request.GET.get("v") == context["version"]:
+        return HttpResponse(status=204)
+    context["may_measure"] = Host.objects.measurable_by(request.user).filter(pk=machine.pk).exists()
+    return render(request, "hardware/_ceilings_status.html", context)
+
+
+def _ask_ceilings(request: HttpRequest, slug: str) -> HttpResponse:
+    machine = get_object_or_404(Host.objects.measurable_by(request.user), slug=slug)
+    try:
+        _, asked = measurements.ask(host=machine, user=request.user, quick=request.POST.get("quick") != "0")
+    except ValueError as error:
+        messages.error(request, str(error))
+    else:
+        if not asked:
+            messages.info(request, "A measurement of these ceilings is under way already.")
+    return redirect("hardware:host", slug=slug)
+
+
+@login_required
+@require_POST
+def cancel_ceilings(request: HttpRequest, slug: str) -> HttpResponse:
+    machine = get_object_or_404(Host.objects.measurable_by(request.user), slug=slug)
+    found = measurements.active(machine)
+    if found is not None:
+        measurements.cancel(measurement=found)
+        ended = not found.is_active
+        messages.info(request, "The measurement was cancelled." if ended else "The measurement stops within a second.")
+    return redirect("hardware:host", slug=slug)
 
 
 @login_required

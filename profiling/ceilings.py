@@ -7,12 +7,10 @@ memory works on more than the last-level cache holds. Runs inside an engine proc
 from __future__ import annotations
 
 import itertools
-import math
+import os
 import statistics
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Collection, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -20,107 +18,20 @@ import torch
 from torch.nn import functional
 
 from profiling import host
-from profiling.conditions import Snapshot
+from profiling.bench import CONTENDED_RATIO, DTYPES, KERNELS, Bench, kernel
+from profiling.device_state import accelerator_state
 from profiling.spec import SpecError
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-#: Best and median further apart than this mean that something else was running.
-CONTENDED_RATIO = 1.15
-#: The system counts processor time in ticks of 10 ms, so over a tenth of a second less than this is no evidence.
-FOREIGN_CORES = 0.25
-#: A timed call takes at least this long, or the clock and the call itself would be part of the rate.
-CALL_S = 0.002
-
-#: (op_class, dtype) → function(Bench, dtype name) → row or None. A new kind of ceiling is one function here.
-Kernel = Callable[["Bench", str], dict[str, Any] | None]
-KERNELS: dict[tuple[str, str], Kernel] = {}
+#: Variables that decide how threads run.
+SHOWN_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_PROC_BIND", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+#: Reasons for kernels that a quick set leaves out.
+SLOW_HALF = "left out of the quick set: most processors have no fast kernel for it, so it takes seconds"
+#: Seconds of one product after another, after which clocks and temperature of an accelerator have settled.
+SUSTAINED_S = {True: 2.0, False: 10.0}
 
 
-def kernel(op_class: str, *dtypes: str) -> Callable[[Kernel], Kernel]:
-    def register(function: Kernel) -> Kernel:
-        for dtype in dtypes:
-            if (op_class, dtype) in KERNELS:
-                raise ValueError(f"ceiling {op_class!r} {dtype} is registered twice")
-            KERNELS[op_class, dtype] = function
-        return function
-
-    return register
-
-
-@dataclass(frozen=True)
-class Bench:
-    """Where and how long to measure: ``budget_s`` per kernel, ``beyond_cache`` bytes that no cache holds."""
-
-    device: torch.device
-    threads: int
-    budget_s: float
-    beyond_cache: int
-    largest_gemm: int
-
-    def row(
-        self, op_class: str, dtype: str, unit: str, work: float, call: Callable[[], Any], **detail: Any
-    ) -> dict[str, Any]:
-        """Time ``call``, which does ``work`` (FLOPs or bytes), and say what rate that is."""
-        seconds, quality = self._times(call)
-        best, median = min(seconds), statistics.median(seconds)
-        return {
-            "op_class": op_class,
-            "dtype": dtype,
-            "threads": self.threads,
-            "value": work / best,
-            "unit": unit,
-            "median": work / median,
-            "quality": quality,
-            "detail": detail | {"calls": len(seconds), "best_s": best},
-            "measured_at": datetime.now(UTC).isoformat(),
-        }
-
-    def _times(self, call: Callable[[], Any]) -> tuple[list[float], str]:
-        """Seconds per call, and whether they are undisturbed; disturbed ones get a second chance."""
-        times, quality = self._round(call)
-        if quality == "contended":
-            again, quality = self._round(call)
-            times = times + again if quality == "contended" else again
-        return times, quality
-
-    def _round(self, call: Callable[[], Any]) -> tuple[list[float], str]:
-        self._timed(call, 1)
-        single = self._timed(call, 1)
-        repeat = max(1, math.ceil(CALL_S / max(single, 1e-7)))
-        begin = Snapshot.now()
-        times: list[float] = []
-        while len(times) < 3 or (time.perf_counter() - begin.wall < self.budget_s and len(times) < 200):
-            times.append(self._timed(call, repeat) / repeat)
-            if time.perf_counter() - begin.wall > 4 * self.budget_s:
-                break
-        disturbed = statistics.median(times) > CONTENDED_RATIO * min(times) or self._others_ran(begin, Snapshot.now())
-        return times, "contended" if disturbed else "ok"
-
-    def _others_ran(self, begin: Snapshot, end: Snapshot) -> bool:
-        """Whether other processes needed the cores too: a steady companion slows every call alike, so no spread shows it."""
-        others = ((end.busy - begin.busy) - (end.process - begin.process)) / (end.wall - begin.wall)
-        return self.device.type == "cpu" and others > FOREIGN_CORES and others + self.threads > host.cores()[1]
-
-    def _timed(self, call: Callable[[], Any], repeat: int) -> float:
-        if self.device.type == "cuda":
-            begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-            begin.record()
-            for _ in range(repeat):
-                call()
-            end.record()
-            end.synchronize()
-            return begin.elapsed_time(end) / 1e3
-        started = time.perf_counter()
-        for _ in range(repeat):
-            call()
-        if self.device.type == "mps":
-            torch.mps.synchronize()
-        return time.perf_counter() - started
-
-    def tensor(self, *shape: int, dtype: str) -> torch.Tensor:
-        """Values that are normal numbers everywhere; drawn at random on devices whose clock depends on the data."""
-        tensor = torch.empty(*shape, dtype=DTYPES[dtype], device=self.device)
-        return tensor.normal_() if self.device.type == "cuda" else tensor.fill_(0.5)
+class LeftOut(Exception):
+    """A kernel is not timed here; the text says why."""
 
 
 @kernel("gemm", "fp32", "bf16", "fp16")
@@ -150,6 +61,47 @@ def gemm_int8(bench: Bench, dtype: str) -> dict[str, Any] | None:
         side *= 2
 
 
+@kernel("gemm", "fp8")
+def gemm_fp8(bench: Bench, dtype: str) -> dict[str, Any] | None:
+    """Square product of E4M3 matrices into bf16 with one scale each. A processor without instructions for it converts on the way."""
+    side, one = 256, torch.tensor(1.0, device=bench.device)
+    while True:
+        left, right = (bench.tensor(side, side, dtype="bf16").to(torch.float8_e4m3fn) for _ in range(2))
+        call = partial(torch._scaled_mm, left, right.t(), scale_a=one, scale_b=one, out_dtype=torch.bfloat16)
+        call()
+        if side >= bench.largest_gemm or bench._timed(call, 1) > 0.02:
+            return bench.row("gemm", dtype, "FLOP/s", 2.0 * side**3, call, side=side)
+        side *= 2
+
+
+@kernel("gemm-sustained", "fp32", "bf16", "fp16")
+def gemm_sustained(bench: Bench, dtype: str) -> dict[str, Any] | None:
+    """The same product on and on, rate of the second half of the time: what is left of the burst once an accelerator is warm and its
+    power limit holds. Processors are timed for a moment only, so they have no such row."""
+    if bench.device.type != "cuda":
+        return None
+    side = bench.largest_gemm
+    left, right = bench.tensor(side, side, dtype=dtype), bench.tensor(side, side, dtype=dtype)
+    call = partial(torch.mm, left, right, out=torch.empty_like(left))
+    call()
+    repeat = max(1, round(0.1 / max(bench._timed(call, 1), 1e-6)))
+    before, started = accelerator_state(), time.perf_counter()
+    times: list[float] = []
+    while time.perf_counter() - started < bench.sustained_s or len(times) < 4:
+        times.append(bench._timed(call, repeat) / repeat)
+    settled = times[len(times) // 2 :]
+    work = 2.0 * side**3
+    row = bench.row("gemm-sustained", dtype, "FLOP/s", work, call, side=side)
+    spread = max(settled) / min(settled)
+    states = {"before": before, "after": accelerator_state()}
+    return row | {
+        "value": work * len(settled) / sum(settled),
+        "median": work / statistics.median(settled),
+        "quality": "ok" if spread < CONTENDED_RATIO else "contended",
+        "detail": row["detail"] | {"seconds": bench.sustained_s, "states": states},
+    }
+
+
 def _weight(bench: Bench, dtype: str) -> torch.Tensor:
     """A weight matrix [outputs, 4096] that no cache holds."""
     return bench.tensor(max(4096, bench.beyond_cache // (4096 * DTYPES[dtype].itemsize)), 4096, dtype=dtype)
@@ -164,19 +116,31 @@ def gemv(bench: Bench, dtype: str) -> dict[str, Any] | None:
     return bench.row("gemv", dtype, "B/s", float(size), call, rows=weight.shape[0], columns=4096)
 
 
+@kernel("gemv", "int8")
+def gemv_int8(bench: Bench, dtype: str) -> dict[str, Any] | None:
+    """One row of int8 times int8 weights that no cache holds, into int32."""
+    rows = max(4096, bench.beyond_cache // 4096)
+    weight = torch.ones(rows, 4096, dtype=torch.int8, device=bench.device)
+    x = torch.ones(1, 4096, dtype=torch.int8, device=bench.device)
+    call = partial(torch._int_mm, x, weight.t())
+    return bench.row("gemv", dtype, "B/s", float(weight.numel()), call, rows=rows, columns=4096)
+
+
 #: Row counts at which products with few rows are timed: where kernels change, and where the weights' traffic stops to decide.
 FEW_ROWS = (2, 8, 64)
 
 
 def _skinny(rows: int, bench: Bench, dtype: str) -> dict[str, Any] | None:
     """``rows`` rows times a weight matrix that no cache holds: decoding a batch, short prompts."""
+    if dtype == "fp16" and bench.quick and bench.device.type == "cpu":
+        raise LeftOut(SLOW_HALF)
     weight, x = _weight(bench, dtype), bench.tensor(rows, 4096, dtype=dtype)
     call = partial(functional.linear, x, weight)
     return bench.row(f"skinny-{rows}", dtype, "FLOP/s", 2.0 * rows * weight.numel(), call, rows=rows)
 
 
 for _rows in FEW_ROWS:
-    kernel(f"skinny-{_rows}", "fp32", "bf16")(partial(_skinny, _rows))
+    kernel(f"skinny-{_rows}", "fp32", "bf16", "fp16")(partial(_skinny, _rows))
 
 
 @kernel("copy", "")
@@ -188,9 +152,29 @@ def copy(bench: Bench, dtype: str) -> dict[str, Any] | None:
     return bench.row("copy", "", "B/s", 2.0 * size, lambda: target.copy_(source), bytes=size)
 
 
-@kernel("attention", "fp32", "bf16")
+@kernel("read", "")
+def read(bench: Bench, dtype: str) -> dict[str, Any] | None:
+    """Sum over more than the caches hold: loads alone."""
+    source = bench.tensor(bench.beyond_cache // 4, dtype="fp32")
+    size = source.numel() * 4
+    return bench.row("read", "", "B/s", float(size), lambda: torch.sum(source), bytes=size)
+
+
+@kernel("triad", "")
+def triad(bench: Bench, dtype: str) -> dict[str, Any] | None:
+    """a = b + s·c over more than the caches hold (STREAM's triad): two loads and a store an element."""
+    b, c = (bench.tensor(bench.beyond_cache // 4, dtype="fp32") for _ in range(2))
+    a = torch.empty_like(b)
+    torch.add(b, c, alpha=0.5, out=a)
+    size = a.numel() * 4
+    return bench.row("triad", "", "B/s", 3.0 * size, lambda: torch.add(b, c, alpha=0.5, out=a), bytes=size)
+
+
+@kernel("attention", "fp32", "bf16", "fp16")
 def attention(bench: Bench, dtype: str) -> dict[str, Any] | None:
     """Fused attention over 512 tokens, 8 heads of 64, every pair computed: 4·S²·D FLOPs a head."""
+    if dtype == "fp16" and bench.quick and bench.device.type == "cpu":
+        raise LeftOut(SLOW_HALF)
     heads, tokens, width = 8, 512, 64
     q, k, v = (bench.tensor(1, heads, tokens, width, dtype=dtype) for _ in range(3))
     flops = 4.0 * heads * tokens**2 * width
@@ -274,31 +258,39 @@ def overhead(bench: Bench, dtype: str) -> dict[str, Any] | None:
 
 
 def measure_ceilings(
-    *, quick: bool = True, threads: int | None = None, kind: str | None = None, progress: Any = None
+    *,
+    quick: bool = True,
+    threads: int | None = None,
+    kind: str | None = None,
+    only: Collection[Sequence[Any]] | None = None,
+    progress: Any = None,
 ) -> dict[str, Any]:
-    """Ceilings of this machine: ``rows`` as ``hardware.models.Ceiling`` keeps them, ``duration_s``, ``device``, ``fingerprint``, ``skipped``.
+    """Ceilings of this machine as this one process reaches them: ``rows`` (see :meth:`profiling.bench.Bench.row`), ``duration_s``, ``device``,
+    ``torch``, ``fingerprint``, ``affinity`` (processors it may use, or null), ``env_vars`` and ``skipped``.
 
     On a processor with the default thread count (physical cores) and with one thread, unless ``threads`` names one. ``kind`` ``"cpu"``
-    measures the processor even where there is an accelerator. ``quick`` takes about 7 s, otherwise about five times as long.
-    Kernels that this torch does not have are named in ``skipped`` with the reason.
+    measures the processor even where there is an accelerator. ``quick`` takes about 10 s, otherwise about five times as long.
+    ``only``: ``(op_class, dtype, threads)`` of the rows that are wanted. Kernels that this torch does not have are named in ``skipped``
+    with the reason. One process is no evidence: ``profiling.ceiling_processes`` asks several.
     """
     report = progress or (lambda stage, fraction, message: None)
     started = time.perf_counter()
     benches = list(_benches(quick, threads, kind))
-    jobs = [(bench, name, dtype) for bench in benches for name, dtype in KERNELS]
+    wanted = None if only is None else {tuple(key) for key in only}
+    jobs = [(bench, *key) for bench in benches for key in KERNELS if _is_wanted(bench, key, benches, wanted)]
     rows, skipped = [], []
     for index, (bench, name, dtype) in enumerate(jobs):
         label = f"{name} {dtype}".strip()
         report("ceilings", index / len(jobs), f"{label}, {bench.threads} threads" if bench.threads else label)
-        if name == "overhead" and bench is not benches[-1]:
-            continue  # one thread is enough for operators on almost no data
         if bench.device.type == "cpu":
             torch.set_num_threads(bench.threads)
         try:
             with torch.inference_mode():
                 row = KERNELS[name, dtype](bench, dtype)
-        except (RuntimeError, NotImplementedError, TypeError) as error:
-            skipped.append({"op_class": name, "dtype": dtype, "reason": str(error).splitlines()[0][:200]})
+        except (RuntimeError, NotImplementedError, TypeError, AttributeError, LeftOut) as error:
+            text = (str(error).splitlines() or [type(error).__name__])[0]
+            reason = {"op_class": name, "dtype": dtype, "reason": text[:200]}
+            skipped += [reason] if reason not in skipped else []
             continue
         if row is not None:
             rows.append(row)
@@ -310,7 +302,15 @@ def measure_ceilings(
         "device": _device_name(benches[0].device),
         "torch": torch.__version__,
         "fingerprint": host.detect()["fingerprint"],
+        "affinity": sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
+        "env_vars": {name: os.environ[name] for name in SHOWN_VARIABLES if name in os.environ},
     }
+
+
+def _is_wanted(bench: Bench, key: tuple[str, str], benches: list[Bench], wanted: set[tuple[Any, ...]] | None) -> bool:
+    if key[0] == "overhead":  # one thread is enough for operators on almost no data
+        return bench is benches[-1] and (wanted is None or (*key, 0) in wanted)
+    return wanted is None or (*key, bench.threads) in wanted
 
 
 def _benches(quick: bool, threads: int | None, kind: str | None) -> Iterator[Bench]:
@@ -318,19 +318,25 @@ def _benches(quick: bool, threads: int | None, kind: str | None) -> Iterator[Ben
     if kind != "cpu" and torch.cuda.is_available():
         device = torch.device("cuda", 0)
         cache = getattr(torch.cuda.get_device_properties(device), "L2_cache_size", 0) or 64 << 20
-        yield Bench(device, 0, budget, max(1 << 30, 8 * cache), 8192)
+        yield Bench(device, 0, budget, max(1 << 30, 8 * cache), 8192, quick, SUSTAINED_S[quick])
         return
     if kind != "cpu" and torch.backends.mps.is_available():
-        yield Bench(torch.device("mps"), 0, budget, 256 << 20, 4096)
+        yield Bench(torch.device("mps"), 0, budget, 256 << 20, 4096, quick)
         return
     if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
         raise SpecError("threads", "Enter a whole number of threads from 1, or leave it empty.")
-    cache = host.cpu_info()["caches"].get("L3") or 32 << 20
-    beyond = max(128 << 20, 4 * cache)
+    # All caches together: a process on many cores has the last-level cache of each group of them.
+    beyond = max(128 << 20, 4 * (host.last_level_caches() or 32 << 20))
+    beyond = min(beyond, (host.available_memory() or 16 * beyond) // 16)
     default = host.cores()[0]
     for count in [threads] if threads else sorted({default, 1}, reverse=True):
         yield Bench(
-            torch.device("cpu"), count, budget if count == default else budget / 2, beyond, 2048 if quick else 4096
+            torch.device("cpu"),
+            count,
+            budget if count == default else budget / 2,
+            beyond,
+            2048 if quick else 4096,
+            quick,
         )
 
 

@@ -110,7 +110,7 @@ def measure(request: Answer, report: Reporter) -> Answer:
 def ceilings(request: Answer, report: Reporter) -> Answer:
     from profiling.ceilings import measure_ceilings
 
-    keys = ("quick", "threads", "kind")
+    keys = ("quick", "threads", "kind", "only")
     return measure_ceilings(**{key: request[key] for key in keys if key in request}, progress=report)
 
 

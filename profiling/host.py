@@ -152,6 +152,20 @@ def _caches() -> dict[str, int]:
     return found
 
 
+def last_level_caches() -> int | None:
+    """Bytes of all instances of the last-level cache that the processors of this process reach; None when the system does not say."""
+    allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+    levels = sorted(name for name in cpu_info()["caches"] if name != "L1d")
+    if not levels:
+        return None
+    one, groups = cpu_info()["caches"][levels[-1]], set()
+    for cpu in allowed:
+        for index in Path(f"/sys/devices/system/cpu/cpu{cpu}/cache").glob("index*"):
+            if _read(index / "level").strip() == levels[-1].removeprefix("L"):
+                groups.add(_read(index / "shared_cpu_list").strip())
+    return int(one) * max(1, len(groups))
+
+
 def accelerators() -> list[dict[str, Any]]:
     """NVIDIA devices as their driver reports them: ``name, memory_bytes, driver, power_limit_w``; empty without a driver."""
     program = shutil.which("nvidia-smi")

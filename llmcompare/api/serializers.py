@@ -133,6 +133,43 @@ class HostSerializer(serializers.Serializer):
     seen = serializers.DateTimeField(allow_null=True)
 
 
+class AskCeilingsSerializer(Strict):
+    quick = serializers.BooleanField(default=True, help_text="false: larger products, about four times as long")
+
+
+class CeilingMeasurementSerializer(serializers.Serializer):
+    state = serializers.CharField(help_text="queued, running, done, failed or cancelled")
+    quick = serializers.BooleanField()
+    progress = serializers.FloatField(help_text="0 to 1")
+    message = serializers.CharField(allow_blank=True)
+    error = serializers.CharField(allow_blank=True, help_text="why it failed")
+    outcome = serializers.JSONField(
+        help_text="accepted, contended and kept rows; versions, affinity, processes, duration_s"
+    )
+    created = serializers.DateTimeField()
+    started = serializers.DateTimeField(allow_null=True)
+    finished = serializers.DateTimeField(allow_null=True)
+
+
+class CeilingSerializer(serializers.Serializer):
+    op_class = serializers.CharField()
+    dtype = serializers.CharField(allow_blank=True)
+    threads = serializers.IntegerField(help_text="0: threads play no part")
+    value = serializers.FloatField(help_text="the best of all processes")
+    unit = serializers.CharField(help_text="FLOP/s, OP/s, B/s or s")
+    median = serializers.FloatField(allow_null=True)
+    quality = serializers.CharField(help_text="ok: processes agree; contended: they do not, or other work ran")
+    detail = serializers.JSONField(help_text="best of each process, spread, versions, what was timed")
+    measured_at = serializers.DateTimeField()
+
+
+class HostCeilingsSerializer(serializers.Serializer):
+    host = serializers.CharField()
+    state = serializers.CharField(help_text="missing, measuring, done or failed")
+    measurement = CeilingMeasurementSerializer(allow_null=True, help_text="the newest one")
+    rows = CeilingSerializer(many=True)
+
+
 # --- runs ------------------------------------------------------------------------------------------------------------
 
 

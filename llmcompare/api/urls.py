@@ -6,7 +6,7 @@ from django.urls import path, register_converter
 from django.urls.converters import StringConverter
 from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerSplitView
 
-from llmcompare.api.views import catalogue, inference, runs, tokens
+from llmcompare.api.views import catalogue, ceilings, inference, runs, tokens
 
 
 class PublicId(StringConverter):
@@ -26,6 +26,7 @@ urlpatterns = [
     path("hardware/", catalogue.hardware_list, name="hardware-list"),
     path("hardware/<slug:slug>/", catalogue.hardware, name="hardware"),
     path("hosts/", catalogue.hosts, name="hosts"),
+    path("hosts/<slug:slug>/ceilings/", ceilings.ceilings, name="host-ceilings"),
     path("runs/", runs.runs, name="runs"),
     path("runs/<public_id:public_id>/", runs.run, name="run"),
     path("runs/<public_id:public_id>/document/", runs.document, name="run-document"),

@@ -17,6 +17,7 @@ from django.conf import settings
 from django.db import DatabaseError, DataError, IntegrityError, close_old_connections
 from django.utils import timezone
 
+from hardware import measurements
 from llmcompare.runs import lifecycle
 from llmcompare.runs.models import Run
 from llmcompare.runs.queues import ring
@@ -162,10 +163,12 @@ def _wait(watch: Watch, message: str) -> None:
 
 
 def _measured_earlier(run: Run) -> bool:
-    """Whether another worker of the same host measures, and began before this one. A lease that ran out does not count."""
+    """Whether another worker of the same host measures a run or ceilings, and began before this one. A lease that ran out does not count."""
     others = Run.objects.filter(state="running", kind=run.kind, queue=run.queue, lease_until__gte=timezone.now())
     order = others.exclude(pk=run.pk).values_list("started", "pk")
-    return any((started, pk) < (run.started, run.pk) for started, pk in order)
+    if any((started, pk) < (run.started, run.pk) for started, pk in order):
+        return True
+    return measurements.under_way_elsewhere(queue=run.queue, worker=run.worker, before=run.started)
 
 
 def execute(*, run_id: int, worker: str, shutdown: threading.Event, open_engine: OpenEngine = open_engine) -> None:

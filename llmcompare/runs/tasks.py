@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from celery.signals import worker_ready, worker_shutting_down
 
+from hardware import measurements
 from llmcompare.celery import app
 from llmcompare.runs import executor
 from llmcompare.runs.queues import TASK
@@ -15,6 +16,12 @@ worker = Worker()
 @app.task(name=TASK)
 def execute(run_id: int) -> None:
     executor.execute(run_id=run_id, worker=worker.name, shutdown=worker.shutdown)
+
+
+@app.task(name=measurements.TASK)
+def look() -> None:
+    """Somebody wishes for the ceilings of this machine. Returns at once: a thread of the worker carries it out."""
+    worker.wanted.set()
 
 
 @worker_ready.connect

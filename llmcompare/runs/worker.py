@@ -1,4 +1,5 @@
-"""What a worker process does beside executing runs: it registers its machine, sweeps, and prepares the machine in the background.
+"""What a worker process does beside executing runs: it registers its machine, sweeps, prepares the machine in the background, and
+measures its ceilings when somebody asks.
 
 None of it keeps the worker from taking runs; a measurement alone waits while the machine is being prepared (``executor.MACHINE``).
 """
@@ -9,35 +10,39 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 
 from django.conf import settings
 from django.db import close_old_connections, connections
 
+from hardware import measurements
 from hardware import services as hardware
 from hardware.models import Host
 from llmcompare.catalog import services as catalog
 from llmcompare.catalog.models import LanguageModel
+from llmcompare.runs.ceilings import carry_out
 from llmcompare.runs.executor import MACHINE
 from llmcompare.runs.queues import host_queue, host_slug, worker_queues
 from llmcompare.runs.sweep import sweep
 from profiling import weights
-from profiling.client import EngineChild, EngineError, warm_child
+from profiling.client import EngineError, warm_child
 from profiling.host import detect
 
 logger = logging.getLogger(__name__)
 
 TOUCH_S = 10.0
-CEILINGS_TIMEOUT_S = 180.0
 WEIGHTS_DIR = settings.DATA_DIR / "weights"
 
 
 class Worker:
-    """One worker process. ``shutdown`` is set once it has been asked to stop; everything here watches it."""
+    """One worker process. ``shutdown`` is set once it has been asked to stop; everything here watches it. ``wanted`` is set when somebody
+    asked for this machine's ceilings."""
 
     def __init__(self) -> None:
         self.shutdown = threading.Event()
         self.registered = threading.Event()
+        self.wanted = threading.Event()
         self.host: Host | None = None
         self._touched = 0.0
 
@@ -52,11 +57,12 @@ class Worker:
 
     def stop(self) -> None:
         self.shutdown.set()
+        self.wanted.set()
 
     def _keep(self) -> None:
         """Show that this machine is alive, and sweep, until shutdown. No fault ends it: without it, lost runs stay lost."""
         while not self.shutdown.is_set():
-            for step in (self._show_alive, sweep, _clear_processed_messages):
+            for step in (self._show_alive, sweep, measurements.recover_lost, _clear_processed_messages):
                 try:
                     step()
                 except Exception:
@@ -79,45 +85,45 @@ class Worker:
         self._touched = time.monotonic()
 
     def _prepare(self) -> None:
-        """Warm the engine, measure the ceilings once, convert real weights once: one after the other, or they disturb each other."""
+        """Warm the engine, measure the ceilings once, convert real weights once: one after the other, or they disturb each other. Then
+        measure ceilings whenever they are asked for."""
         while not self.registered.wait(0.5):
             if self.shutdown.is_set():
                 return
         if self.host is None or not self.host.has_engine:
             logger.warning("This worker has no engine: %s", self.host.engine_note if self.host else "")
             return
-        for step in (self._warm_engine, self._measure_ceilings, self._prepare_weights):
-            if self.shutdown.is_set():
-                break
-            try:
-                step()
-            except Exception:
-                logger.exception("Preparing this machine: %s failed", step.__name__.strip("_"))
-            finally:
-                close_old_connections()
+        for step in (self._warm_engine, self._first_ceilings, self._prepare_weights):
+            self._attempt(step)
+        while not self.shutdown.is_set():
+            self.wanted.wait(settings.RUN_SWEEP_S)
+            self.wanted.clear()
+            self._attempt(self._measure_ceilings)
         connections.close_all()
+
+    def _attempt(self, step: Callable[[], None]) -> None:
+        if self.shutdown.is_set():
+            return
+        try:
+            step()
+        except Exception:
+            logger.exception("Preparing this machine: %s failed", step.__name__.strip("_"))
+        finally:
+            close_old_connections()
 
     def _warm_engine(self) -> None:
         warm_child().request("ping", should_stop=self.shutdown.is_set)
 
-    def _measure_ceilings(self) -> None:
-        """Quick ceilings, once per machine and per fingerprint (about 5 s)."""
+    def _first_ceilings(self) -> None:
+        """Quick ceilings, once per machine and per fingerprint (about half a minute)."""
         host = Host.objects.get(slug=host_slug())
-        if host.ceilings_state == "done":
-            return
-        with MACHINE:
-            hardware.set_ceilings_state(host=host, state="measuring")
-            try:
-                with EngineChild() as engine:
-                    document = engine.request(
-                        "ceilings", {"quick": True}, should_stop=self.shutdown.is_set, timeout_s=CEILINGS_TIMEOUT_S
-                    )
-            except EngineError as error:
-                state = "missing" if error.kind == "cancelled" else "failed"
-                hardware.set_ceilings_state(host=host, state=state)
-                logger.warning("Measuring the ceilings of this machine: %s", error)
-            else:
-                hardware.store_ceilings(host=host, rows=document["rows"])
+        if host.ceilings_state != "done":
+            measurements.ask(host=host)
+        self._measure_ceilings()
+
+    def _measure_ceilings(self) -> None:
+        if self.host is not None:
+            carry_out(host=self.host, worker=self.name, shutdown=self.shutdown)
 
     def _prepare_weights(self) -> None:
         """Real weights of every installed package that the catalogue lists, ready to be loaded (a conversion takes 10-30 s, once)."""

@@ -15,23 +15,33 @@ def add(commands: argparse._SubParsersAction) -> None:
         "ceilings",
         help="the rates that plain kernels reach on this machine: the roofs of measured runs",
         description="Measure matrix products, matrix-vector products, copies, attention and the cost of calling an operator on this "
-        "machine, each as the best of several calls with the median beside it.",
+        "machine in several fresh processes. A ceiling is accepted when the processes agree within 10 %; what disagrees is asked again "
+        "and marked contended when it still does.",
         epilog="example: python -m profiling ceilings --quick --json ceilings.json",
     )
-    parser.add_argument("--quick", action="store_true", help="about 5 s on a quiet machine, instead of half a minute")
+    parser.add_argument("--quick", action="store_true", help="about half a minute on a quiet machine, instead of two")
     parser.add_argument("--threads", type=int, help="default: one per physical core, and one")
+    parser.add_argument(
+        "--processes", type=int, default=3, help="fresh processes that must agree (default %(default)s)"
+    )
     parser.add_argument("--cpu", action="store_true", help="measure the processor even where there is an accelerator")
     parser.add_argument("--json", metavar="FILE", help="write the rows to FILE, or - for standard output")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from profiling.client import EngineChild, EngineError
+    from profiling.ceiling_processes import measure_ceilings_in_processes
+    from profiling.client import EngineError
 
-    options = {"quick": arguments.quick, "threads": arguments.threads, "kind": "cpu" if arguments.cpu else None}
     try:
-        with EngineChild() as engine:
-            document = engine.request("ceilings", options, on_progress=show, timeout_s=600)
+        document = measure_ceilings_in_processes(
+            quick=arguments.quick,
+            threads=arguments.threads,
+            kind="cpu" if arguments.cpu else None,
+            processes=arguments.processes,
+            on_progress=show,
+            timeout_s=1200,
+        )
     except EngineError as error:
         print(f"error: {error.field or error.phase}: {error}", file=sys.stderr)
         return 1
@@ -43,16 +53,26 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def table(document: dict[str, Any]) -> list[str]:
-    """One line per ceiling: class, dtype, threads, best, median, and whether anything disturbed it."""
-    lines = [f"{'kernel':<12} {'dtype':<6} {'threads':>7} {'best':>14} {'median':>14}  unit     quality"]
+    """One line per ceiling: class, dtype, threads, best, median, how far the processes are apart, and whether they agree."""
+    head = f"{'kernel':<15} {'dtype':<6} {'threads':>7} {'best':>14} {'median':>14}  {'unit':<8} {'spread':>8}  quality"
+    lines = [head]
     for row in document["rows"]:
         best, median = (_scaled(row[key], row["unit"]) for key in ("value", "median"))
-        threads = row["threads"] or "-"
+        threads, spread = row["threads"] or "-", row["detail"]["spread_pct"]
         lines.append(
-            f"{row['op_class']:<12} {row['dtype']:<6} {threads:>7} {best:>14} {median:>14}  {row['unit']:<8} {row['quality']}"
+            f"{row['op_class']:<15} {row['dtype']:<6} {threads:>7} {best:>14} {median:>14}  {row['unit']:<8} {spread:>6.1f} %  "
+            f"{row['quality']} ({agreement(row['detail'])})"
         )
-    lines += [f"not here: {item['op_class']} {item['dtype']}: {item['reason']}" for item in document["skipped"]]
+    for item in document["skipped"]:
+        lines.append(f"not here: {item['op_class']} {item['dtype']}: {item['reason']}")
     return lines
+
+
+def agreement(detail: dict[str, Any]) -> str:
+    """How many processes reached the best rate, in words."""
+    text = f"{detail['agreed']} of {len(detail['values'])} processes agree"
+    disturbed = detail["agreed"] - detail["undisturbed"]
+    return f"{text}, {disturbed} of them disturbed" if disturbed else text
 
 
 def _scaled(value: float, unit: str) -> str:

@@ -15,6 +15,8 @@ OPERATIONS = {
     "get_hardware_configurations",
     "get_hardware",
     "get_hosts",
+    "get_host_ceilings",
+    "measure_host_ceilings",
     "run_analysis",
     "get_runs",
     "get_run",

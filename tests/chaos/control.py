@@ -18,8 +18,11 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "llmcompare.settings")
 django.setup()
 
 from django.db.models import Count  # noqa: E402
+from django.test import Client  # noqa: E402
+from django.urls import reverse  # noqa: E402
 
-from hardware.models import Hardware, Host  # noqa: E402
+from hardware import measurements  # noqa: E402
+from hardware.models import CeilingMeasurement, Hardware, Host  # noqa: E402
 from hardware.services import register_host, set_ceilings_state  # noqa: E402
 from llmcompare.accounts.models import User  # noqa: E402
 from llmcompare.catalog.models import LanguageModel  # noqa: E402
@@ -110,7 +113,45 @@ def document(run_id: int) -> dict[str, Any]:
     return RunDocument.objects.get(run=run_id).data
 
 
-CALLS = {call.__name__: call for call in (setup, launch, rows, kept, cancel, prepared, document)}
+def press(host: str) -> int:
+    """The button on the host's page, pressed by a member of staff in a browser; returns the answer's status."""
+    staff, _ = User.objects.get_or_create(username="staff", defaults={"is_staff": True})
+    browser = Client(headers={"host": "127.0.0.1"})
+    browser.force_login(staff, backend="django.contrib.auth.backends.ModelBackend")
+    return browser.post(reverse("hardware:host-ceilings", args=[host]), {"quick": "1"}).status_code
+
+
+def ceilings(host: str) -> dict[str, Any]:
+    """The measurements of the host's ceilings, newest first, and its rows."""
+    found = CeilingMeasurement.objects.filter(host__slug=host)
+    fields = ("pk", "state", "progress", "message", "error", "worker", "outcome")
+    row = Host.objects.get(slug=host)
+    return {
+        "measurements": [
+            values | {"started": str(values["started"]), "finished": str(values["finished"])}
+            for values in found.values(*fields, "started", "finished")
+        ],
+        "rows": [f"{c.op_class} {c.dtype} {c.threads} {c.quality}" for c in row.ceilings.all()],
+        "details": [c.detail for c in row.ceilings.all()],
+        "state": row.ceilings_state,
+    }
+
+
+def cancel_ceilings(host: str) -> None:
+    found = measurements.active(Host.objects.get(slug=host))
+    if found is not None:
+        measurements.cancel(measurement=found)
+
+
+def when(run_id: int) -> dict[str, str]:
+    run = Run.objects.get(pk=run_id)
+    return {"started": str(run.started), "finished": str(run.finished), "log": kept(run_id)["log"]}
+
+
+CALLS = {
+    call.__name__: call
+    for call in (setup, launch, rows, kept, cancel, prepared, document, press, ceilings, cancel_ceilings, when)
+}
 
 
 def main() -> None:

@@ -63,11 +63,17 @@ def test_the_quick_set_has_a_plausible_row_for_everything():
         document = engine.request("ceilings", {"quick": True, "threads": 1, "kind": "cpu"}, timeout_s=120)
     rows = {(row["op_class"], row["dtype"]): row for row in document["rows"]}
     few = {f"skinny-{count}" for count in ceilings.FEW_ROWS}
-    assert {"gemm", "gemv", "copy", "attention", "elementwise", "overhead"} | few == {name for name, _ in rows}
-    assert {dtype for name, dtype in rows if name == "gemm"} == {"fp32", "bf16", "fp16", "int8"}
+    streams = {"copy", "read", "triad"}
+    assert {"gemm", "gemv", "attention", "elementwise", "overhead"} | few | streams == {name for name, _ in rows}
+    had = {dtype for name, dtype in rows if name == "gemm"}
+    left_out = {item["dtype"] for item in document["skipped"] if item["op_class"] == "gemm"}
+    assert had | left_out == {"fp32", "bf16", "fp16", "int8", "fp8"}, "each format has a row or a reason"
+    assert all(item["reason"] for item in document["skipped"])
+    assert {("attention", "fp16"), ("skinny-8", "fp16")} <= {(s["op_class"], s["dtype"]) for s in document["skipped"]}
+    assert document["affinity"]
     assert rows["gemm", "int8"]["unit"] == "OP/s"
     assert 1e9 < rows["gemm", "fp32"]["value"] < 1e14
-    assert 1e9 < rows["copy", ""]["value"] < 2e12
+    assert all(1e9 < rows[name, ""]["value"] < 2e12 for name in streams)
     assert 1e-7 < rows["overhead", ""]["value"] < 1e-3
     assert rows["overhead", ""]["detail"]["operators"] > 50
     assert all(row["value"] >= row["median"] for row in document["rows"] if row["unit"] != "s")

@@ -103,6 +103,11 @@ PAGES: dict[str, list[Case]] = {
     "hardware:json": signed_in(),
     "hardware:new": signed_in(),
     "hardware:host": signed_in(args={"slug": "{host}"}),
+    "hardware:host-ceilings": [
+        *signed_in((200, 302), args={"slug": "{host}"}),
+        Case((LOGIN, 404, 404, 302, 404), {"slug": "{host}"}, method="post"),
+    ],
+    "hardware:host-ceilings-cancel": [Case((LOGIN, 404, 404, 302, 404), {"slug": "{host}"}, method="post")],
     "hardware:detail": signed_in(args={"slug": "{hardware}"}) + own_thing("slug", "own_hardware"),
     "hardware:detail-json": signed_in(args={"slug": "{hardware}"}) + own_thing("slug", "own_hardware"),
     "hardware:delete": own_thing("slug", "own_hardware") + signed_in(404, args={"slug": "{hardware}"}),
@@ -151,6 +156,10 @@ API: dict[str, list[Case]] = {
     "api:hardware-list": api(),
     "api:hardware": [*api(args={"slug": "{hardware}"}), Case((401, 404, 404, 404, 200), {"slug": "{own_hardware}"})],
     "api:hosts": api(),
+    "api:host-ceilings": [
+        *api(args={"slug": "{host}"}),
+        Case((401, 403, 403, (200, 202), 403), {"slug": "{host}"}, method="post"),
+    ],
     "api:runs": api() + api(400, method="post"),
     "api:run": api_read_run() + api_change_run("delete", 204),
     "api:run-document": api_read_run(),
