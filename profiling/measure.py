@@ -215,6 +215,8 @@ def _iterate(session: Session, runner: Runner, device: torch.device, threads: in
     """The timed iterations, without any instrumentation."""
     workload = session.workload
     gc.collect()
+    on_cpu = device.type == "cpu"
+    before = conditions.Sensors.now(on_cpu=on_cpu)
     begin = conditions.Snapshot.now()
     started, least = time.monotonic(), session.protocol.min_iterations or workload.iterations
     while session.protocol.wants_more(len(session.timed), time.monotonic() - started, workload):
@@ -229,9 +231,9 @@ def _iterate(session: Session, runner: Runner, device: torch.device, threads: in
         if session.time_is_short():
             break
     end = conditions.Snapshot.now()
+    sensors = (before, conditions.Sensors.now(on_cpu=on_cpu))
     steady = measured.steady(session.timed)
-    on_cpu = device.type == "cpu"
-    session.conditions = conditions.between(begin, end, threads=threads, on_cpu=on_cpu, steady=steady)
+    session.conditions = conditions.between(begin, end, threads=threads, on_cpu=on_cpu, steady=steady, sensors=sensors)
     if session.conditions["contended"]:
         session.warn("contended", "Other work disturbed this measurement: " + " ".join(session.conditions["reasons"]))
 

@@ -142,15 +142,29 @@ def _process(index: int, document: Document) -> Document:
     }
 
 
+#: Readings of which a pooled document has the worst of all processes.
+_LOW_IS_BAD = ("cpu_mhz", "gpu_clock_mhz")
+_WORST = (
+    *("wall_over_cpu", "foreign_cores", "steal_pct", "cpu_temperature_c", "thermal_events"),
+    *("gpu_temperature_c", "gpu_power_w", "gpu_foreign_processes"),
+    *_LOW_IS_BAD,
+)
+
+
 def _conditions(known: Sequence[Mapping[str, Any]]) -> Document:
     """Of all processes the worst: one that was disturbed spoils the whole."""
 
     def worst(name: str) -> Any:
-        return max((c[name] for c in known if c[name] is not None), default=None)
+        pick = min if name in _LOW_IS_BAD else max
+        return pick((c[name] for c in known if c.get(name) is not None), default=None)
 
+    limits = [c["gpu_throttle"] for c in known if c.get("gpu_throttle") is not None]
+    throttled = [c.get("throttled") for c in known]
     steady = [conditions["steady"] for conditions in known]
     return dict(known[0]) | {
-        **{name: worst(name) for name in ("wall_over_cpu", "foreign_cores", "steal_pct")},
+        **{name: worst(name) for name in _WORST if any(name in conditions for conditions in known)},
+        **({"gpu_throttle": sorted(set().union(*limits))} if limits else {}),
+        "throttled": True if True in throttled else None if None in throttled else False,
         "contended": any(conditions["contended"] for conditions in known),
         "steady": False if False in steady else None if None in steady else True,
         "reasons": [f"Process {i + 1}: {reason}" for i, c in enumerate(known) for reason in c["reasons"]],

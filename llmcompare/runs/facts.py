@@ -20,6 +20,7 @@ _UNITS = {
     "memory_bandwidth": "B/s",
     "interconnect_bandwidth": "B/s",
     "tdp_w": "W",
+    "gpu_power_w": "W",
     "time_limit_s": "s",
 }
 _TITLES = {
@@ -40,6 +41,17 @@ _TITLES = {
     "wall_over_cpu": "Wall time over CPU time",
     "steal_pct": "Stolen CPU time (%)",
     "foreign_cores": "Cores busy with other work",
+    "cpu_mhz": "Processor clock after the last iteration",
+    "cpu_max_mhz": "Highest processor clock",
+    "cpu_temperature_c": "Processor temperature (°C)",
+    "thermal_events": "Slow-downs by heat meanwhile",
+    "throttled": "Clocks held down",
+    "gpu_clock_mhz": "Accelerator clock after the last iteration",
+    "gpu_max_clock_mhz": "Highest accelerator clock",
+    "gpu_temperature_c": "Accelerator temperature (°C)",
+    "gpu_power_w": "Accelerator power",
+    "gpu_throttle": "Limits on the accelerator's clock",
+    "gpu_foreign_processes": "Other processes on the accelerator",
     "dtype": "Data type",
     "warmup": "Warm-up iterations",
     "env_vars": "Environment variables",
@@ -67,6 +79,8 @@ def text_of(key: str, value: Any) -> str:
         return f"{value:,} ({count(value)})" if isinstance(value, int) else UNKNOWN
     if key in _UNITS:
         return show(value, _UNITS[key])
+    if key.endswith("_mhz"):
+        return f"{value:,.0f} MHz" if isinstance(value, (int, float)) else UNKNOWN
     if isinstance(value, Mapping):
         return ", ".join(f"{k} {text_of('', v)}" for k, v in value.items()) or "none"
     if isinstance(value, (list, tuple)):
@@ -150,6 +164,8 @@ def conditions_badge(document: Document) -> dict[str, Any] | None:
     contended, steady = conditions.get("contended"), conditions.get("steady")
     if contended:
         level, words = "warning", "contended machine"
+    elif conditions.get("throttled"):
+        level, words = "warning", "throttled machine"
     elif steady is False:
         level, words = "warning", "not steady"
     elif contended is None:

@@ -38,6 +38,15 @@ NOT_HERE = {
     *("columns", "rows", "low", "high", "json", "null", "error_pct"),
     *("protocol", "processes", "process", "min_iterations", "min_seconds", "max_iterations", "complete", "load_time_s"),
     *("verdicts",),
+    *("throttled", "cpu_mhz", "cpu_max_mhz", "cpu_temperature_c", "thermal_events"),
+    *(
+        "gpu_clock_mhz",
+        "gpu_max_clock_mhz",
+        "gpu_temperature_c",
+        "gpu_power_w",
+        "gpu_throttle",
+        "gpu_foreign_processes",
+    ),
     *("HardwareSpec", "Workload", "profiling", "units", "DEFINITIONS"),
 }
 
