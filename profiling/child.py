@@ -114,6 +114,14 @@ def ceilings(request: Answer, report: Reporter) -> Answer:
     return measure_ceilings(**{key: request[key] for key in keys if key in request}, progress=report)
 
 
+@operation("replay")
+def replay(request: Answer, report: Reporter) -> Answer:
+    """``predictions`` and the ``table`` that was grown; without a table in the request, one of this host."""
+    from profiling.replay.run import answer as run
+
+    return run(request, report)
+
+
 @operation("convert")
 def convert(request: Answer, report: Reporter) -> Answer:
     from profiling.convert import convert_gguf

@@ -7,6 +7,7 @@ the current thread. The stand-ins return tensors of the right shape and report o
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import sys
 import threading
@@ -48,7 +49,8 @@ class CatchFused(TorchFunctionMode):
         handler = _TORCH_FUNCTIONS.get(func) or _PINS.get(func)
         if handler is None:
             return func(*args, **(kwargs or {}))
-        return handler(self._tracer, *args, **(kwargs or {}))
+        with _standing_for(self._tracer, func, args, kwargs or {}):
+            return handler(self._tracer, *args, **(kwargs or {}))
 
 
 class Pinned(TorchFunctionMode):
@@ -217,9 +219,17 @@ def _wrap(original: Callable, function: Callable, pin: bool) -> Callable:
         tracer = current()
         if tracer is None and not (pin and getattr(_active, "pinned", False)):
             return original(*args, **kwargs)
-        return function(tracer, *args, **kwargs)
+        with _standing_for(tracer, original, args, kwargs):
+            return function(tracer, *args, **kwargs)
 
     return call
+
+
+def _standing_for(tracer: Any, function: Callable, args: Any, kwargs: Any) -> Any:
+    """Let the tracer know what a stand-in stands for, where it keeps such things."""
+    if getattr(tracer, "issued", None) is None:
+        return contextlib.nullcontext()
+    return tracer.standing_for(function, args, kwargs)
 
 
 @stand_in("torch", "_check_tensor_all_with", pin=True)

@@ -100,6 +100,7 @@ class Recording:
     ``alive``: bytes of activations alive after each allocation, in order.
     ``occupied``: the calls whose kernels take memory of their own, which an accelerator's take as counted in ``alive``.
     ``allocations``: what ``alive`` sums up. ``workspace_calls``: storage → call it is a workspace of.
+    ``issued``: how each of the ``calls`` was made (:class:`profiling.issued.Issued`); empty unless asked for.
     ``vectors``: storage of cached keys or values → how many values one token has in one head.
     """
 
@@ -116,6 +117,7 @@ class Recording:
     spans: tuple[Span, ...] = ()
     allocations: tuple[Allocation, ...] = ()
     workspace_calls: Mapping[int, int] = field(default_factory=dict)
+    issued: tuple[Any, ...] = ()
 
     @property
     def activation_peak(self) -> int:

@@ -20,7 +20,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import profiling.stand_ins  # noqa: F401  (registers)
-from profiling import masks, metas
+from profiling import issued, masks, metas
 from profiling.build import Built
 from profiling.fused import CatchFused
 from profiling.liveness import Timeline
@@ -115,6 +115,8 @@ class Tracer(TorchDispatchMode):
         self.timeline = Timeline()
         self.workspace_calls: dict[int, int] = {}  # uid → number of the call
         self._patterns: dict[int, Pattern] = {}  # storage of a mask → what it lets through
+        self.issued: list[issued.Issued] | None = [] if issued.wanted() else None
+        self._stands_for: Any = None
         for tensor in built.module.parameters():
             self._register(tensor, "weight")
         for buffer in built.module.buffers():
@@ -218,13 +220,33 @@ class Tracer(TorchDispatchMode):
             self._record(
                 name, inputs + tensors_in(kwargs) if kwargs else inputs, tensors_in(out), args, kwargs, in_place
             )
+            if self.issued is not None:
+                self.issued.append(issued.freeze(func, args, kwargs, self._identify))
         return out
+
+    def _identify(self, tensor: torch.Tensor) -> tuple[int, str]:
+        uid = self._register(tensor, "activation")
+        return uid, self._sources[uid]
+
+    @contextmanager
+    def standing_for(self, func, args, kwargs):
+        """What a stand-in reports inside is the call ``func(*args, **kwargs)`` of the model."""
+        before, self._stands_for = self._stands_for, (func, args, kwargs)
+        try:
+            yield
+        finally:
+            self._stands_for = before
 
     def fused(self, name: str, inputs: list[torch.Tensor], outputs: list[torch.Tensor], **facts: Any) -> None:
         """Called by the stand-ins for operators that are one kernel."""
         if name == "sdpa":
             facts |= self._visible(inputs, facts)
         self._record(name, inputs, outputs, (), facts, False)
+        if self.issued is not None:
+            if self._stands_for is None:
+                self.issued.append(issued.Issued(name, _nothing, (), {}, (), "was not called as one function"))
+            else:
+                self.issued.append(issued.freeze(*self._stands_for, self._identify))
 
     def masked(self, mask: torch.Tensor, pattern: Pattern | None) -> None:
         """Called for each mask that transformers makes of known functions."""
@@ -300,6 +322,10 @@ class Tracer(TorchDispatchMode):
             self.timeline.hold(self._register(tensor, "cache"), distinct_bytes(tensor))
 
 
+def _nothing() -> None:
+    """In place of what cannot be called again."""
+
+
 # Set from outside: see profiling.metas.
 Tracer.__torch_dispatch__ = Tracer._dispatch  # type: ignore[method-assign, assignment]
 
@@ -353,6 +379,7 @@ def record(built: Built, run, *, cache_before: Any, inputs: list[torch.Tensor]) 
         vectors={uid: size for uid, size in tracer.vectors.items() if uid not in tracer.state_uids},
         allocations=activity.allocations,
         workspace_calls=tracer.workspace_calls,
+        issued=tuple(tracer.issued or ()),
     )
     return recording, cache
 

@@ -1,0 +1,155 @@
+"""What was timed on one host: a JSON file that grows with every model replayed there. Standard library only.
+
+A table belongs to a host (its fingerprint, which the torch version is part of) and a number of threads: times of another are no
+times of this one, so a file of another is refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from profiling.spec import SpecError
+
+SCHEMA = "llmcompare-replay-table"
+VERSION = "1"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One operator timed alone: ``seconds`` per call (middle of ``calls``), ``best``; the rest as in ``shapes.Operator``.
+
+    ``models``: names of the models that it was timed for.
+    """
+
+    key: str
+    name: str
+    op_class: str
+    dtype: str
+    flops: int
+    elementwise_flops: int
+    cold_bytes: int
+    hot_bytes: int
+    rows: int
+    seconds: float
+    best: float
+    calls: int
+    quality: str
+    models: tuple[str, ...]
+    measured_at: str
+
+
+@dataclass(frozen=True)
+class Glue:
+    """What a pass costs beside its operators: ``seconds``, measured on the narrow twin of ``model``; ``per_call``: over its operators.
+
+    ``key``: digest of the model's structure and the stage.
+    """
+
+    key: str
+    stage: str
+    model: str
+    dtype: str
+    seconds: float
+    per_call: float
+    measured_at: str
+
+
+@dataclass
+class Table:
+    """Rows by key and glue by key, of the host with ``fingerprint`` on ``threads`` threads."""
+
+    fingerprint: str
+    torch: str
+    threads: int
+    rows: dict[str, Row] = field(default_factory=dict)
+    glue: dict[str, Glue] = field(default_factory=dict)
+
+    def add(self, row: Row) -> None:
+        """Put in a row, in place of an earlier one of the same call; a contended one does not replace an undisturbed one."""
+        known = self.rows.get(row.key)
+        if known is not None:
+            models = tuple(sorted({*known.models, *row.models}))
+            keep = known if row.quality != "ok" and known.quality == "ok" else row
+            row = Row(**(asdict(keep) | {"models": models}))
+        self.rows[row.key] = row
+
+    def without(self, models: Iterable[str]) -> Table:
+        """The table as it would be if these models had never been replayed."""
+        left = set(models)
+        rows = {key: row for key, row in self.rows.items() if set(row.models) - left}
+        glue = {key: item for key, item in self.glue.items() if item.model not in left}
+        return Table(self.fingerprint, self.torch, self.threads, rows, glue)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "schema": SCHEMA,
+            "schema_version": VERSION,
+            "fingerprint": self.fingerprint,
+            "torch": self.torch,
+            "threads": self.threads,
+            "rows": [asdict(row) for row in self.rows.values()],
+            "glue": [asdict(item) for item in self.glue.values()],
+        }
+
+    @classmethod
+    def from_json(cls, data: Any) -> Table:
+        """Raises :class:`SpecError` for what is no table of this version."""
+        try:
+            if (data["schema"], data["schema_version"]) != (SCHEMA, VERSION):
+                raise ValueError("another schema")
+            rows = [Row(**(item | {"models": tuple(item["models"])})) for item in data["rows"]]
+            glue = [Glue(**item) for item in data["glue"]]
+            table = cls(str(data["fingerprint"]), str(data["torch"]), int(data["threads"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise SpecError(
+                "table", f"This is no table of replayed operators that can be read here: {error}."
+            ) from error
+        table.rows = {row.key: row for row in rows}
+        table.glue = {item.key: item for item in glue}
+        return table
+
+
+def default_path(fingerprint: str, threads: int) -> Path:
+    """A file of this host and number of threads in the user's cache."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return cache / "llmcompare" / "replay" / f"{fingerprint[:16]}-{threads}.json"
+
+
+def read(path: Path, fingerprint: str, torch: str, threads: int) -> Table:
+    """The table at ``path``, empty where there is no file. Raises :class:`SpecError` for one that is damaged or of another host."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return Table(fingerprint, torch, threads)
+    except (OSError, ValueError, RecursionError) as error:
+        raise SpecError("table", f"{path} cannot be read as a table of replayed operators: {error}.") from error
+    table = Table.from_json(data)
+    for what, wanted, found in (
+        ("another host or another torch", fingerprint, table.fingerprint),
+        ("another torch version", torch, table.torch),
+        ("another number of threads", threads, table.threads),
+    ):
+        if wanted != found:
+            raise SpecError("table", f"{path} was timed on {what} ({found}, not {wanted}); choose another file.")
+    return table
+
+
+def write(table: Table, path: Path) -> None:
+    """Whole or not at all. Raises :class:`OSError`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, suffix=".part")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            json.dump(table.to_json(), file, separators=(",", ":"))
+        os.replace(name, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(name)
+        raise

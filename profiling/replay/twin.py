@@ -1,0 +1,169 @@
+"""The narrow twin: the same model with widths so small that its kernels cost next to nothing. What its passes take beside its
+operators is what Python, modules, views and the dispatcher take in the model itself (the glue)."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+import torch
+
+from profiling.build import build, cached_build
+from profiling.classes import resolve
+from profiling.failures import EngineError
+from profiling.generation import Runner
+from profiling.issued import kept
+from profiling.loading import load, prepare_inputs
+from profiling.passes import Pass, Trace, trace
+from profiling.spec import ModelSpec, SpecError, Workload
+
+#: Tokens in and out of a twin's passes: few, as its glue is that of any number.
+INPUT_TOKENS = 8
+OUTPUT_TOKENS = 12
+PASSES = 6
+
+_HIDDEN = ("hidden_size", "n_embd", "d_model", "dim", "n_embed", "embedding_size", "word_embed_proj_dim")
+_INNER = (
+    "intermediate_size", "n_inner", "ffn_dim", "d_ff", "ffn_hidden_size", "moe_intermediate_size", "d_inner",
+    "shared_expert_intermediate_size", "encoder_ffn_dim", "decoder_ffn_dim",
+)  # fmt: skip
+_HEADS = ("num_attention_heads", "n_head", "num_heads", "encoder_attention_heads", "decoder_attention_heads", "n_heads")
+_HEAD_SIZE = ("head_dim", "d_kv", "v_head_dim", "qk_nope_head_dim", "qk_rope_head_dim", "rotary_dim")
+_RANKS = ("q_lora_rank", "kv_lora_rank", "time_step_rank", "dt_rank")
+_SMALL_VOCABULARY = 128
+
+
+@dataclass(frozen=True)
+class Twin:
+    """A narrow model and its traces by stage (``prefill``, ``decode`` or ``encode``), of the shapes that it is timed at."""
+
+    model: ModelSpec
+    workload: Workload
+    traces: dict[str, Trace]
+
+
+def narrow_twin(model: ModelSpec, workload: Workload, passes: dict[str, Trace]) -> Twin | None:
+    """The twin of ``model``: one whose passes call the same operators in the same order as those in ``passes``; None if none was found."""
+    config, cls = resolve(model)
+    for narrowed in _narrowed(_complete(config)):
+        twin = replace(
+            model, name=f"{model.name} (narrow)", config=narrowed, architecture=cls.__name__, weights="random"
+        )
+        small = replace(
+            workload,
+            input_tokens=min(workload.input_tokens, INPUT_TOKENS),
+            output_tokens=min(workload.output_tokens, OUTPUT_TOKENS),
+            prompt=None,
+            iterations=PASSES,
+            warmup=2,
+        )
+        try:
+            traces = traced(twin, small, list(passes))
+        except (SpecError, RuntimeError, ValueError, TypeError, AttributeError):
+            continue
+        if all(names(traces[stage]) == names(passes[stage]) for stage in passes):
+            return Twin(twin, small, traces)
+    return None
+
+
+def as_offered(model: ModelSpec, workload: Workload) -> Workload:
+    """The workload with the attention that the model has, where it does not offer the one that was asked for."""
+    built = cached_build(model, workload.dtype, workload.attn_implementation)
+    return replace(workload, attn_implementation=getattr(built.config, "_attn_implementation", None) or "eager")
+
+
+def names(found: Trace) -> list[tuple[str, int]]:
+    """The operators of a pass in their order, and how often each stands for one of the complete model."""
+    return [(call.name, times) for call, times in zip(found.calls, found.times, strict=True)]
+
+
+def traced(model: ModelSpec, workload: Workload, stages: list[str]) -> dict[str, Trace]:
+    """Traces of the passes of ``workload`` that keep how operators are called; decode at the context in the middle of the output."""
+    from profiling.stages import decode_pass, first_pass
+
+    built = build(model, workload.dtype, workload.attn_implementation)
+    first = first_pass(model.kind, workload, workload.batch_size)
+    found: dict[str, Trace] = {}
+    with kept():
+        for stage in stages:
+            found[stage] = trace(built, _pass(first, stage, workload, decode_pass))
+    return found
+
+
+def _pass(first: Pass, stage: str, workload: Workload, decode_pass: Any) -> Pass:
+    if stage != "decode":
+        return first
+    steps = workload.output_tokens - 1
+    return decode_pass(first, workload, first.context + first.tokens + steps // 2)
+
+
+def _complete(config: Any) -> dict[str, Any]:
+    """Every setting of a configuration, the defaults of its class included, as a ``config.json`` would hold them."""
+    found: dict[str, Any] = json.loads(config.to_json_string(use_diff=False))
+    # Names of classes: no language model has more than its size in them.
+    return {name: value for name, value in found.items() if name not in ("id2label", "label2id")}
+
+
+def _narrowed(config: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Configurations to try, the narrowest first; the last keeps the number of heads."""
+    for heads, size in ((2, 8), (4, 16), (0, 8), (0, 16)):
+        yield _narrow(config, heads, size)
+
+
+def _narrow(config: dict[str, Any], heads: int, size: int) -> dict[str, Any]:
+    narrowed = dict(config)
+    counts = [config[name] for name in _HEADS if isinstance(config.get(name), int)]
+    count = heads or max(counts, default=2)
+    hidden = count * size
+    for name, value in config.items():
+        if isinstance(value, dict) and any(key in value for key in _HIDDEN):
+            narrowed[name] = _narrow(value, heads, size)
+        elif not isinstance(value, int) or isinstance(value, bool):
+            continue
+        elif name in _HIDDEN:
+            narrowed[name] = hidden
+        elif name in _INNER:
+            narrowed[name] = 2 * hidden
+        elif name in _HEADS:
+            narrowed[name] = count
+        elif name in _HEAD_SIZE:
+            narrowed[name] = size
+        elif name in _RANKS:
+            narrowed[name] = min(value, size)
+        elif name == "num_key_value_heads" and heads:
+            narrowed[name] = count if value >= max(counts, default=value) else max(1, count // 2)
+        elif name == "vocab_size":
+            narrowed[name] = min(value, _SMALL_VOCABULARY)
+        elif name.endswith("_token_id") and value >= _SMALL_VOCABULARY:
+            narrowed[name] = 0
+    return narrowed
+
+
+def pass_seconds(twin: Twin, device: torch.device) -> dict[str, float]:
+    """Stage → seconds of one pass of the twin, the middle of those measured."""
+    with torch.inference_mode(False):
+        loaded = load(twin.model, twin.workload, device)
+    inputs = prepare_inputs(twin.model, loaded, twin.workload, device)
+    runner = Runner(loaded, inputs, kind=twin.model.kind, logits=twin.workload.logits, device=device)
+    first: list[float] = []
+    steps: list[float] = []
+    encodes = twin.model.kind == "encoder"
+    for number in range(twin.workload.warmup + PASSES):
+        done = runner.encode() if encodes else runner.generate(twin.workload.output_tokens)
+        walls = [stamp.wall_ns / 1e9 for stamp in done.stamps]
+        gaps = [after - before for before, after in pairwise(walls)]
+        if number >= twin.workload.warmup:
+            first.append(gaps[0])
+            steps += gaps[1:]
+    if encodes:
+        return {"encode": statistics.median(first)}
+    found = {"prefill": statistics.median(first)}
+    return found | ({"decode": statistics.median(steps)} if steps else {})
+
+
+#: What building, loading or running a twin may raise: then its glue is not measured, and the table's is used.
+FAILURES = (EngineError, SpecError, RuntimeError, ValueError, TypeError, AttributeError, KeyError, IndexError)
