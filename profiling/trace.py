@@ -246,7 +246,8 @@ class Tracer(TorchDispatchMode):
             if self._stands_for is None:
                 self.issued.append(issued.Issued(name, _nothing, (), {}, (), "was not called as one function"))
             else:
-                self.issued.append(issued.freeze(*self._stands_for, self._identify))
+                func, given, named = self._stands_for
+                self.issued.append(issued.freeze(func, given, named, self._identify))
 
     def masked(self, mask: torch.Tensor, pattern: Pattern | None) -> None:
         """Called for each mask that transformers makes of known functions."""

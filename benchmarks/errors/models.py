@@ -7,8 +7,8 @@ from typing import Any
 
 from profiling.spec import ModelSpec
 
-OUTPUT_TOKENS = 25
-ITERATIONS = 4
+OUTPUT_TOKENS = 17
+ITERATIONS = 3
 
 
 @dataclass(frozen=True)
