@@ -34,6 +34,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 Progress = Callable[[str, float, str], None]
 Log = Callable[[str, str], None]
+#: Called with the child's process number and its phase whenever the parent wakes, at least every WAKE_S: it must be quick.
+Wake = Callable[[int, str], None]
 
 
 class EngineChild:
@@ -108,11 +110,12 @@ class EngineChild:
         on_log: Log | None = None,
         should_stop: Callable[[], bool] | None = None,
         timeout_s: float | None = None,
+        on_wake: Wake | None = None,
     ) -> dict[str, Any]:
         """The document that the child answers with. Raises :class:`EngineError`; after a kill the process is gone."""
         with self._lock:
             self.requests += 1
-            exchange = _Exchange(self, op, payload or {}, on_progress, on_log, should_stop, timeout_s)
+            exchange = _Exchange(self, op, payload or {}, on_progress, on_log, should_stop, timeout_s, on_wake)
             try:
                 return exchange.run()
             except EngineError as error:
@@ -181,7 +184,9 @@ class _Exchange:
         on_log: Log | None,
         should_stop: Callable[[], bool] | None,
         timeout_s: float | None,
+        on_wake: Wake | None,
     ) -> None:
+        self.on_wake = on_wake
         self.child, self.id, self.op = child, child.requests, op
         self.on_progress, self.on_log, self.should_stop = on_progress, on_log, should_stop
         self.pending = json.dumps({**payload, "id": self.id, "op": op}).encode() + b"\n"
@@ -222,6 +227,8 @@ class _Exchange:
 
     def _watch(self) -> None:
         """Raise when the caller wants to stop, time is up, or the child holds too much memory."""
+        if self.on_wake:
+            self.on_wake(self.child.pid, self.phase)
         if self.should_stop and self.should_stop():
             raise self._error("cancelled", "The run was cancelled.")
         if self.timeout_s is not None and time.monotonic() - self.started > self.timeout_s:

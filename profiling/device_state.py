@@ -67,13 +67,19 @@ def thermal_throttles() -> int | None:
     return int(sum(known)) if known else None
 
 
-def accelerator_state(index: int = 0) -> dict[str, Any] | None:
+def driver_index() -> str:
+    """How the driver calls the device that torch calls the first: what CUDA_VISIBLE_DEVICES names first, else 0. With several different
+    devices and CUDA's own order (fastest first) they may differ: CUDA_DEVICE_ORDER=PCI_BUS_ID makes them agree."""
+    return os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0].strip() or "0"
+
+
+def accelerator_state() -> dict[str, Any] | None:
     """The first accelerator: ``clock_mhz, max_clock_mhz, temperature_c, power_w, throttle`` (names of limits that hold); None without
     a driver. A field that the driver does not tell is None."""
     fields = ("clocks.sm", "clocks.max.sm", "temperature.gpu", "power.draw")
     # The name of the last field changed with driver 535; either may be missing.
     for reasons in ("clocks_event_reasons.active", "clocks_throttle_reasons.active"):
-        values = ask_driver([f"--query-gpu={','.join((*fields, reasons))}", "-i", str(index)])
+        values = ask_driver([f"--query-gpu={','.join((*fields, reasons))}", "-i", driver_index()])
         if values:
             return _state(values[0])
     return None
@@ -102,10 +108,10 @@ def throttle_reasons(mask: str) -> list[str] | None:
     return [name for bit, name in THROTTLE_BITS.items() if bits & bit]
 
 
-def foreign_processes(own: int, index: int = 0) -> int | None:
+def foreign_processes(own: int) -> int | None:
     """How many other processes compute on the accelerator. None when that cannot be told: no driver, or a container whose process
     numbers are not the driver's (then ``own`` is not among those it lists)."""
-    lines = ask_driver(["--query-compute-apps=pid", "-i", str(index)])
+    lines = ask_driver(["--query-compute-apps=pid", "-i", driver_index()])
     if lines is None:
         return None
     pids = {int(line) for line in lines if line.strip().isdigit()}

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from profiling.merge import errors
+from profiling.resources import pool_resources
 from profiling.statistics import summarise
 from profiling.student import t95
 from profiling.units import metric
@@ -75,6 +76,10 @@ def pool(
     known = [document["conditions"] for document in documents if document.get("conditions")]
     if known:
         result["conditions"] = _conditions(known)
+    result.pop("resources", None)
+    resources = pool_resources([document.get("resources") for document in documents])
+    if resources is not None:
+        result["resources"] = resources
     result["warnings"] = _warnings(documents)
     if first.get("estimates"):
         result["errors"] = errors(result["metrics"], {entry["level"]: entry for entry in first["estimates"]})

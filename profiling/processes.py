@@ -13,6 +13,7 @@ from profiling.client import EngineChild, Log, Progress
 from profiling.failures import EngineError
 from profiling.pooling import pool
 from profiling.protocol import Protocol
+from profiling.resources import ResourceSampler
 
 #: No further process is begun when so many times the longest one so far no longer fits into the time limit.
 MARGIN = 1.2
@@ -86,22 +87,35 @@ def measure_in_one(
     """
     share = _shared(spec, timeout_s, left)
     payload = {"spec": share, "protocol": protocol.to_json(), "estimates": not before}
+    sampler = ResourceSampler(accelerator=spec["hardware"].get("kind") != "cpu")
     try:
         with engine() as child:
-            return child.request(
-                "measure",
-                payload,
-                on_progress=on_progress,
-                on_log=on_log,
-                should_stop=should_stop,
-                timeout_s=timeout_s,
-            )
+            try:
+                document: dict[str, Any] = child.request(
+                    "measure",
+                    payload,
+                    on_progress=on_progress,
+                    on_log=on_log,
+                    should_stop=should_stop,
+                    timeout_s=timeout_s,
+                    on_wake=sampler,
+                )
+            finally:
+                sampler.close()
+        return _with_resources(document, sampler)
     except EngineError as error:
+        if error.partial is not None:
+            error.partial = _with_resources(error.partial, sampler)
         if before:
             part = error.partial or {}
             known = [*before, part] if "samples" in part else before
             error.partial = pool(known, protocol=protocol.to_json(), workload=spec["workload"])
         raise
+
+
+def _with_resources(document: dict[str, Any], sampler: ResourceSampler) -> dict[str, Any]:
+    section = sampler.section()
+    return document if section is None else document | {"resources": section}
 
 
 def _shared(spec: dict[str, Any], left: float | None, processes: int) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from llmcompare.runs.facts import conditions_badge, fact_sections, phase_rows
 from llmcompare.runs.models import Run
 from llmcompare.runs.network import network
 from llmcompare.runs.processtable import process_table
+from llmcompare.runs.resourcetable import resource_use
 from llmcompare.runs.serving import devices, precision, speculation
 from llmcompare.runs.tables import records
 from llmcompare.runs.tiles import ceilings_level, ceilings_note, memory_fit, metric_tiles, stage_tiles
@@ -66,6 +67,7 @@ def run_context(
             "operators": operators(document, options),
             "network": network(document, options),
             "memory": memory(document),
+            "resources": resource_use(document),
             "precision": precision(document),
             "devices": devices(document),
             "speculation": speculation(document),

@@ -126,6 +126,7 @@ DOCUMENT_FIELDS: dict[str, frozenset[str] | None] = {
         }
     ),
     "conditions": None,
+    "resources": None,
     "protocol": None,
     "in_turns": frozenset({"order", "verdicts"}),
     "processes": None,

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from llmcompare.runs.charts.base import plain
 from llmcompare.runs.charts.memory import memory_figure, memory_parts, memory_timeline_figure
+from llmcompare.runs.charts.resources import resource_figures
 from llmcompare.runs.charts.roofline import points_of, roofline_figure, roofs_of
 from llmcompare.runs.charts.samples import MAX_SAMPLE_POINTS, samples_figure
 
@@ -21,6 +22,7 @@ __all__ = [
     "memory_timeline_figure",
     "plain",
     "points_of",
+    "resource_figures",
     "roofline_figure",
     "roofs_of",
     "samples_figure",

@@ -1,0 +1,121 @@
+"""Resource use over time: one small figure for each kind of quantity, phases marked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from llmcompare.runs.charts.base import Document, axis, figure, plain
+from llmcompare.runs.tables import records
+from profiling.quantities import number, show
+
+#: (key, title of the axis, its format, columns with their names and tones)
+_FIGURES = (
+    (
+        "cores",
+        "Busy cores",
+        {},
+        (("process_cores", "this run", "part-0"), ("other_cores", "everything else", "part-5")),
+    ),
+    (
+        "memory",
+        "Memory",
+        {"exponentformat": "SI", "ticksuffix": "B  "},
+        (
+            ("process_rss_bytes", "this run (RSS)", "part-0"),
+            ("available_bytes", "available on the machine", "part-5"),
+            ("gpu_memory_bytes", "accelerator, in use", "part-3"),
+        ),
+    ),
+    ("utilisation", "Accelerator (%)", {}, (("gpu_utilisation_pct", "accelerator busy", "part-3"),)),
+    (
+        "power",
+        "Power (W)",
+        {},
+        (("gpu_power_w", "accelerator board", "part-3"), ("package_power_w", "processor packages", "part-0")),
+    ),
+)
+#: A phase is named in the figure when it takes at least this part of the width.
+_NAMED = 0.12
+
+
+def resource_figures(document: Document) -> list[dict[str, Any]]:
+    """``key``, ``title`` and ``figure`` for each kind of quantity that was sampled; every row is drawn over its own time."""
+    rows = list(records((document.get("resources") or {}).get("timeline")))
+    found = []
+    for key, title, form, columns in _FIGURES:
+        series = [column for column in columns if any(number(row.get(column[0])) is not None for row in rows)]
+        if series:
+            found.append({"key": key, "title": title, "figure": _figure(rows, title, form, series)})
+    return found
+
+
+def _figure(rows: list[dict[str, Any]], title: str, form: dict[str, Any], series: Sequence[tuple]) -> dict[str, Any]:
+    import plotly.graph_objects as go
+
+    traces = []
+    for column, name, tone in series:
+        unit = "B" if column.endswith("_bytes") else "W" if column.endswith("_w") else ""
+        xs, ys, texts = [], [], []
+        for row in rows:
+            at, seconds, value = (number(row.get(key)) for key in ("t_s", "seconds", column))
+            if at is None or seconds is None:
+                continue
+            said = "unknown" if value is None else show(value, unit)
+            # A step holds from the beginning of its row to its end; an unknown one leaves a gap.
+            xs += [at, at + seconds]
+            ys += [value, value]
+            texts += [f"{plain(row.get('phase'))}: {said}"] * 2
+        traces.append(
+            go.Scatter(
+                x=xs,
+                y=ys,
+                mode="lines",
+                name=name,
+                hovertext=texts,
+                hovertemplate="%{hovertext} at %{x:.1f} s<extra></extra>",
+                line={"width": 2},
+                meta={"tone": tone},
+            )
+        )
+    shapes, notes = _phases(rows)
+    return figure(
+        traces,
+        height=240,
+        margin={"l": 10, "r": 10, "t": 30, "b": 40},
+        xaxis=axis("Seconds since the start"),
+        yaxis=axis(title, rangemode="tozero", **form),
+        legend={"orientation": "h", "y": -0.35},
+        shapes=shapes,
+        annotations=notes,
+    )
+
+
+def _phases(rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """A line where each phase (of each process) begins, and names of the long ones."""
+    begins: list[tuple[Any, Any, float]] = []
+    for row in rows:
+        key = (row.get("process"), row.get("phase"))
+        if not begins or begins[-1][:2] != key:
+            begins.append((*key, number(row.get("t_s")) or 0.0))
+    last = rows[-1] if rows else {}
+    end = (number(last.get("t_s")) or 0.0) + (number(last.get("seconds")) or 0.0)
+    shapes = [
+        {"type": "line", "xref": "x", "yref": "paper", "x0": at, "x1": at, "y0": 0, "y1": 1, "opacity": 0.5,
+         "line": {"width": 1, "dash": "dot"}}
+        for _, _, at in begins[1:]
+    ]  # fmt: skip
+    notes = []
+    for index, (_, phase, at) in enumerate(begins):
+        until = begins[index + 1][2] if index + 1 < len(begins) else end
+        if end and (until - at) / end >= _NAMED:
+            notes.append(
+                {"x": (at + until) / 2, "y": 1, "yref": "paper", "yanchor": "bottom", "showarrow": False,
+                 "text": plain(phase_title(phase), 18), "name": "quiet"}
+            )  # fmt: skip
+    return shapes, notes
+
+
+def phase_title(phase: Any) -> str:
+    """A phase in words: the time before the first stage is named after the request, and goes into imports."""
+    return {"measure": "start", "": "end"}.get(str(phase), str(phase))
