@@ -68,7 +68,7 @@ def ceiling_row(ceiling: Ceiling) -> dict[str, Any]:
         "best": show(ceiling.value, unit),
         "median": "" if ceiling.median is None else show(ceiling.median, unit),
         "quality": ceiling.quality,
-        "agreement": f"{detail['agreed']} of {len(values)}" if "agreed" in detail else "one process",
+        "agreement": _agreement(detail),
         "spread": f"{detail['spread_pct']:.1f} %" if "spread_pct" in detail else "",
         "values": ", ".join(show(value, unit) for value in values),
         "measured_at": ceiling.measured_at,
@@ -80,3 +80,13 @@ def ceiling_row(ceiling: Ceiling) -> dict[str, Any]:
         if isinstance(refused, dict)
         else None,
     }
+
+
+def _agreement(detail: dict[str, Any]) -> str:
+    """How many processes reached the best rate, and how many of those were disturbed by other work."""
+    if "agreed" not in detail:
+        return "one process"
+    disturbed = detail["agreed"] - detail.get("undisturbed", detail["agreed"])
+    return f"{detail['agreed']} of {len(detail.get('values') or [])}" + (
+        f", {disturbed} disturbed" if disturbed else ""
+    )

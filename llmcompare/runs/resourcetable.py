@@ -20,6 +20,7 @@ _COLUMNS = (
     ("gpu_power_w", "Accelerator power", "mean", "W"),
     ("package_power_w", "Processor power", "mean", "W"),
 )
+_ORDER = ("measure", "prepare", "load", "warmup", "iterations", "modules", "memory", "document", "estimate")
 _WHAT = {
     "package_power_w": "Energy of the processor",
     "gpu": "Accelerator",
@@ -41,9 +42,7 @@ def resource_use(document: Mapping[str, Any]) -> dict[str, Any] | None:
     return {
         "figures": resource_figures(document),
         "columns": [title for _, title, _, _ in present] + [f"Energy ({source})" for source in _sources(energies)],
-        "rows": [
-            _phase_row(phase, rows, present, energies) for phase in dict.fromkeys(row.get("phase") for row in rows)
-        ],
+        "rows": [_phase_row(phase, rows, present, energies) for phase in _phases(rows)],
         "interval": show(number(section.get("interval_s")), "s"),
         "samples": cost.get("samples"),
         "cost": percent(number(cost.get("cores"))),
@@ -53,6 +52,12 @@ def resource_use(document: Mapping[str, Any]) -> dict[str, Any] | None:
             for note in section.get("unavailable") or []
         ],
     }
+
+
+def _phases(rows: list[dict]) -> list[Any]:
+    """As they follow each other; a short one may be seen in a later process only."""
+    found = list(dict.fromkeys(row.get("phase") for row in rows))
+    return sorted(found, key=lambda phase: _ORDER.index(phase) if phase in _ORDER else len(_ORDER))
 
 
 def _sources(energies: list[Mapping[str, Any]]) -> list[str]:

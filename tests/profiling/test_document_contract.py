@@ -37,7 +37,8 @@ NOT_HERE = {
     *("spec", "spec_digest", "weights_path", "anonymous_delta_bytes"),
     *("columns", "rows", "low", "high", "json", "null", "error_pct"),
     *("protocol", "processes", "process", "min_iterations", "min_seconds", "max_iterations", "complete", "load_time_s"),
-    *("verdicts",),
+    *("verdicts", "base", "order", "verdict", "effect_pct", "ci95_pct", "minimum_pct", "spread_pct"),
+    *("module_times", "paths"),
     *(
         "resources",
         "interval_s",

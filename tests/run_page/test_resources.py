@@ -42,12 +42,25 @@ def test_phases_have_means_by_time_and_extremes(document):
 def test_each_quantity_has_its_figure_over_its_own_time(document):
     figures = {item["key"]: item["figure"] for item in resource_figures(document)}
     assert set(figures) == {"cores", "memory"}
+    assert [trace["name"] for trace in figures["memory"]["data"]] == ["this run (RSS)"], "7 GB would press 0.3 GB flat"
     run, rest = figures["cores"]["data"]
     assert list(run["x"]) == [0.0, 1.0, 1.0, 4.0, 4.0, 5.0]
     assert list(run["y"]) == [1.0, 1.0, 2.0, 2.0, 1.0, 1.0]
     assert (run["name"], rest["name"]) == ("this run", "everything else")
     assert [shape["x0"] for shape in figures["cores"]["layout"]["shapes"]] == [1.0], "one phase begins"
     assert [note["text"] for note in figures["cores"]["layout"]["annotations"]] == ["start", "iterations"]
+
+
+def test_memory_that_runs_out_is_drawn_beside_what_is_used(document):
+    for row in document["resources"]["timeline"]["rows"]:
+        row[-1] = 400_000_000
+    figures = {item["key"]: item["figure"] for item in resource_figures(document)}
+    assert [trace["name"] for trace in figures["memory"]["data"]] == ["this run (RSS)", "available on the machine"]
+
+
+def test_a_phase_that_only_a_later_process_shows_stands_in_its_place(document):
+    document["resources"]["timeline"]["rows"] += [[1, 5.0, 1.0, phase, 1.0, 0.1, 1, 1] for phase in ("memory", "load")]
+    assert [row["phase"] for row in resource_use(document)["rows"]] == ["start", "load", "iterations", "memory"]
 
 
 def test_what_was_not_read_once_is_a_gap_and_not_zero(document):

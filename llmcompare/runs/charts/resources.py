@@ -10,7 +10,7 @@ from llmcompare.runs.tables import records
 from profiling.quantities import number, show
 
 #: (key, title of the axis, its format, columns with their names and tones)
-_FIGURES = (
+_FIGURES: tuple[tuple[str, str, dict[str, Any], tuple[tuple[str, str, str], ...]], ...] = (
     (
         "cores",
         "Busy cores",
@@ -44,10 +44,21 @@ def resource_figures(document: Document) -> list[dict[str, Any]]:
     rows = list(records((document.get("resources") or {}).get("timeline")))
     found = []
     for key, title, form, columns in _FIGURES:
-        series = [column for column in columns if any(number(row.get(column[0])) is not None for row in rows)]
+        series = [column for column in columns if _values(rows, column[0])]
+        if key == "memory":
+            series = [column for column in series if column[0] != "available_bytes" or _is_near(rows)]
         if series:
             found.append({"key": key, "title": title, "figure": _figure(rows, title, form, series)})
     return found
+
+
+def _values(rows: list[dict[str, Any]], key: str) -> list[float]:
+    return [value for row in rows if (value := number(row.get(key))) is not None]
+
+
+def _is_near(rows: list[dict[str, Any]]) -> bool:
+    """Whether the memory that was left is of the size of what the run used: far more would press its line to the ground."""
+    return min(_values(rows, "available_bytes")) <= 8 * max(_values(rows, "process_rss_bytes"), default=0.0)
 
 
 def _figure(rows: list[dict[str, Any]], title: str, form: dict[str, Any], series: Sequence[tuple]) -> dict[str, Any]:
