@@ -41,8 +41,19 @@ def setup(hosts: list[str]) -> None:
         set_ceilings_state(host=register_host(detected=detect(), queue=f"hw.{slug}"), state="done")
 
 
+def add_model(slug: str, config: dict[str, Any]) -> None:
+    factories.make_model(
+        slug=slug, name=slug, config=config, architecture=config["architectures"][0], model_type=config["model_type"]
+    )
+
+
 def launch(
-    kind: str, workload: dict[str, Any], host: str | None = None, count: int = 1, model: str = "tiny"
+    kind: str,
+    workload: dict[str, Any],
+    host: str | None = None,
+    count: int = 1,
+    model: str = "tiny",
+    processes: int = 1,
 ) -> dict[str, Any]:
     """Ids of new runs, and the seconds that the slowest launch took."""
     where = {"host": Host.objects.get(slug=host)} if host else {"hardware": Hardware.objects.get(slug="device")}
@@ -54,6 +65,7 @@ def launch(
             kind=kind,
             model=LanguageModel.objects.get(slug=model),
             workload=workload,
+            protocol={"processes": processes} if kind == "measure" else None,
             **where,
         )
         slowest = max(slowest, time.monotonic() - began)
@@ -69,6 +81,7 @@ def rows(ids: list[int]) -> list[dict[str, Any]]:
         "claim",
         "worker",
         "stage",
+        "message",
         "error",
         "error_phase",
         "rung_at",
@@ -150,7 +163,7 @@ def when(run_id: int) -> dict[str, str]:
 
 CALLS = {
     call.__name__: call
-    for call in (setup, launch, rows, kept, cancel, prepared, document, press, ceilings, cancel_ceilings, when)
+    for call in (setup, add_model, launch, rows, kept, cancel, prepared, document, press, ceilings, cancel_ceilings, when)
 }
 
 
