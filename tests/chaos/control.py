@@ -163,7 +163,20 @@ def when(run_id: int) -> dict[str, str]:
 
 CALLS = {
     call.__name__: call
-    for call in (setup, add_model, launch, rows, kept, cancel, prepared, document, press, ceilings, cancel_ceilings, when)
+    for call in (
+        setup,
+        add_model,
+        launch,
+        rows,
+        kept,
+        cancel,
+        prepared,
+        document,
+        press,
+        ceilings,
+        cancel_ceilings,
+        when,
+    )
 }
 
 
