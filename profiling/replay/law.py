@@ -16,7 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 
 #: Fewer timed shapes of a kind than this say nothing about another one.
-LEAST_SHAPES = 4
+LEAST_SHAPES = 2
+#: With fewer shapes than this their own errors say little: the uncertainty is then this factor at least.
+FEW_SHAPES, FEW_SPREAD = 6, 2.0
 #: How many known shapes correct the law, and the distance (in natural logarithms) at which they stop to count more than it.
 NEIGHBOURS = 4
 REACH = math.log(4)
@@ -35,7 +37,8 @@ class Shape:
     rows: float
 
     def columns(self) -> list[float]:
-        return [1.0, self.flops, self.elementwise_flops, self.cold_bytes, self.hot_bytes]
+        # The overhead last: of factors that fit as well, one that grows with the shape comes first.
+        return [self.flops, self.elementwise_flops, self.cold_bytes, self.hot_bytes, 1.0]
 
     def place(self) -> np.ndarray:
         """Where it lies among other shapes of its kind."""
@@ -80,7 +83,8 @@ class Law:
                 self._places[out], self._places[kept], residuals
             )
             errors.append(abs(guess - math.log(self._seconds[out])))
-        return math.exp(float(np.quantile(errors, 0.9)))
+        spread = math.exp(float(np.quantile(errors, 0.9)))
+        return max(spread, FEW_SPREAD) if len(errors) < FEW_SHAPES else spread
 
     def at(self, shape: Shape) -> Answer:
         place = shape.place()

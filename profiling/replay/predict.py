@@ -14,7 +14,7 @@ from typing import Any
 from profiling.passes import Trace
 from profiling.replay.law import LEAST_SHAPES, Answer, Law, Shape
 from profiling.replay.names import METRICS
-from profiling.replay.shapes import Operator, operators
+from profiling.replay.shapes import Caches, Operator, operators
 from profiling.replay.table import Glue, Row, Table
 from profiling.spec import ModelSpec, Workload, digest
 
@@ -148,7 +148,7 @@ def glue_row(
 
 
 def predict(
-    model: ModelSpec, workload: Workload, traces: dict[str, Trace], table: Table, cache_bytes: int
+    model: ModelSpec, workload: Workload, traces: dict[str, Trace], table: Table, caches: Caches
 ) -> dict[str, Any]:
     """The prediction as JSON: ``metrics`` (value and bounds in seconds, origin ``estimated``, method) and ``stages`` with their parts.
 
@@ -158,7 +158,7 @@ def predict(
     stages: dict[str, Any] = {}
     metrics: dict[str, Any] = {}
     for stage, trace in traces.items():
-        found = operators(trace, cache_bytes)
+        found = operators(trace, caches)
         key = glue_key(model, stage, workload.dtype, workload.attn_implementation)
         time = stage_time(found, table, laws, glue_of(key, stage, sum(item.count for item in found), table))
         known = time.seconds is not None

@@ -17,7 +17,7 @@ from profiling.conditions import Snapshot, between
 from profiling.passes import Trace
 from profiling.replay import twin as twins
 from profiling.replay.predict import glue_key, glue_row, predict
-from profiling.replay.shapes import Operator, operators
+from profiling.replay.shapes import Operator, caches_of_host, operators
 from profiling.replay.table import Row, Table
 from profiling.replay.timing import Bench, NotReplayed
 from profiling.spec import ModelSpec, Workload
@@ -25,7 +25,6 @@ from profiling.spec import ModelSpec, Workload
 #: Of the free memory, how much one operator's tensors may take; and never more than the second.
 CAP_SHARE = 0.25
 CAP_BYTES = 4 << 30
-UNKNOWN_CACHE = 32 << 20
 
 
 def default_cap() -> int:
@@ -60,11 +59,11 @@ def replay(
     report = progress or (lambda stage, fraction, message: None)
     started = time.perf_counter()
     torch.set_num_threads(table.threads)
-    cache_bytes = host.detect()["cache_bytes"] or UNKNOWN_CACHE
+    caches = caches_of_host()
     for workload in workloads:
         workload.check()
     workloads = [twins.as_offered(model, workload) for workload in workloads]
-    bench = Bench(cache_bytes, default_cap() if cap_bytes is None else cap_bytes, budget_s)
+    bench = Bench(caches, default_cap() if cap_bytes is None else cap_bytes, budget_s)
     begin = Snapshot.now()
     refused: dict[str, str] = {}
     results = []
@@ -72,11 +71,11 @@ def replay(
         report("trace", index / len(workloads), f"Tracing {model.name}")
         traces = twins.traced(model, workload, stages_of(model, workload))
         if timed:
-            found = [item for trace in traces.values() for item in operators(trace, cache_bytes)]
+            found = [item for trace in traces.values() for item in operators(trace, caches)]
             refused |= time_operators(found, table, model.name, bench, report)
             if glue:
                 refused |= _measure_glue(model, workload, traces, table, bench, report)
-        results.append(predict(model, workload, traces, table, cache_bytes))
+        results.append(predict(model, workload, traces, table, caches))
     end = Snapshot.now()
     conditions = between(begin, end, threads=table.threads, on_cpu=True, steady=None)
     for document in results:
@@ -148,7 +147,7 @@ def _measure_glue(
         return {"(glue)": f"the narrow twin does not run: {error}"}
     refused: dict[str, str] = {}
     for stage, trace in twin.traces.items():
-        found = operators(trace, bench.cache_bytes)
+        found = operators(trace, bench.caches)
         missing = time_operators(found, table, model.name, bench)
         if missing:
             refused["(glue)"] = f"operators of the narrow twin cannot be called alone: {', '.join(missing)[:200]}"

@@ -1,18 +1,37 @@
 """The different operators of a traced pass: how each is called again, how often it runs, and which of its inputs are cold.
 
 An input is cold when so many bytes pass through the caches between its last use and this one that none of it is left there: the
-weights and the key/value cache of every model larger than the last-level cache, and activations that wait long.
+weights and the key/value cache of every model larger than the last-level cache, and activations that wait long. A call is evicted
+when what came before it left nothing of its other inputs in the cache that a core has for itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
+from profiling import host
 from profiling.issued import Issued, Slot
 from profiling.passes import Trace
 from profiling.recording import Call
+
+
+class Caches(NamedTuple):
+    """Bytes of the last-level cache, and of the largest one that each core has for itself (0: none, nothing is ever evicted from it)."""
+
+    last: int
+    private: int = 0
+
+
+#: Where the system does not say.
+_UNKNOWN = Caches(32 << 20, 1 << 20)
+
+
+def caches_of_host() -> Caches:
+    found = host.detect()
+    return Caches(found["cache_bytes"] or _UNKNOWN.last, found["cpu"]["caches"].get("L2") or _UNKNOWN.private)
+
 
 #: Kinds of storages that wait a whole pass for their next use.
 _LASTING = frozenset(("weight", "buffer", "cache"))
@@ -22,7 +41,7 @@ _LASTING = frozenset(("weight", "buffer", "cache"))
 class Operator:
     """One operator of a pass. ``count``: how often it runs in the pass of the complete model.
 
-    ``cold``: storages of its slots that come from memory. ``lasting``: it writes what stays until a later pass (keys and values).
+    ``cold``: storages of its slots that come from memory. ``evicted``: the others come from the last-level cache. ``lasting``: it writes what stays until a later pass (keys and values).
     Per call: ``flops`` and ``elementwise_flops``, ``cold_bytes`` read of cold inputs, ``hot_bytes`` of everything else, ``rows``
     of the result, ``footprint`` bytes of memory that its inputs and outputs span.
     """
@@ -33,6 +52,7 @@ class Operator:
     dtype: str
     issued: Issued
     cold: frozenset[int]
+    evicted: bool
     lasting: bool
     in_place: bool
     count: int
@@ -46,24 +66,25 @@ class Operator:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
-def operators(trace: Trace, cache_bytes: int) -> list[Operator]:
+def operators(trace: Trace, caches: Caches) -> list[Operator]:
     """The different operators of ``trace`` (made inside :func:`profiling.issued.kept`), in the order of their first call.
 
-    ``cache_bytes``: of the last-level cache. The counts add up to the calls of the complete model.
+    The counts add up to the calls of the complete model.
     """
     found: dict[str, Operator] = {}
-    for call, issued, times, cold in zip(
-        trace.calls, trace.recording.issued, trace.times, _cold(trace, cache_bytes), strict=True
+    for call, issued, times, (cold, evicted) in zip(
+        trace.calls, trace.recording.issued, trace.times, _cold(trace, caches), strict=True
     ):
         lasting = any(uid in trace.recording.cache_uids for uid, _ in call.writes)
-        item = _operator(call, issued, times, cold, lasting)
+        item = _operator(call, issued, times, cold, evicted, lasting)
         known = found.get(item.key)
         found[item.key] = item if known is None else replace(known, count=known.count + times)
     return list(found.values())
 
 
-def _cold(trace: Trace, cache_bytes: int) -> Iterable[frozenset[int]]:
-    """Per call the storages of its inputs whose reuse distance exceeds ``cache_bytes``.
+def _cold(trace: Trace, caches: Caches) -> Iterable[tuple[frozenset[int], bool]]:
+    """Per call the storages of its inputs whose reuse distance exceeds the last-level cache, and whether what was moved since the last
+    use of another, or since the operator last ran (whose program is evicted as well), exceeds a core's own.
 
     Of what lasts, the distance is that of the complete model, whose blocks a folded trace has once: each call counts as often as it
     stands for. Of activations it is what the trace itself moved since they were written.
@@ -71,42 +92,48 @@ def _cold(trace: Trace, cache_bytes: int) -> Iterable[frozenset[int]]:
     whole = moved = 0
     total = sum(times * _bytes(call) for call, times in zip(trace.calls, trace.times, strict=True))
     last: dict[int, tuple[int, int]] = {}
+    programs: dict[str, int] = {}
     for call, times in zip(trace.calls, trace.times, strict=True):
         cold = set()
+        longest = moved - programs.get(call.name, 0)
         for uid, _, source in call.reads:
             before = last.get(uid)
             if source in _LASTING:
                 distance = total if before is None else whole - before[0]
             else:
                 distance = 0 if before is None else moved - before[1]
-            if distance > cache_bytes:
+            if distance > caches.last:
                 cold.add(uid)
+            elif source not in _LASTING:
+                longest = max(longest, distance)
         whole += times * _bytes(call)
         moved += _bytes(call)
         for uid in [*(uid for uid, _, _ in call.reads), *(uid for uid, _ in call.writes)]:
             last[uid] = (whole, moved)
-        yield frozenset(cold)
+        programs[call.name] = moved
+        yield frozenset(cold), 0 < caches.private < longest
 
 
 def _bytes(call: Call) -> int:
     return call.bytes_read + call.bytes_written
 
 
-def _operator(call: Call, issued: Issued, times: int, cold: frozenset[int], lasting: bool) -> Operator:
+def _operator(call: Call, issued: Issued, times: int, cold: frozenset[int], evicted: bool, lasting: bool) -> Operator:
     from_memory = sum(nbytes for uid, nbytes, _ in call.reads if uid in cold)
     result = call.outputs[0] if call.outputs else None
     elements = 1
     for size in result.shape[:-1] if result else ():
         elements *= size
     spans = sum(slot.nbytes for slot in issued.slots) + sum(tensor.nbytes for tensor in call.outputs)
-    marks = ("" if not lasting else " lasting",)
+    marks = (" lasting" if lasting else "") + (" evicted" if evicted else "")
     return Operator(
-        key=_key(issued, cold) + "".join(marks),
+        key=_key(issued, cold) + marks,
         name=call.name,
         op_class=call.op_class,
         dtype=result.dtype if result else "",
         issued=issued,
         cold=cold,
+        evicted=evicted,
         lasting=lasting,
         in_place=bool(call.facts.get("in_place")),
         count=times,

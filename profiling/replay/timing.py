@@ -14,7 +14,7 @@ import torch
 
 from profiling.issued import Slot
 from profiling.replay.arena import Arena, arena_bytes, filled
-from profiling.replay.shapes import Operator
+from profiling.replay.shapes import Caches, Operator
 
 WARMUP = 3
 LEAST_CALLS = 7
@@ -24,6 +24,7 @@ CONTENDED_RATIO = 1.25
 
 #: Counted as floating-point numbers on a processor, where transformers converts what an accelerator counts as it is.
 _COUNTS = "aten.histc.default"
+SMALL_RESULT = 64 << 10
 _INDEXED_DIMENSION = {"index_select", "gather", "index_add", "index_copy", "scatter", "scatter_add", "index_fill"}
 
 
@@ -48,9 +49,11 @@ class Bench:
     ``budget_s``: how long an operator is called, if it is not so slow that the fewest calls take longer.
     """
 
-    def __init__(self, cache_bytes: int, cap_bytes: int, budget_s: float = 0.04) -> None:
-        self.cache_bytes, self.cap_bytes, self.budget_s = cache_bytes, cap_bytes, budget_s
-        self.arena = Arena(arena_bytes(cache_bytes))
+    def __init__(self, caches: Caches, cap_bytes: int, budget_s: float = 0.04) -> None:
+        self.caches, self.cap_bytes, self.budget_s = caches, cap_bytes, budget_s
+        self.arena = Arena(arena_bytes(caches.last))
+        # Every thread reads its part, which is twice what its core keeps.
+        self._evicting = torch.ones(max(1, 2 * caches.private * torch.get_num_threads() // 4))
 
     @torch.inference_mode()
     def time(self, operator: Operator) -> Timed:
@@ -72,13 +75,16 @@ class Bench:
 
     def _time(self, operator: Operator, *, zeros: bool) -> Timed:
         call = Prepared(operator, self.arena, zeros=zeros)
-        # Keys and values are written to memory that long has left the caches: what was written before stays occupied meanwhile.
-        written: deque[tuple[int, Any]] = deque()
-        held = 0
+        written = Written(self.caches.last, self.cap_bytes) if operator.lasting and not operator.in_place else None
         times: list[float] = []
         shapes: tuple[tuple[int, ...], ...] = ()
+        while written is not None and written.fills:
+            function, args, kwargs = call.next()
+            written.keep(function(*args, **kwargs))
         began = time.perf_counter()
         for number in range(WARMUP + MOST_CALLS):
+            if operator.evicted:
+                self._evicting.sum()
             function, args, kwargs = call.next()
             begin = time.perf_counter()
             out = function(*args, **kwargs)
@@ -87,12 +93,8 @@ class Bench:
                 times.append(end - begin)
             if not shapes:
                 shapes = _shapes(out)
-            if operator.lasting and not operator.in_place:
-                nbytes = _nbytes(out)
-                written.append((nbytes, out))
-                held += nbytes
-                while held > min(2 * self.cache_bytes, self.cap_bytes):
-                    held -= written.popleft()[0]
+            if written is not None:
+                written.keep(out)
             del out
             if len(times) >= LEAST_CALLS and end - began > self.budget_s:
                 break
@@ -102,6 +104,28 @@ class Bench:
         early, late = (statistics.median(part) for part in (times[:half] or times, times[half:]))
         steady = max(early, late) <= CONTENDED_RATIO * min(early, late)
         return Timed(statistics.median(times), min(times), len(times), "ok" if steady else "contended", shapes)
+
+
+class Written:
+    """Results that stay occupied, so that the next one is written to memory that long has left the caches (as keys and values are), but
+    that the system gave out before. Results too small to matter are not kept."""
+
+    def __init__(self, cache_bytes: int, cap_bytes: int) -> None:
+        self._most = min(cache_bytes + cache_bytes // 4, cap_bytes)
+        self._kept: deque[tuple[int, Any]] = deque()
+        self._held = 0
+        self.fills = True
+
+    def keep(self, out: Any) -> None:
+        nbytes = _nbytes(out)
+        if nbytes < SMALL_RESULT:
+            self.fills = False
+            return
+        self._kept.append((nbytes, out))
+        self._held += nbytes
+        while self._held > self._most:
+            self.fills = False
+            self._held -= self._kept.popleft()[0]
 
 
 class Prepared:

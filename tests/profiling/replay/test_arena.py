@@ -8,7 +8,7 @@ import torch
 
 from profiling.issued import Slot
 from profiling.replay.arena import CACHES, PAGE, SMALLEST, Arena, arena_bytes, filled
-from profiling.replay.shapes import operators
+from profiling.replay.shapes import Caches, operators
 from profiling.replay.timing import Prepared
 from profiling.replay.twin import traced
 from profiling.spec import Workload
@@ -56,7 +56,7 @@ def test_values_are_normal_numbers_and_masks_let_everything_through():
 
 def test_a_product_reads_its_weights_from_another_place_at_each_call_and_its_input_from_the_same():
     found = traced(tiny.MODEL, Workload(input_tokens=9, output_tokens=1, dtype="fp32"), ["prefill"])["prefill"]
-    item = next(item for item in operators(found, 1 << 10) if item.name == "mm")
+    item = next(item for item in operators(found, Caches(1 << 10)) if item.name == "mm")
     call = Prepared(item, Arena(1 << 20))
     arguments = [call.next()[1] for _ in range(20)]
     weight = next(n for n, value in enumerate(item.issued.args) if value.source == "weight")

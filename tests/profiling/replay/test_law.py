@@ -61,6 +61,12 @@ def test_beyond_the_timed_shapes_is_called_so():
 
 
 def test_too_few_shapes_are_no_law():
-    known = list(shapes(3))
     with pytest.raises(ValueError, match="too few"):
-        Law(known, [1.0, 2.0, 3.0])
+        Law(list(shapes(1)), [1.0])
+
+
+def test_two_shapes_scale_with_their_work_and_say_that_they_may_be_off_twofold():
+    known = [Shape(0, 1e6, 0, 1e6, 64), Shape(0, 4e6, 0, 4e6, 64)]
+    law = Law(known, [1e-3, 4e-3])
+    assert law.at(Shape(0, 2e6, 0, 2e6, 64)).seconds == pytest.approx(2e-3, rel=0.05)
+    assert law.spread == 2

@@ -11,7 +11,7 @@ import torch
 from profiling.cli import main
 from profiling.replay import run, table
 from profiling.replay.predict import Laws, glue_key
-from profiling.replay.shapes import operators
+from profiling.replay.shapes import Caches, operators
 from profiling.replay.table import Glue, Row, Table
 from profiling.replay.twin import traced
 from profiling.spec import ModelSpec, SpecError, Workload
@@ -39,8 +39,9 @@ def test_a_prediction_is_the_sum_of_its_operators_and_the_glue(grown):
     traces = traced(tiny.MODEL, WORKLOAD, ["prefill", "decode"])
     for stage, metric in (("prefill", "ttft"), ("decode", "tpot")):
         parts, value = document["stages"][stage], document["metrics"][metric]
-        cache = run.host.detect()["cache_bytes"] or run.UNKNOWN_CACHE
-        alone = sum(item.count * found.rows[item.key].seconds for item in operators(traces[stage], cache))
+        alone = sum(
+            item.count * found.rows[item.key].seconds for item in operators(traces[stage], run.caches_of_host())
+        )
         glue = found.glue[glue_key(tiny.MODEL, stage, "fp32", "sdpa")].seconds
         assert parts["own_s"] == pytest.approx(alone)
         assert parts["glue_s"] == glue > 0
@@ -120,7 +121,9 @@ def test_an_undisturbed_row_is_not_replaced_by_a_contended_one(grown):
 
 def test_laws_are_of_one_format(grown):
     item = next(
-        item for item in operators(traced(tiny.MODEL, WORKLOAD, ["prefill"])["prefill"], 1 << 30) if item.name == "mm"
+        item
+        for item in operators(traced(tiny.MODEL, WORKLOAD, ["prefill"])["prefill"], Caches(1 << 30))
+        if item.name == "mm"
     )
     laws = Laws(grown[0])
     assert laws.at(item) is not None

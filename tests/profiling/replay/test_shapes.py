@@ -9,7 +9,7 @@ import torch
 
 from profiling.build import build
 from profiling.passes import Pass, trace
-from profiling.replay.shapes import operators
+from profiling.replay.shapes import Caches, operators
 from profiling.replay.timing import Bench, NotReplayed
 from profiling.replay.twin import as_offered, narrow_twin, traced
 from profiling.spec import ModelSpec, Workload
@@ -34,7 +34,7 @@ MODELS = {
     "bert": ModelSpec(name="bert", config=tiny.BERT, kind="encoder"),
     "t5": ModelSpec(name="t5", config=tiny.T5, kind="encdec"),
 }
-CACHE = 1 << 20
+CACHE = Caches(1 << 20, 1 << 12)
 
 
 def passes(name):
@@ -76,7 +76,7 @@ def test_layers_do_not_change_the_operators_only_how_often_they_run():
     def items(layers):
         model = ModelSpec(name="deep", config=tiny.LLAMA | {"num_hidden_layers": layers})
         found = traced(model, Workload(input_tokens=9, output_tokens=1, dtype="fp32"), ["prefill"])["prefill"]
-        return {item.key: item.count for item in operators(found, 0)}
+        return {item.key: item.count for item in operators(found, Caches(0))}
 
     few, more, many = items(4), items(5), items(40)
     assert few.keys() == many.keys()
@@ -85,7 +85,7 @@ def test_layers_do_not_change_the_operators_only_how_often_they_run():
 
 def test_weights_and_cache_are_cold_where_the_model_is_larger_than_the_caches_and_hot_where_it_is_not():
     _, _, found = passes("llama")
-    small, large = operators(found["decode"], 1 << 30), operators(found["decode"], 1 << 10)
+    small, large = operators(found["decode"], Caches(1 << 30)), operators(found["decode"], Caches(1 << 10))
     assert not any(item.cold for item in small)
     products = [item for item in large if item.name == "mm"]
     assert products
@@ -132,7 +132,7 @@ def test_nothing_larger_than_the_cap_is_allocated(monkeypatch):
 
     items = operators(passes("llama")[2]["prefill"], CACHE)
     monkeypatch.setattr(torch, "empty", watched)
-    bench = Bench(0, 1 << 12)
+    bench = Bench(Caches(0), 1 << 12)
     bench.arena = type(bench.arena)(1 << 12)
     large = [item for item in items if item.footprint > 1 << 12]
     assert large
