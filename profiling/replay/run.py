@@ -142,7 +142,7 @@ def _measure_glue(
     if twin is None:
         return {"(glue)": "no narrow twin has the same operators"}
     try:
-        took = twins.pass_seconds(twin, torch.device("cpu"))
+        took = twins.pass_seconds(twin, torch.device("cpu"), traces, bench.caches)
     except twins.FAILURES as error:
         return {"(glue)": f"the narrow twin does not run: {error}"}
     refused: dict[str, str] = {}

@@ -4,7 +4,9 @@ operators is what Python, modules, views and the dispatcher take in the model it
 from __future__ import annotations
 
 import json
+import re
 import statistics
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -19,12 +21,13 @@ from profiling.generation import Runner
 from profiling.issued import kept
 from profiling.loading import load, prepare_inputs
 from profiling.passes import Pass, Trace, trace
+from profiling.replay.shapes import Caches
 from profiling.spec import ModelSpec, SpecError, Workload
 
 #: Tokens in and out of a twin's passes: few, as its glue is that of any number.
 INPUT_TOKENS = 8
-OUTPUT_TOKENS = 12
-PASSES = 6
+OUTPUT_TOKENS = 9
+PASSES = 5
 
 _HIDDEN = ("hidden_size", "n_embd", "d_model", "dim", "n_embed", "embedding_size", "word_embed_proj_dim")
 _INNER = (
@@ -143,26 +146,82 @@ def _narrow(config: dict[str, Any], heads: int, size: int) -> dict[str, Any]:
     return narrowed
 
 
-def pass_seconds(twin: Twin, device: torch.device) -> dict[str, float]:
-    """Stage → seconds of one pass of the twin, the middle of those measured."""
+def pass_seconds(twin: Twin, device: torch.device, passes: dict[str, Trace], caches: Caches) -> dict[str, float]:
+    """Stage → seconds of one pass of the twin, the middle of those measured.
+
+    Between the model's large operators, the program and what it works on have left the cores' own caches; in a twin they never do. So
+    passes with and without an eviction after the modules in which those operators run (the time of which is taken out) are measured as
+    well, and what they differ by is added. ``passes``: of the model itself.
+    """
     with torch.inference_mode(False):
         loaded = load(twin.model, twin.workload, device)
     inputs = prepare_inputs(twin.model, loaded, twin.workload, device)
     runner = Runner(loaded, inputs, kind=twin.model.kind, logits=twin.workload.logits, device=device)
-    first: list[float] = []
-    steps: list[float] = []
+    plain = _timed(twin, runner, None)
+    evictions = _Evictions(caches)
+    evictions.put(loaded, _large_modules(passes, caches))
+    if not evictions.handles:
+        return plain
+    evictions.evict = False
+    hot = _timed(twin, runner, evictions)
+    evictions.evict = True
+    cold = _timed(twin, runner, evictions)
+    return {stage: plain[stage] + max(0.0, cold[stage] - hot[stage]) for stage in plain}
+
+
+def _timed(twin: Twin, runner: Runner, evictions: _Evictions | None) -> dict[str, float]:
+    found: dict[str, list[float]] = {}
     encodes = twin.model.kind == "encoder"
     for number in range(twin.workload.warmup + PASSES):
-        done = runner.encode() if encodes else runner.generate(twin.workload.output_tokens)
-        walls = [stamp.wall_ns / 1e9 for stamp in done.stamps]
-        gaps = [after - before for before, after in pairwise(walls)]
-        if number >= twin.workload.warmup:
-            first.append(gaps[0])
-            steps += gaps[1:]
-    if encodes:
-        return {"encode": statistics.median(first)}
-    found = {"prefill": statistics.median(first)}
-    return found | ({"decode": statistics.median(steps)} if steps else {})
+        spent: list[float] = []
+        if evictions is not None:
+            evictions.seconds = 0.0
+
+        def between(_stage: str, spent: list[float] = spent) -> None:
+            if evictions is not None:
+                spent.append(evictions.seconds)
+                evictions.seconds = 0.0
+
+        done = runner.encode(between) if encodes else runner.generate(twin.workload.output_tokens, between)
+        gaps = [(after.wall_ns - before.wall_ns) / 1e9 for before, after in pairwise(done.stamps)]
+        if number < twin.workload.warmup:
+            continue
+        for index, gap in enumerate(gaps):
+            stage = "encode" if encodes else "decode" if index else "prefill"
+            own = spent[index] if index < len(spent) else 0.0
+            found.setdefault(stage, []).append(gap - own)
+    return {stage: statistics.median(times) for stage, times in found.items()}
+
+
+class _Evictions:
+    """Hooks that drive everything out of the cores' own caches. ``seconds``: what they took."""
+
+    def __init__(self, caches: Caches) -> None:
+        self._memory = torch.ones(max(1, 2 * caches.private * torch.get_num_threads() // 4))
+        self.handles: list[Any] = []
+        self.evict = False
+        self.seconds = 0.0
+
+    def put(self, module: torch.nn.Module, patterns: set[str]) -> None:
+        for path, item in module.named_modules():
+            if re.sub(r"\d+", "#", path) in patterns:
+                self.handles.append(item.register_forward_hook(self._hook))
+
+    def _hook(self, *_: Any) -> None:
+        begin = time.perf_counter()
+        if self.evict:
+            self._memory.sum()
+        self.seconds += time.perf_counter() - begin
+
+
+def _large_modules(passes: dict[str, Trace], caches: Caches) -> set[str]:
+    """Paths, numbers replaced by #, of the modules in which an operator moves more than a core's own cache holds."""
+    return {
+        re.sub(r"\d+", "#", call.path)
+        for found in passes.values()
+        for call in found.calls
+        if call.path and 0 < caches.private < call.bytes_read + call.bytes_written
+    }
 
 
 #: What building, loading or running a twin may raise: then its glue is not measured, and the table's is used.
