@@ -7,7 +7,7 @@ of one row, of few rows, attention and copies have rates of their own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -216,6 +216,14 @@ def _measured(hardware: HardwareSpec, dtype: str, threads: int | None) -> tuple[
         warnings.append(_fallback(hardware, dtype, used, "measured"))
     if bandwidth is None:
         warnings.append(_warning("bandwidth_unknown", f"No copy bandwidth was measured on {hardware.name}."))
+    shaky = [name for name, found in ((f"gemm {used}", used and rate("gemm", "FLOP/s", used)), ("copy", copy), (f"gemv {dtype}", stream))
+             if found and _is_contended(rows, name.split()[0], found)]  # fmt: skip
+    if shaky:
+        message = (
+            f"Ceilings of {hardware.name} that its processes did not agree on, or that were measured beside other work: "
+            f"{', '.join(shaky)}. The machine may be faster than these times say. Measure its ceilings again while it is idle."
+        )
+        warnings.append(_warning("ceilings_contended", message))
     overhead = [
         float(r["value"]) for r in rows if r.get("op_class") == "overhead" and r.get("value") and r.get("unit") == "s"
     ]
@@ -253,6 +261,13 @@ def measured_rate(
     ]
     exact = [r for r in found if threads is not None and r.get("threads") == threads]
     return max((float(r["value"]) for r in exact or found), default=None)
+
+
+def _is_contended(rows: Sequence[Mapping[str, object]], op_class: str, value: float) -> bool:
+    """Whether that rate is of a row that was not accepted."""
+    return any(
+        r.get("op_class") == op_class and r.get("value") == value and r.get("quality") == "contended" for r in rows
+    )
 
 
 def _skinny(hardware: HardwareSpec, dtype: str, threads: int | None) -> tuple[tuple[int, float], ...]:

@@ -50,7 +50,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--hardware", "-d", help="specification to compare with (default: this host, unknown figures left out)"
     )
     group.add_argument(
-        "--no-ceilings", action="store_true", help="do not measure this machine's ceilings first (5 to 15 s)"
+        "--no-ceilings", action="store_true", help="do not measure this machine's ceilings first (about half a minute)"
     )
 
 
@@ -130,7 +130,7 @@ def weights_folder() -> Path:
 def this_host(arguments: argparse.Namespace) -> HardwareSpec:
     """This machine as hardware: a catalogue entry when ``--hardware`` names one, with the ceilings measured now."""
     from profiling import host
-    from profiling.client import EngineChild
+    from profiling.ceiling_processes import measure_ceilings_in_processes
 
     found = host.detect()
     if arguments.hardware:
@@ -149,10 +149,10 @@ def this_host(arguments: argparse.Namespace) -> HardwareSpec:
         )
     if arguments.no_ceilings:
         return hardware
-    with EngineChild() as engine:
-        options: dict[str, Any] = {"quick": True, "kind": hardware.kind, "threads": arguments.threads}
-        rows = engine.request("ceilings", options, on_progress=show, timeout_s=300)["rows"]
-    return replace(hardware, ceilings=rows)
+    document = measure_ceilings_in_processes(
+        quick=True, kind=hardware.kind, threads=arguments.threads, on_progress=show, timeout_s=600
+    )
+    return replace(hardware, ceilings=document["rows"])
 
 
 def summary(document: dict[str, Any]) -> list[str]:

@@ -339,3 +339,20 @@ def test_an_image_is_as_many_tokens_as_it_has_patches():
     assert found["stages"]["encode"]["tokens"] == 197
     metrics = found["metrics"]
     assert metrics["encode_throughput"]["value"] * metrics["encode_time"]["value"] == pytest.approx(2 * 197)
+
+
+def test_ceilings_that_processes_did_not_agree_on_are_named_in_a_warning():
+    def rows(quality: str) -> list[dict]:
+        base = {"threads": 1, "median": 1.0, "quality": "ok", "measured_at": "2026-11-25T00:00:00+00:00"}
+        return [
+            base | {"op_class": "gemm", "dtype": "fp32", "value": 1e11, "unit": "FLOP/s", "quality": quality},
+            base | {"op_class": "gemm", "dtype": "bf16", "value": 2e11, "unit": "FLOP/s", "quality": "contended"},
+            base | {"op_class": "copy", "dtype": "", "value": 3e10, "unit": "B/s"},
+        ]
+
+    _, quiet = ceilings(HardwareSpec(name="Host", ceilings=rows("ok")), "fp32")
+    assert [w["code"] for w in quiet] == []
+    _, warned = ceilings(HardwareSpec(name="Host", ceilings=rows("contended")), "fp32")
+    assert [w["code"] for w in warned] == ["ceilings_contended"]
+    assert "gemm fp32" in warned[0]["message"]
+    assert "bf16" not in warned[0]["message"], "a rate that these times do not stand on"
