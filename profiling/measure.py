@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import torch
 
 from profiling import conditions, host, measured
-from profiling.failures import EngineError
+from profiling.failures import EngineError, describe
 from profiling.generation import Generation, Runner
 from profiling.hooks import ModuleTime, ModuleTimer
 from profiling.limits import check_measurable
@@ -29,6 +30,7 @@ from profiling.loading import (
     prepare_inputs,
 )
 from profiling.merge import attach_estimates
+from profiling.profiled import STEPS, profile_pass
 from profiling.protocol import Protocol
 from profiling.sampling import MemoryRecord, release_unused
 from profiling.spec import HardwareSpec, ModelSpec, SpecError, Workload
@@ -65,6 +67,7 @@ class Session:
     load_s: float = 0.0
     facts: dict[str, Any] = field(default_factory=dict)
     memory: MemoryRecord | None = None
+    profiled: dict[str, Any] | None = None
     sent: float = -PARTIAL_S
 
     def warn(self, code: str, message: str) -> None:
@@ -167,6 +170,8 @@ def _measure(session: Session, device: torch.device, threads: int, *, estimates:
     _warm_up(session, runner, memory)
     _iterate(session, runner, device, threads)
     _time_modules(session, runner, loaded, device)
+    if estimates:
+        _profile_operators(session, runner, loaded, device)
     _record_memory(session, runner, memory)
 
     session.requested_output = session.workload.output_tokens
@@ -255,6 +260,24 @@ def _time_modules(session: Session, runner: Runner, loaded: Any, device: torch.d
                 break
             session.report("modules", 0.7 + 0.12 * index / passes, f"Time by module, pass {index + 1} of {passes}")
             _pass(session, runner, collect)
+
+
+def _profile_operators(session: Session, runner: Runner, loaded: Any, device: torch.device) -> None:
+    """One more pass, under torch's profiler: the operators of every module. Its times are shares of that pass."""
+    if session.time_is_short():
+        session.warn("time_limit", "The operators were not profiled: time was short.")
+        return
+    session.report("operators", 0.83, "Operators by module")
+    encodes = session.model.kind == "encoder"
+    steps = 0 if encodes else min(STEPS, session.workload.output_tokens - 1)
+
+    def run(finished: Callable[[str], None]) -> None:
+        runner.encode(finished) if encodes else runner.generate(steps + 1, finished)
+
+    try:
+        session.profiled = profile_pass(loaded, device, "encode" if encodes else "prefill", run, steps)
+    except Exception as error:  # the measurement is whole without it
+        session.warn("profiler", f"The operators could not be profiled. {describe(error)}")
 
 
 def _record_memory(session: Session, runner: Runner, memory: MemoryRecord) -> None:

@@ -252,6 +252,7 @@ def document(
         "stages": {},
         "instrumentation": instrumentation(session),
         "module_times": module_times(session),
+        **({"profiled": session.profiled} if session.profiled else {}),
         "memory": {"phases": memory.phases(), "timeline": memory.timeline_table()},
         "samples": samples_table(session),
         "output": produced,

@@ -44,6 +44,7 @@ def child_environment(*, folder: str, result_fd: int) -> dict[str, str]:
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         "TRANSFORMERS_VERBOSITY": "error",
         "TOKENIZERS_PARALLELISM": "false",
+        "KINETO_LOG_LEVEL": "99",  # or torch's profiler says in every run's log that it starts and stops
         "PYTHONUTF8": "1",
         "PYTHONUNBUFFERED": "1",
         "PYTHONFAULTHANDLER": "1",

@@ -106,6 +106,7 @@ DOCUMENT_FIELDS: dict[str, frozenset[str] | None] = {
     "samples": None,
     "instrumentation": None,
     "module_times": None,
+    "profiled": None,
     "output": frozenset(
         {"input_tokens", "output_tokens", "requested_output_tokens", "finish", "ignore_eos", "chat_template"}
     ),

@@ -39,6 +39,7 @@ NOT_HERE = {
     *("protocol", "processes", "process", "min_iterations", "min_seconds", "max_iterations", "complete", "load_time_s"),
     *("verdicts", "base", "order", "verdict", "effect_pct", "ci95_pct", "minimum_pct", "spread_pct"),
     *("module_times", "paths"),
+    *("profiled", "dropped_rows", "copies", "direction", "operator", "self_cpu_s", "self_device_s", "passes"),
     *(
         "resources",
         "interval_s",
