@@ -99,11 +99,19 @@ def inspect(request: Answer, report: Reporter) -> Answer:
 
 @operation("measure")
 def measure(request: Answer, report: Reporter) -> Answer:
+    from profiling.load import Load
     from profiling.measure import measure as run
     from profiling.protocol import Protocol
 
     protocol = Protocol.from_json(request["protocol"]) if "protocol" in request else None
-    return run(*_parts(request), progress=report, protocol=protocol, estimates=request.get("estimates", True))
+    asked = request["spec"].get("load")
+    return run(
+        *_parts(request),
+        progress=report,
+        protocol=protocol,
+        estimates=request.get("estimates", True),
+        load=Load.from_json(asked) if asked else None,
+    )
 
 
 @operation("ceilings")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import time
 from collections.abc import Callable
@@ -83,6 +84,12 @@ class Runner:
         self.keeps_last_logits = logits == "last" and "logits_to_keep" in accepted
         if self.keeps_last_logits:
             self._options["logits_to_keep"] = 1
+
+    def on(self, inputs: Inputs) -> Runner:
+        """The same model on other inputs."""
+        other = copy.copy(self)
+        other._inputs = inputs
+        return other
 
     @torch.inference_mode()
     def encode(self, between: Callable[[str], None] | None = None) -> Generation:

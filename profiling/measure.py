@@ -20,6 +20,8 @@ from profiling.failures import EngineError, describe
 from profiling.generation import Generation, Runner
 from profiling.hooks import ModuleTime, ModuleTimer
 from profiling.limits import check_measurable
+from profiling.load import Load
+from profiling.load_run import check_load, check_room, run_load
 from profiling.loading import (
     MEASURED_KINDS,
     check_context,
@@ -55,6 +57,7 @@ class Session:
     workload: Workload
     report: Any
     protocol: Protocol = field(default_factory=lambda: Protocol(processes=1))
+    load: Load | None = None
     began: float = field(default_factory=time.monotonic)
     created: str = field(default_factory=lambda: datetime.now(UTC).isoformat())
     warnings: list[dict[str, str]] = field(default_factory=list)
@@ -85,11 +88,12 @@ def measure(
     *,
     protocol: Protocol | None = None,
     estimates: bool = True,
+    load: Load | None = None,
 ) -> dict[str, Any]:
     """The run document (kind ``measure``) of ``workload`` in this process; ``hardware`` is its specification with its ceilings.
 
     ``protocol`` says how long the iterations go on (its ``processes`` are the caller's matter); None: as many as the workload asks.
-    ``estimates=False`` leaves out the estimates and their tables: of several processes, one has them.
+    ``load``: requests that are sent to the model after everything else. ``estimates=False`` leaves out the estimates and their tables: of several processes, one has them.
 
     Raises :class:`SpecError` for inputs that cannot be measured and :class:`EngineError` for everything that fails on the way;
     its ``partial`` holds what had been measured.
@@ -97,6 +101,7 @@ def measure(
     session = Session(model, hardware, workload, progress or (lambda stage, fraction, message: None))
     session.protocol = protocol or session.protocol
     session.protocol.check()
+    session.load = load
     _check(session)
     device = choose_device(hardware)
     threads = _set_threads(workload, device)
@@ -121,6 +126,8 @@ def _check(session: Session) -> None:
                 name, f"A measurement runs everything in {workload.dtype}: leave this empty, or run an estimate."
             )
     check_prompt(model, workload)
+    if session.load is not None:
+        check_load(session.load, model, workload)
     if model.kind != "encoder" and workload.output_tokens < 1:
         raise SpecError("output_tokens", "Ask for at least 1 output token: this model generates text.")
     if model.kind == "encoder" and workload.output_tokens:
@@ -143,6 +150,8 @@ def _measure(session: Session, device: torch.device, threads: int, *, estimates:
     built, _ = check_fits(model, session.workload, device)
     if session.workload.prompt is None:
         check_context(model, built, session.workload)
+    if session.load is not None:
+        check_room(session.load, model, built, session.workload, device)
     offered = getattr(built.config, "_attn_implementation", None) or "eager"
     if offered != session.workload.attn_implementation:
         message = f"This model does not offer {session.workload.attn_implementation} attention; {offered} was used."
@@ -173,12 +182,16 @@ def _measure(session: Session, device: torch.device, threads: int, *, estimates:
     if estimates:
         _profile_operators(session, runner, loaded, device)
     _record_memory(session, runner, memory)
+    offered_load = run_load(session, runner, loaded, session.load) if session.load is not None else None
 
     session.requested_output = session.workload.output_tokens
     if model.kind != "encoder":
         session.workload = replace(session.workload, output_tokens=session.timed[-1].tokens)
     report("document", 0.92, "Writing the document")
     document = measured.document(session, built=built, inputs=inputs, memory=memory, device=device, threads=threads)
+    if offered_load is not None:
+        document["metrics"] |= offered_load.pop("metrics")
+        document |= offered_load
     del loaded, runner
     gc.collect()
     if estimates:

@@ -80,12 +80,14 @@ def measure_in_one(
     timeout_s: float | None,
     engine: Callable[[], Any],
 ) -> dict[str, Any]:
-    """The document of one more fresh process after those of ``before``; the first has the estimates. ``left``: processes that share the
-    time limit with it and after it.
+    """The document of one more fresh process after those of ``before``; the first has the estimates and the load. ``left``:
+    processes that share the time limit with it and after it.
 
     The ``partial`` of an :class:`EngineError` holds ``before`` and what this process had measured.
     """
     share = _shared(spec, timeout_s, left)
+    if before:
+        share = share | {"load": None}
     payload = {"spec": share, "protocol": protocol.to_json(), "estimates": not before}
     sampler = ResourceSampler(accelerator=spec["hardware"].get("kind") != "cpu")
     try:

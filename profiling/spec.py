@@ -261,6 +261,7 @@ class RunSpec(_Spec):
 
     ``protocol``: how a measurement is repeated, of :class:`profiling.protocol.Protocol`; None: of an estimate, or in one process.
     ``against``: the specification of the measurement that this one takes turns with (:mod:`profiling.turns`).
+    ``load``: requests against the model after the iterations, of :class:`profiling.load.Load`; None: none.
     """
 
     kind: str
@@ -269,6 +270,7 @@ class RunSpec(_Spec):
     workload: dict[str, Any]
     protocol: dict[str, Any] | None = None
     against: dict[str, Any] | None = None
+    load: dict[str, Any] | None = None
 
     def parts(self) -> tuple[ModelSpec, HardwareSpec, Workload]:
         """The three inputs as checked values; raises :class:`SpecError`."""

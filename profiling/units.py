@@ -16,6 +16,7 @@ UNITS: dict[str, str] = {
     "FLOP/B": "floating-point operations per byte moved",
     "token/s": "tokens per second",
     "token": "tokens",
+    "request/s": "requests per second",
     "1": "a plain ratio",
 }
 
@@ -97,6 +98,57 @@ DEFINITIONS: dict[str, Definition] = {
         "Memory bandwidth utilisation, decode",
         "1",
         "(Bytes of weights and cache that one decode step reads) ÷ (time of that step × memory bandwidth).",
+        "higher",
+    ),
+    "request_ttft/1": Definition(
+        "Time to first token under load",
+        "s",
+        "From the moment at which a request was due (its drawn arrival; in a closed loop the end of the user's request before) to its "
+        "first token, waiting in the queue included. One value a request.",
+        "lower",
+    ),
+    "request_tpot/1": Definition(
+        "Time per output token under load",
+        "s",
+        "(Last token − first token) ÷ (output tokens − 1) of a request. One value a request, whatever its length; requests of one token "
+        "have none.",
+        "lower",
+    ),
+    "request_e2e_latency/1": Definition(
+        "End-to-end latency under load",
+        "s",
+        "From the moment at which a request was due to its last token, waiting in the queue included. One value a request.",
+        "lower",
+    ),
+    "request_queue_time/1": Definition(
+        "Time in the queue",
+        "s",
+        "From the moment at which a request was due until the server began its batch. One value a request.",
+        "lower",
+    ),
+    "request_throughput/1": Definition(
+        "Request throughput",
+        "request/s",
+        "Requests served ÷ time from the first arrival to the last token.",
+        "higher",
+    ),
+    "request_output_throughput/1": Definition(
+        "Output throughput under load",
+        "token/s",
+        "Output tokens of all requests served ÷ time from the first arrival to the last token.",
+        "higher",
+    ),
+    "request_goodput/1": Definition(
+        "Goodput",
+        "request/s",
+        "Requests that met every objective ÷ time from the first arrival to the last token. A request that was due and not served "
+        "met none.",
+        "higher",
+    ),
+    "goodput_share/1": Definition(
+        "Share of requests within objectives",
+        "1",
+        "Requests that met every objective ÷ all requests that were due.",
         "higher",
     ),
 }

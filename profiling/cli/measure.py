@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from profiling.cli import inputs
+from profiling.load import MODES, Load
 from profiling.protocol import Protocol
 from profiling.quantities import say
 from profiling.spec import HardwareSpec, ModelSpec, RunSpec, SpecError
@@ -24,6 +25,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         epilog="example: python -m profiling measure -m smollm2-135m-instruct --prompt 'What is the capital of France?' --output-tokens 64",
     )
     add_options(parser)
+    add_load(parser)
     parser.add_argument("--json", metavar="FILE", help="write the whole run document to FILE, or - for standard output")
     parser.set_defaults(run=run)
 
@@ -54,12 +56,63 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+#: Options of a load: name of the field, type, help.
+_LOAD = (
+    (
+        "concurrency",
+        int,
+        "users of a closed loop; each sends its next request when the one before has ended (default 1)",
+    ),
+    ("rate", float, "requests/s of a Poisson load, on average"),
+    ("requests", int, "requests at most (default 50)"),
+    ("seconds", float, "no request arrives later than this"),
+    (
+        "input_lengths",
+        str,
+        "tokens of each prompt: fixed(n), uniform(min, max), normal(mean, sd, min, max), lognormal(...)",
+    ),
+    ("output_lengths", str, "tokens of each answer, in the same way"),
+    ("ttft_s", float, "objective: seconds to the first token, at most"),
+    ("tpot_s", float, "objective: seconds per output token after it, at most"),
+    ("e2e_s", float, "objective: seconds to the last token, at most"),
+)
+
+
+def add_load(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group(
+        "load",
+        "requests against the model after the timed passes, served in static batches of at most --batch, first come first served; "
+        "goodput counts those that met every objective",
+    )
+    group.add_argument(
+        "--load", choices=MODES, help="closed: users who wait for their answers; poisson: arrivals that do not"
+    )
+    for name, kind, text in _LOAD:
+        option = f"--slo-{name[:-2]}" if name in ("ttft_s", "tpot_s", "e2e_s") else f"--load-{name.replace('_', '-')}"
+        group.add_argument(option, dest=f"load_{name}", type=kind, help=text)
+
+
+def load_of(arguments: argparse.Namespace) -> Load | None:
+    """The load of the options, None without ``--load``. Raises :class:`SpecError`."""
+    given = {name: getattr(arguments, f"load_{name}") for name, _, _ in _LOAD}
+    given = {name: value for name, value in given.items() if value is not None}
+    if arguments.load is None:
+        if given:
+            raise SpecError(f"load_{next(iter(given))}", "Choose --load closed or --load poisson with it.")
+        return None
+    load = Load(mode=arguments.load, **given)
+    load.check()
+    return load
+
+
 def run(arguments: argparse.Namespace) -> int:
     from profiling.client import EngineError
     from profiling.processes import measure_in_processes
 
     try:
+        load = load_of(arguments)
         spec, protocol = asked(arguments)
+        spec["load"] = load.to_json() if load else None
         document = measure_in_processes(spec, protocol, on_progress=show, timeout_s=arguments.time_limit)
     except EngineError as error:
         print(f"error: {error.field or error.phase}: {error}", file=sys.stderr)
@@ -169,6 +222,8 @@ def summary(document: dict[str, Any]) -> list[str]:
     for key, entries in document["errors"].items():
         shown = ", ".join(f"{entry['level']} {entry['error_pct']:+.0f} %" for entry in entries)
         lines.append(f"  estimate of {key:<24} {shown}")
+    if load := document.get("load"):
+        lines.append(f"  load: {load['mode']}, {load['served']} of {load['due']} requests served; {load['scheduling']}")
     lines.append(f"  tokens: {output['input_tokens'][0]} in, {output['output_tokens'][0]} out")
     lines += [f"  text: {text}" for text in output["texts"][:1]]
     lines += [f"  note: {warning['message']}" for warning in document["warnings"]]
