@@ -50,10 +50,10 @@ class Load(_Spec):
         """Raise :class:`SpecError`, its field ``load_`` and the name here, at the first value that makes no sense."""
         if self.mode not in MODES:
             raise SpecError("load_mode", f"Choose {' or '.join(MODES)}.")
-        for name, most in (("concurrency", MAX_CONCURRENCY), ("requests", MAX_REQUESTS)):
+        for name, largest in (("concurrency", MAX_CONCURRENCY), ("requests", MAX_REQUESTS)):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
-                raise SpecError(f"load_{name}", f"Enter a whole number from 1 to {most}.")
+            if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= largest:
+                raise SpecError(f"load_{name}", f"Enter a whole number from 1 to {largest}.")
         limits = {"rate": MAX_RATE, "seconds": MAX_SECONDS}
         for name in ("rate", "seconds", "ttft_s", "tpot_s", "e2e_s"):
             value, most = getattr(self, name), limits.get(name, MAX_SECONDS)
@@ -161,8 +161,7 @@ def planned(load: Load, *, input_tokens: int, output_tokens: int, seed: int) -> 
     clock, arrival = random.Random(f"{seed} arrivals"), 0.0
     found = []
     for index in range(load.requests):
-        if load.mode == "poisson":
-            assert load.rate is not None
+        if load.rate is not None:
             arrival += clock.expovariate(load.rate)
             if load.seconds is not None and arrival > load.seconds:
                 break

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -70,7 +70,7 @@ def serve(
     clock = clock or Clock()
     begin = clock.now_ns()
     due: list[tuple[int, int, Asked]] = []
-    following = iter(())  # type: ignore[var-annotated]
+    following: Iterator[Asked] = iter(())
     if load.mode == "poisson":
         due = [(round((one.arrival_s or 0.0) * 1e9), one.index, one) for one in asked]
     else:
@@ -83,7 +83,8 @@ def serve(
         if wait > 0:
             clock.sleep(wait / 1e9)
             continue
-        now, batch = clock.now_ns() - begin, []
+        now = clock.now_ns() - begin
+        batch: list[tuple[int, int, Asked]] = []
         while due and len(batch) < batch_size and due[0][0] <= now:
             batch.append(heapq.heappop(due))
         stamps = [stamp - begin for stamp in work([one for _, _, one in batch])]
