@@ -198,6 +198,30 @@ class LaunchSerializer(Strict):
     min_seconds = serializers.FloatField(
         required=False, help_text="seconds for which each process repeats a measurement at least; default 0"
     )
+    load_mode = serializers.CharField(
+        required=False,
+        max_length=20,
+        help_text="requests against the model after the iterations of a measurement: closed (users who wait for answers) or poisson "
+        "(arrivals that do not); left out: none",
+    )
+    load_concurrency = serializers.IntegerField(required=False, help_text="users of a closed loop; default 1")
+    load_rate = serializers.FloatField(required=False, help_text="requests per second of a Poisson load, on average")
+    load_requests = serializers.IntegerField(required=False, help_text="requests at most; default 50")
+    load_seconds = serializers.FloatField(required=False, help_text="no request arrives later than this")
+    load_input_lengths = serializers.CharField(
+        required=False,
+        max_length=100,
+        help_text="tokens of each prompt: fixed(n), uniform(min, max), normal(mean, sd, min, max) or lognormal(mean, sd, min, max); "
+        "left out: input_tokens",
+    )
+    load_output_lengths = serializers.CharField(
+        required=False, max_length=100, help_text="tokens of each answer, in the same way"
+    )
+    load_ttft_s = serializers.FloatField(
+        required=False, help_text="objective: seconds to the first token, with waiting"
+    )
+    load_tpot_s = serializers.FloatField(required=False, help_text="objective: seconds for each token after it")
+    load_e2e_s = serializers.FloatField(required=False, help_text="objective: seconds to the last token")
     seed = serializers.IntegerField(required=False)
     threads = serializers.IntegerField(required=False, allow_null=True)
     time_limit_s = serializers.FloatField(required=False)

@@ -61,6 +61,8 @@ def run_rows(exported: Mapping[str, Any]) -> Iterator[tuple]:
     yield from _memory_rows(exported.get("memory") or {})
     yield from _device_rows(exported.get("parallelism") or {})
     yield from _table_rows("sample", exported.get("samples"), ("phase", "iteration"), "measured")
+    yield from _flat_rows("load", exported.get("load") or {}, origin="measured")
+    yield from _table_rows("request", exported.get("requests"), ("request",), "measured")
     yield from _flat_rows("environment", exported.get("environment") or {})
     yield from _flat_rows("conditions", exported.get("conditions") or {}, origin="measured")
     for warning in exported.get("warnings") or []:

@@ -13,6 +13,7 @@ from hardware.templatetags.figures import bandwidth, short_size
 from llmcompare.accounts.models import User
 from llmcompare.catalog.models import LanguageModel
 from llmcompare.common.forms import BootstrapForm
+from llmcompare.runs.loadforms import LoadForm
 from llmcompare.runs.models import Run
 from llmcompare.runs.optionforms import OptionsForm
 from llmcompare.runs.validation import MAX_PROMPT_CHARACTERS
@@ -51,7 +52,7 @@ class SpecSelect(forms.Select):
         return option
 
 
-class NewRunForm(BootstrapForm, OptionsForm):
+class NewRunForm(BootstrapForm, OptionsForm, LoadForm):
     kind = forms.ChoiceField(choices=Run.Kind.choices, initial=Run.Kind.ESTIMATE, widget=forms.RadioSelect)
     model = forms.ChoiceField(
         widget=SpecSelect,
@@ -171,7 +172,7 @@ class NewRunForm(BootstrapForm, OptionsForm):
         return cleaned
 
     def what(self) -> dict[str, Any]:
-        """What is asked, for ``launch_run`` and ``preview``: kind, model, hardware or host, workload, protocol, against. Only after
+        """What is asked, for ``launch_run`` and ``preview``: kind, model, hardware or host, workload, protocol, against, load. Only after
         validation."""
         data = self.cleaned_data
         place = data["host"] if data["kind"] == Run.Kind.MEASURE else data["hardware"]
@@ -189,6 +190,7 @@ class NewRunForm(BootstrapForm, OptionsForm):
             "workload": workload,
             "protocol": {name: data[name] for name in PROTOCOL_FIELDS} if data["kind"] == Run.Kind.MEASURE else None,
             "against": self.base(),
+            "load": self.load_values() if data["kind"] == Run.Kind.MEASURE else None,
         }
 
     def base(self) -> Run | None:

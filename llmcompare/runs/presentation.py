@@ -11,6 +11,7 @@ from typing import Any
 
 from llmcompare.runs import charts
 from llmcompare.runs.facts import conditions_badge, fact_sections, phase_rows
+from llmcompare.runs.loadtable import load_table
 from llmcompare.runs.models import Run
 from llmcompare.runs.network import network
 from llmcompare.runs.processtable import process_table
@@ -76,6 +77,7 @@ def run_context(
             "samples": samples(document),
             "processes": process_table(document),
             "turns": turns_table(document),
+            "load": load_table(document),
             "output": output(document) if include_text else None,
             "facts": fact_sections(document, shared=shared or not include_text),
         },

@@ -48,6 +48,7 @@ def preview(
     host: Host | None = None,
     protocol: Mapping[str, Any] | None = None,
     against: Run | None = None,
+    load: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Memory and time of the run that these inputs would make. Raises :class:`FieldErrors` as ``launch_run`` would.
 
@@ -57,7 +58,14 @@ def preview(
     (measurements: all timed and warm-up iterations of all processes, without loading; null when unknown), ``notes`` and ``warnings`` (sentences).
     """
     inputs = check_inputs(
-        kind=kind, model=model, hardware=hardware, host=host, workload=workload, protocol=protocol, against=against
+        kind=kind,
+        model=model,
+        hardware=hardware,
+        host=host,
+        workload=workload,
+        protocol=protocol,
+        against=against,
+        load=load,
     )
     try:
         estimate = _estimate(inputs)

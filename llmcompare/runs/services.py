@@ -34,6 +34,7 @@ def launch_run(
     workload: Mapping[str, Any],
     protocol: Mapping[str, Any] | None = None,
     against: Run | None = None,
+    load: Mapping[str, Any] | None = None,
     visibility: str = Run.Visibility.PRIVATE,
     team: Team | None = None,
     title: str = "",
@@ -41,7 +42,8 @@ def launch_run(
     idempotency_key: str | None = None,
 ) -> Run:
     """Store a run and ring for a worker. ``workload`` has the fields of :class:`profiling.spec.Workload`, ``protocol`` (of a measurement)
-    those of :class:`profiling.protocol.Protocol`, ``against``: a measurement that this one takes turns with.
+    those of :class:`profiling.protocol.Protocol`, ``against``: a measurement that this one takes turns with,
+    ``load`` (of a measurement): requests after its iterations, as :func:`llmcompare.runs.validation.check_inputs` takes them.
 
     An estimate needs ``hardware`` (or a ``host``, whose measured ceilings then count too), a measurement needs ``host``.
     The same owner and ``idempotency_key`` return the first run and ring no second bell.
@@ -55,7 +57,14 @@ def launch_run(
         errors["against"] = "There is no such run."
     try:
         inputs = check_inputs(
-            kind=kind, model=model, hardware=hardware, host=host, workload=workload, protocol=protocol, against=against
+            kind=kind,
+            model=model,
+            hardware=hardware,
+            host=host,
+            workload=workload,
+            protocol=protocol,
+            against=against,
+            load=load,
         )
     except FieldErrors as error:
         raise FieldErrors(error.errors | errors) from None

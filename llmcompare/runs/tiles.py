@@ -28,6 +28,8 @@ ORDER = (
     "itl",
     "load_time",
 )
+#: These stand in the load's own table, beside what they were measured with.
+OF_LOAD = {"request_ttft", "request_tpot", "request_e2e_latency", "request_queue_time", "request_output_throughput"}
 #: The first ones are drawn large.
 MAIN = {"ttft", "tpot", "e2e_latency", "output_throughput", "encode_time", "encode_throughput", "peak_memory"}
 OF_ONE_DEVICE = {"peak_memory"}
@@ -44,7 +46,7 @@ BOUND_WORDS = {
 def metric_tiles(document: Document) -> list[dict[str, Any]]:
     """One tile per metric of the document, main ones first. An absent metric has no tile, an unknown one says so."""
     metrics = document.get("metrics") or {}
-    keys = [k for k in ORDER if k in metrics] + [k for k in metrics if k not in ORDER]
+    keys = [k for k in ORDER if k in metrics] + [k for k in metrics if k not in (*ORDER, *OF_LOAD)]
     return [_tile(key, metrics[key] or {}, document) for key in keys]
 
 

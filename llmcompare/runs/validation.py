@@ -17,6 +17,7 @@ from llmcompare.runs.models import Run
 from llmcompare.runs.options import ATTENTION, OPTIONS, devices_of
 from llmcompare.runs.queues import live_hosts
 from profiling.limits import check_context
+from profiling.load import Load, bounds
 from profiling.parallel import Plan
 from profiling.protocol import Protocol
 from profiling.spec import DTYPE_BYTES, WORKLOAD_DTYPES, RunSpec, SpecError, Workload
@@ -48,6 +49,7 @@ class Inputs:
     workload: Workload
     protocol: Protocol | None = None
     against: Run | None = None
+    load: Load | None = None
     notes: list[str] = field(default_factory=list)
 
     def freeze(self) -> RunSpec:
@@ -60,6 +62,7 @@ class Inputs:
             workload=self.workload.to_json(),
             protocol=self.protocol.to_json() if self.protocol else None,
             against=self._base(hardware.to_json()),
+            load=self.load.to_json() if self.load else None,
         )
 
     def _base(self, hardware: dict[str, Any]) -> dict[str, Any] | None:
@@ -79,15 +82,19 @@ def check_inputs(
     workload: Mapping[str, Any],
     protocol: Mapping[str, Any] | None = None,
     against: Run | None = None,
+    load: Mapping[str, Any] | None = None,
 ) -> Inputs:
     """The inputs as one checked value; raises :class:`FieldErrors` with everything that is wrong at once.
 
     ``protocol``: how a measurement is repeated; what it leaves out is as in :class:`profiling.protocol.Protocol`.
     ``against``: a measurement that it takes turns with, on the same host.
+    ``load``: requests after the iterations, fields of :class:`profiling.load.Load` with ``load_`` before them; empty: none.
     """
     parsed, errors = _parse_workload(workload)
     repeated, wrong = _parse_protocol(kind, protocol or {})
     errors |= wrong | _check_against(kind, host, against)
+    sent, wrong = _parse_load(kind, model, parsed, load or {})
+    errors |= wrong
     if kind not in Run.Kind.values:
         raise FieldErrors(errors | {"kind": f"Choose one of {', '.join(Run.Kind.values)}."})
     hardware, place_errors = _place(kind, hardware, host)
@@ -116,6 +123,7 @@ def check_inputs(
         workload=parsed,
         protocol=repeated,
         against=against,
+        load=sent,
         notes=notes,
     )
 
@@ -152,6 +160,34 @@ def _parse_protocol(kind: str, values: Mapping[str, Any]) -> tuple[Protocol | No
     except SpecError as error:
         return None, {error.field: str(error)}
     return protocol, {}
+
+
+def _parse_load(
+    kind: str, model: LanguageModel, workload: Workload, values: Mapping[str, Any]
+) -> tuple[Load | None, dict[str, str]]:
+    """The load of a measurement, None where none was asked for; an estimate has none."""
+    given = {name: value for name, value in values.items() if value not in (None, "")}
+    if kind != Run.Kind.MEASURE:
+        return None, dict.fromkeys(given, "Only a measurement can be put under load: leave this out, or measure.")
+    if given and "load_mode" not in given:
+        return None, {next(iter(given)): "Choose a load first: a closed loop or Poisson arrivals."}
+    if not given:
+        return None, {}
+    if model.kind in READ_ONLY_KINDS:
+        return None, {"load_mode": f"{model.name} generates no tokens, so it cannot be put under load."}
+    if workload.prompt is not None:
+        return None, {"load_mode": "A load sends arbitrary tokens of chosen lengths: clear the prompt, or choose none."}
+    try:
+        load = Load.from_json({name.removeprefix("load_"): value for name, value in given.items()})
+        load.check()
+    except SpecError as error:
+        return None, {error.field: str(error)}
+    into, out = bounds(load, workload.input_tokens, workload.output_tokens)
+    drawn = "load_input_lengths" if load.input_lengths else "load_output_lengths"
+    too_long = _check_context(model, replace(workload, input_tokens=into, output_tokens=out))
+    if too_long and (load.input_lengths or load.output_lengths):
+        return None, {drawn: f"The longest request: {next(iter(too_long.values()))}"}
+    return load, {}
 
 
 def _check_against(kind: str, host: Host | None, against: Run | None) -> dict[str, str]:

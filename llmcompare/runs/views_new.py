@@ -12,6 +12,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 from llmcompare.accounts.requests import UserRequest
 from llmcompare.common.errors import WHOLE_FORM, FieldErrors
 from llmcompare.runs.forms import HOST_PREFIX, PROTOCOL_FIELDS, WORKLOAD_FIELDS, NewRunForm, known_dtypes
+from llmcompare.runs.loadforms import LOAD_FIELDS, load_settings
 from llmcompare.runs.models import Run
 from llmcompare.runs.options import NAMES as OPTION_NAMES
 from llmcompare.runs.preview import preview
@@ -30,6 +31,7 @@ PREFILLED = (
     *WORKLOAD_FIELDS,
     *PROTOCOL_FIELDS,
     *OPTION_NAMES,
+    *LOAD_FIELDS,
 )
 
 
@@ -116,6 +118,7 @@ def _settings_of(run: Run) -> dict[str, Any]:
     settings = {name: workload[name] for name in (*WORKLOAD_FIELDS, *OPTION_NAMES) if name in workload}
     repeated = run.spec.get("protocol") or {}
     settings |= {name: repeated[name] for name in PROTOCOL_FIELDS if name in repeated}
+    settings |= load_settings(run.spec.get("load"))
     settings |= {"kind": run.kind, "title": run.title, "prompt": workload.get("prompt") or ""}
     if run.model:
         settings["model"] = run.model.slug

@@ -129,6 +129,8 @@ DOCUMENT_FIELDS: dict[str, frozenset[str] | None] = {
     "conditions": None,
     "resources": None,
     "protocol": None,
+    "load": None,
+    "requests": None,
     "in_turns": frozenset({"order", "verdicts"}),
     "processes": None,
     "unknown_operators": None,

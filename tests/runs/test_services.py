@@ -125,6 +125,25 @@ def test_a_measurement_is_repeated_as_asked_and_an_estimate_is_not(launch):
     assert launch().spec["protocol"] is None
 
 
+def test_a_measurement_may_be_put_under_load(launch):
+    host = host_with_hardware()
+    asked = {"load_mode": "poisson", "load_rate": 4.0, "load_output_lengths": "uniform(2, 8)", "load_ttft_s": 0.5}
+    run = launch(kind="measure", host=host, load=asked)
+    assert (run.spec["load"]["mode"], run.spec["load"]["rate"], run.spec["load"]["ttft_s"]) == ("poisson", 4.0, 0.5)
+    assert launch(kind="measure", host=host).spec["load"] is None
+    wrong = [
+        ({"load_rate": 4.0}, "load_rate"),
+        ({"load_mode": "gamma"}, "load_mode"),
+        ({"load_mode": "poisson"}, "load_rate"),
+        ({"load_mode": "closed", "load_concurrency": 0}, "load_concurrency"),
+        ({"load_mode": "closed", "load_input_lengths": "zipf(3)"}, "load_input_lengths"),
+        ({"load_mode": "closed", "load_input_lengths": "uniform(1, 9000000)"}, "load_input_lengths"),
+    ]
+    for load, field in wrong:
+        assert set(errors_of(launch, kind="measure", host=host, load=load)) == {field}
+    assert set(errors_of(launch, load=asked)) == set(asked), "an estimate has none"
+
+
 @pytest.mark.parametrize(
     ("field", "value", "part"),
     [

@@ -33,6 +33,7 @@ from llmcompare.catalog.models import LanguageModel
 from llmcompare.common.errors import FieldErrors
 from llmcompare.runs import exports
 from llmcompare.runs.filters import RunFilter
+from llmcompare.runs.loadforms import LOAD_FIELDS
 from llmcompare.runs.models import Run
 from llmcompare.runs.services import cancel_run, delete_run, launch_run
 
@@ -169,6 +170,7 @@ def _launch(request: Request) -> Response:
     repeated = launched_before(request, key)
     workload = {name: given.pop(name) for name in WORKLOAD_FIELDS if name in given}
     protocol = {name: given.pop(name) for name in PROTOCOL_FIELDS if name in given}
+    load = {name: given.pop(name) for name in LOAD_FIELDS if name in given}
     model = visible_named(LanguageModel, request, "model", given.pop("model"), "GET /api/v1/models/")
     hardware = visible_named(Hardware, request, "hardware", given.pop("hardware", None), "GET /api/v1/hardware/")
     host = visible_named(Host, request, "host", given.pop("host", None), "GET /api/v1/hosts/")
@@ -190,6 +192,7 @@ def _launch(request: Request) -> Response:
         workload=workload,
         protocol=protocol,
         against=against,
+        load=load,
         team=team,
         idempotency_key=key,
         **given,

@@ -10,6 +10,7 @@ The page loads plotly's basic bundle: traces are ``scatter`` and ``bar``, nothin
 from __future__ import annotations
 
 from llmcompare.runs.charts.base import plain
+from llmcompare.runs.charts.load import load_figure
 from llmcompare.runs.charts.memory import memory_figure, memory_parts, memory_timeline_figure
 from llmcompare.runs.charts.resources import resource_figures
 from llmcompare.runs.charts.roofline import points_of, roofline_figure, roofs_of
@@ -17,6 +18,7 @@ from llmcompare.runs.charts.samples import MAX_SAMPLE_POINTS, samples_figure
 
 __all__ = [
     "MAX_SAMPLE_POINTS",
+    "load_figure",
     "memory_figure",
     "memory_parts",
     "memory_timeline_figure",
