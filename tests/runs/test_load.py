@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from llmcompare.runs.exportrows import run_rows
 from llmcompare.runs.loadtable import load_table
 from llmcompare.runs.tiles import metric_tiles

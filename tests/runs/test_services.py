@@ -128,9 +128,6 @@ def test_a_measurement_is_repeated_as_asked_and_an_estimate_is_not(launch):
 def test_a_measurement_may_be_put_under_load(launch):
     host = host_with_hardware()
     asked = {"load_mode": "poisson", "load_rate": 4.0, "load_output_lengths": "uniform(2, 8)", "load_ttft_s": 0.5}
-    run = launch(kind="measure", host=host, load=asked)
-    assert (run.spec["load"]["mode"], run.spec["load"]["rate"], run.spec["load"]["ttft_s"]) == ("poisson", 4.0, 0.5)
-    assert launch(kind="measure", host=host).spec["load"] is None
     wrong = [
         ({"load_rate": 4.0}, "load_rate"),
         ({"load_mode": "gamma"}, "load_mode"),
@@ -142,6 +139,9 @@ def test_a_measurement_may_be_put_under_load(launch):
     for load, field in wrong:
         assert set(errors_of(launch, kind="measure", host=host, load=load)) == {field}
     assert set(errors_of(launch, load=asked)) == set(asked), "an estimate has none"
+    run = launch(kind="measure", host=host, load=asked)
+    assert (run.spec["load"]["mode"], run.spec["load"]["rate"], run.spec["load"]["ttft_s"]) == ("poisson", 4.0, 0.5)
+    assert launch(kind="measure", host=host).spec["load"] is None
 
 
 @pytest.mark.parametrize(
