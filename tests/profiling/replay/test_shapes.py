@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from statistics import median
 
 import pytest
 import torch
 
 from profiling.build import build
 from profiling.passes import Pass, trace
+from profiling.replay import twin as twins
 from profiling.replay.shapes import Caches, operators
-from profiling.replay.timing import Bench, NotReplayed
+from profiling.replay.timing import Bench, NotReplayed, Written
 from profiling.replay.twin import as_offered, narrow_twin, traced
 from profiling.spec import ModelSpec, Workload
 from tests.profiling import tiny
@@ -143,3 +145,56 @@ def test_nothing_larger_than_the_cap_is_allocated(monkeypatch):
         if item not in large:
             bench.time(item)
     assert 0 < largest[0] <= 1 << 12
+
+
+def test_calls_are_evicted_where_what_came_before_them_is_larger_than_the_cores_own_cache():
+    found = passes("llama")[2]["decode"]
+    assert not any(item.evicted for item in operators(found, Caches(1 << 30, 1 << 30)))
+    assert not any(item.evicted for item in operators(found, Caches(1 << 30, 0)))
+    # The products of the feed-forward part move 8 kB each, and then SiLU runs for the first time since the block before.
+    items = operators(found, Caches(1 << 30, 1 << 13))
+    assert {item.evicted for item in items if item.name == "silu"} == {True}
+    same = operators(found, Caches(1 << 30, 1 << 30))
+    assert sum(item.count for item in items) == sum(item.count for item in same)
+
+
+def test_results_that_last_occupy_memory_until_the_caches_have_been_gone_through():
+    written = Written(1 << 20, 1 << 30)
+    size = 1 << 17
+    kept = 0
+    while written.fills:
+        written.keep(torch.empty(size // 4))
+        kept += 1
+    assert kept * size > 1 << 20
+    assert kept * size <= (1 << 20) + (1 << 18) + size
+    small = Written(1 << 20, 1 << 30)
+    small.keep(torch.empty(4))
+    assert not small.fills
+
+
+def test_time_spent_on_evictions_is_no_time_of_the_twin(monkeypatch):
+    model, workload, found = passes("llama")
+    twin = narrow_twin(model, workload, found)
+    each: list[float] = []
+
+    class Slow(twins._Evictions):
+        def __init__(self, caches):
+            super().__init__(caches)
+            self._memory = torch.ones(8 << 20)
+
+        def _hook(self, *_):
+            before = self.seconds
+            super()._hook()
+            if self.evict:
+                each.append(self.seconds - before)
+
+    monkeypatch.setattr(twins, "_Evictions", Slow)
+    plain = twins.pass_seconds(twin, torch.device("cpu"), found, Caches(1 << 30, 1 << 30))
+    assert each == []
+    evicting = twins.pass_seconds(twin, torch.device("cpu"), found, Caches(1 << 30, 1 << 13))
+    modules = sum(
+        1 for path in twins._large_modules(found, Caches(1 << 30, 1 << 13)) for _ in range(2 if "#" in path else 1)
+    )
+    assert modules >= 6
+    for stage, seconds in plain.items():
+        assert evicting[stage] - seconds < modules * median(each) / 2
