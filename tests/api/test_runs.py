@@ -168,3 +168,20 @@ def test_comparing_keeps_the_order_and_refuses_what_one_cannot_see(owner, strang
         assert set(refused.json()["errors"]) == {"runs"}
     for other in (hidden.public_id, "nobody"):
         assert owner_api.read("compare/", runs=f"{a.public_id},{other}").status_code == 404
+
+
+def test_a_measurement_under_load(owner_api, model, host):
+    asked = {"kind": "measure", "model": model.slug, "host": host.slug, "input_tokens": 8, "output_tokens": 4}
+    load = {"load_mode": "poisson", "load_rate": 2.5, "load_output_lengths": "uniform(2, 6)", "load_ttft_s": 0.2}
+    refused = owner_api.send("runs/", asked | load | {"load_output_lengths": "zipf(2)"})
+    assert refused.status_code == 400
+    assert set(refused.json()["errors"]) == {"load_output_lengths"}
+    made = owner_api.send("runs/", asked | load)
+    assert made.status_code == 201, made.json()
+    kept = made.json()["spec"]["load"]
+    assert (kept["mode"], kept["rate"], kept["output_lengths"], kept["ttft_s"]) == (
+        "poisson",
+        2.5,
+        "uniform(2, 6)",
+        0.2,
+    )

@@ -51,7 +51,7 @@ def load_figure(document: Document) -> dict[str, Any] | None:
         traces,
         height=320,
         margin={"l": 10, "r": 10, "t": 16, "b": 40},
-        xaxis=axis(f"Seconds since the load began, when the request was due{note}", rangemode="tozero"),
+        xaxis=axis(f"Due at, seconds{note}", rangemode="tozero"),
         yaxis=axis("Milliseconds", rangemode="tozero"),
         legend={"orientation": "h", "y": 1.15},
         hovermode="closest",
