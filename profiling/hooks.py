@@ -25,9 +25,12 @@ class ModuleTimer:
     Functions that no module stands for (attention kernels, residual sums) are in the exclusive time of the module that calls them.
     """
 
-    def __init__(self, model: Any, device: Any) -> None:
+    def __init__(self, model: Any, device: Any, clock: Callable[[], int] | None = None) -> None:
+        """``clock``: nanoseconds, in place of the host's performance counter (of the processor's own time, where others disturb)."""
         self._paths = {module: path for path, module in model.named_modules()}
-        self._mark, self._seconds = _clock(device)
+        self._mark: Callable[[], Any]
+        self._seconds: Callable[[list[tuple[Any, Any]]], list[float]]
+        self._mark, self._seconds = _clock(device) if clock is None else (clock, _from_ns)
         self._records: list[list[Any]] = []  # [path, index of the parent's record or -1, begin, end]
         self._stack: list[int] = []
         self._handles: list[Any] = []
@@ -72,7 +75,7 @@ class ModuleTimer:
 def _clock(device: Any) -> tuple[Callable[[], Any], Callable[[list[tuple[Any, Any]]], list[float]]]:
     """(mark, pairs of marks → seconds). On CUDA, events on the stream: the host's clock would time only the launches."""
     if device.type != "cuda":
-        return time.perf_counter_ns, lambda pairs: [(end - begin) / 1e9 for begin, end in pairs]
+        return time.perf_counter_ns, _from_ns
     import torch
 
     def mark() -> Any:
@@ -85,6 +88,10 @@ def _clock(device: Any) -> tuple[Callable[[], Any], Callable[[list[tuple[Any, An
         return [begin.elapsed_time(end) / 1e3 for begin, end in pairs]
 
     return mark, seconds
+
+
+def _from_ns(pairs: list[tuple[Any, Any]]) -> list[float]:
+    return [(end - begin) / 1e9 for begin, end in pairs]
 
 
 def central_mean(passes: list[dict[str, ModuleTime]]) -> dict[str, ModuleTime]:

@@ -1,14 +1,13 @@
 """Measure one model on this machine: latency un-instrumented, then time by module, then memory, each in passes of its own.
 
 Order: structure and fit check, load, cold call, warm-up, timed iterations (the only published latencies), passes with hooks on every
-module, one pass with the memory sampler, and the estimate of the same workload. Runs inside an engine process.
+module, one pass with the memory sampler, one under the profiler, and the estimate of the same workload. Runs inside an engine process.
 """
 
 from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -32,7 +31,7 @@ from profiling.loading import (
     prepare_inputs,
 )
 from profiling.merge import attach_estimates
-from profiling.profiled import STEPS, profile_pass
+from profiling.operator_profile import profile_pass
 from profiling.protocol import Protocol
 from profiling.sampling import MemoryRecord, release_unused
 from profiling.spec import HardwareSpec, ModelSpec, SpecError, Workload
@@ -179,9 +178,9 @@ def _measure(session: Session, device: torch.device, threads: int, *, estimates:
     _warm_up(session, runner, memory)
     _iterate(session, runner, device, threads)
     _time_modules(session, runner, loaded, device)
-    if estimates:
-        _profile_operators(session, runner, loaded, device)
     _record_memory(session, runner, memory)
+    if estimates:  # of several processes, one has the tables
+        _profile_operators(session, runner, loaded, device)
     offered_load = run_load(session, runner, loaded, session.load) if session.load is not None else None
 
     session.requested_output = session.workload.output_tokens
@@ -275,24 +274,6 @@ def _time_modules(session: Session, runner: Runner, loaded: Any, device: torch.d
             _pass(session, runner, collect)
 
 
-def _profile_operators(session: Session, runner: Runner, loaded: Any, device: torch.device) -> None:
-    """One more pass, under torch's profiler: the operators of every module. Its times are shares of that pass."""
-    if session.time_is_short():
-        session.warn("time_limit", "The operators were not profiled: time was short.")
-        return
-    session.report("operators", 0.83, "Operators by module")
-    encodes = session.model.kind == "encoder"
-    steps = 0 if encodes else min(STEPS, session.workload.output_tokens - 1)
-
-    def run(finished: Callable[[str], None]) -> None:
-        runner.encode(finished) if encodes else runner.generate(steps + 1, finished)
-
-    try:
-        session.profiled = profile_pass(loaded, device, "encode" if encodes else "prefill", run, steps)
-    except Exception as error:  # the measurement is whole without it
-        session.warn("profiler", f"The operators could not be profiled. {describe(error)}")
-
-
 def _record_memory(session: Session, runner: Runner, memory: MemoryRecord) -> None:
     """One more pass with the memory sampler, prefill and decode apart."""
     session.report("memory", 0.84, "Memory by phase")
@@ -315,6 +296,22 @@ def _record_memory(session: Session, runner: Runner, memory: MemoryRecord) -> No
         _pass(session, runner, switch)
     finally:
         current.__exit__(None, None, None)
+
+
+def _profile_operators(session: Session, runner: Runner, loaded: Any, device: torch.device) -> None:
+    """One last pass under the profiler. A profiler that fails costs the measurement a warning, nothing else."""
+    if session.time_is_short():
+        session.warn("time_limit", "Operators were not profiled: time was short.")
+        return
+    session.report("operators", 0.88, "Operators by module")
+    keep_partial(session, at_once=True)
+    encoder = session.model.kind == "encoder"
+    try:
+        session.profiled = profile_pass(
+            runner, loaded, device, encoder=encoder, output_tokens=session.workload.output_tokens
+        )
+    except Exception as error:  # everything that is published was measured before
+        session.warn("profiler_failed", f"Operators were not profiled. {describe(error)}")
 
 
 def partial(session: Session) -> dict[str, Any] | None:

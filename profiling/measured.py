@@ -118,12 +118,7 @@ def instrumentation(session: Session) -> dict[str, Any]:
     ``overhead``: instrumented ÷ un-instrumented − 1. ``coverage``: sum of all modules' exclusive times ÷ un-instrumented time (what
     is missing is work outside the model, such as the choice of the token). Nothing is rescaled.
     """
-    plain: dict[str, list[float]] = {}
-    for generation in session.timed:
-        first, *steps = gaps(generation)
-        plain.setdefault("encode" if session.model.kind == "encoder" else "prefill", []).append(first)
-        plain.setdefault("decode", []).extend(steps)
-    result = {}
+    plain, result = _plain(session), {}
     for stage, passes in session.hooked.items():
         times = central_mean(passes)
         reference = summarise(plain[stage])["median"]
@@ -134,6 +129,27 @@ def instrumentation(session: Session) -> dict[str, Any]:
             "coverage": sum(time.exclusive_s for time in times.values()) / reference,
         }
     return result
+
+
+def _plain(session: Session) -> dict[str, list[float]]:
+    """stage → seconds of every un-instrumented pass."""
+    plain: dict[str, list[float]] = {}
+    for generation in session.timed:
+        first, *steps = gaps(generation)
+        plain.setdefault("encode" if session.model.kind == "encoder" else "prefill", []).append(first)
+        plain.setdefault("decode", []).extend(steps)
+    return plain
+
+
+def profiled(session: Session) -> dict[str, Any]:
+    """The pass under the profiler, with what the profiler cost: ``overhead`` of a stage is profiled ÷ un-instrumented − 1."""
+    found, plain = dict(session.profiled or {}), _plain(session)
+    found["stages"] = {
+        stage: entry
+        | {"overhead": entry["total_s"] / summarise(plain[stage])["median"] - 1 if plain.get(stage) else None}
+        for stage, entry in found["stages"].items()
+    }
+    return found
 
 
 def module_times(session: Session) -> dict[str, Any]:
@@ -252,7 +268,7 @@ def document(
         "stages": {},
         "instrumentation": instrumentation(session),
         "module_times": module_times(session),
-        **({"profiled": session.profiled} if session.profiled else {}),
+        **({"profiled": profiled(session)} if session.profiled else {}),
         "memory": {"phases": memory.phases(), "timeline": memory.timeline_table()},
         "samples": samples_table(session),
         "output": produced,

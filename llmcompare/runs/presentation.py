@@ -14,8 +14,8 @@ from llmcompare.runs.facts import conditions_badge, fact_sections, phase_rows
 from llmcompare.runs.loadtable import load_table
 from llmcompare.runs.models import Run
 from llmcompare.runs.network import network
+from llmcompare.runs.operatortable import operator_table
 from llmcompare.runs.processtable import process_table
-from llmcompare.runs.profiledtable import profiled_table
 from llmcompare.runs.resourcetable import resource_use
 from llmcompare.runs.serving import devices, precision, speculation
 from llmcompare.runs.tables import records
@@ -68,7 +68,7 @@ def run_context(
             "roofline": roofline(document, options),
             "operators": operators(document, options),
             "network": network(document, options),
-            "profiled": profiled_table(document, options.stage),
+            "profiled": operator_table(document, options.stage, options.find),
             "memory": memory(document),
             "resources": resource_use(document),
             "precision": precision(document),

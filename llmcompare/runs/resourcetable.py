@@ -20,7 +20,18 @@ _COLUMNS = (
     ("gpu_power_w", "Accelerator power", "mean", "W"),
     ("package_power_w", "Processor power", "mean", "W"),
 )
-_ORDER = ("measure", "prepare", "load", "warmup", "iterations", "modules", "memory", "document", "estimate")
+_ORDER = (
+    "measure",
+    "prepare",
+    "load",
+    "warmup",
+    "iterations",
+    "modules",
+    "memory",
+    "operators",
+    "document",
+    "estimate",
+)
 _WHAT = {
     "package_power_w": "Energy of the processor",
     "gpu": "Accelerator",

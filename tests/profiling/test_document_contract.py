@@ -39,7 +39,8 @@ NOT_HERE = {
     *("protocol", "processes", "process", "min_iterations", "min_seconds", "max_iterations", "complete", "load_time_s"),
     *("verdicts", "base", "order", "verdict", "effect_pct", "ci95_pct", "minimum_pct", "spread_pct"),
     *("module_times", "paths"),
-    *("profiled", "dropped_rows", "copies", "direction", "operator", "self_cpu_s", "self_device_s", "passes"),
+    *("profiled", "dropped", "copies", "direction", "count", "operator", "self_cpu_s", "self_device_s", "passes"),
+    *("self_memory_bytes", "input_shapes", "memory_delta_bytes", "own_s", "total_s", "overhead"),
     *(
         "resources",
         "interval_s",
