@@ -3,7 +3,7 @@
 The law of a kind is ``overhead + flops·a + elementwise_flops·b + cold_bytes·c + hot_bytes·d`` with factors that are not negative, fitted
 to relative errors. What known shapes near it (in logarithms of the same quantities) take more or less than the law corrects it, so a
 known shape is met exactly. The uncertainty is the 90th percentile of the same procedure's errors with each known shape left out.
-Numpy and standard library only.
+numpy and the standard library only.
 """
 
 from __future__ import annotations

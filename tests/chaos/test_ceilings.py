@@ -78,7 +78,6 @@ def test_one_that_is_cancelled_or_whose_worker_is_killed_leaves_the_machine_free
         return next((m for m in found if m["state"] == "failed"), None)
 
     assert "was lost" in await_that(lost, f"the lost one has failed\n{other.log}", 60)["error"]
-    # A host without any rates is measured by a new worker by itself; that need not be waited for here.
-    await_that(lambda: newest(portal)["state"] in ("queued", "running"), "the new worker measures by itself", 60)
+    # A worker that finds its host without rates measures them by itself; one that found the lost measurement still running does not.
     portal.call("cancel_ceilings", host="chaos")
-    assert portal.await_state(portal.measure(1), "done", "failed", timeout_s=120)["state"] == "done"
+    assert portal.await_state(portal.measure(1), "done", "failed", timeout_s=500)["state"] == "done"
