@@ -111,15 +111,13 @@ def shown_spec(run: Run) -> dict[str, Any]:
 
     ``spec_digest`` is the digest of the inputs with it.
     """
-    shown = dict(run.spec)
-    for holder in (shown, shown.get("against")):
-        if holder and holder.get("model"):
-            model = {name: value for name, value in holder["model"].items() if name != "weights_path"}
-            if holder is shown:
-                shown["model"] = model
-            else:
-                shown["against"] = {**holder, "model": model}
-    return shown
+    against = run.spec.get("against")
+    return _without_folder(run.spec) | ({"against": _without_folder(against)} if against else {})
+
+
+def _without_folder(spec: dict[str, Any]) -> dict[str, Any]:
+    model = spec.get("model") or {}
+    return {**spec, "model": {name: value for name, value in model.items() if name != "weights_path"}}
 
 
 def document_of(run: Run) -> dict[str, Any]:

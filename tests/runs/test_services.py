@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 
 import pytest
@@ -10,6 +11,7 @@ from django.utils import timezone
 from hardware.models import Ceiling
 from llmcompare.common.errors import FieldErrors, QuotaExceeded
 from llmcompare.runs import preview, services
+from llmcompare.runs.exports import shown_spec
 from llmcompare.runs.models import Run
 from llmcompare.runs.services import cancel_run, delete_run, launch_run, restore_run
 from profiling.client import EngineError
@@ -112,6 +114,15 @@ def test_two_measurements_of_one_host_take_turns(launch, stranger):
         with pytest.raises(FieldErrors) as caught:
             launch(**refused, against=base)
         assert set(caught.value.errors) >= {"against"}
+
+
+def test_what_a_run_takes_turns_with_shows_no_folder_of_the_server(launch):
+    host, model = host_with_hardware(), make_model(weights="local", weights_path="/srv/private/weights")
+    run = launch(kind="measure", host=host, against=launch(kind="measure", host=host, model=model))
+    assert run.spec["against"]["model"]["weights_path"] == "/srv/private/weights", "the worker needs it"
+    shown = shown_spec(run)
+    assert shown["against"]["model"]["name"] == model.name
+    assert "/srv/private" not in json.dumps(shown)
 
 
 def test_a_measurement_is_repeated_as_asked_and_an_estimate_is_not(launch):
