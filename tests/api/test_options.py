@@ -105,3 +105,11 @@ def test_comparing_shows_the_options_that_some_run_sets(owner, owner_api):
     rows = owner_api.read("compare/", runs=f"{a.public_id},{b.public_id}").json()["rows"]
     options = {row["key"]: row["values"] for row in rows if row["section"] == "option"}
     assert options == {"weights_dtype": ["int4", None], "tensor_parallel": [1, 4]}
+
+
+def test_turns_are_not_taken_with_a_run_of_somebody_else(owner_api, stranger):
+    hidden = make_run(stranger, kind="measure")
+    answer = owner_api.send("runs/", ESTIMATE | {"kind": "measure", "against": hidden.public_id})
+    assert answer.status_code == 400
+    assert "There is no such run" in answer.json()["errors"]["against"]
+    assert Run.objects.count() == 1
