@@ -1,10 +1,14 @@
 """How far predictions of latency are from measurements on this machine.
 
-    .venv/bin/python -m benchmarks.prediction_error [--quick] [--rounds N] [--models NAME …] [--threads N] [--json FILE]
+    .venv/bin/python -m benchmarks.prediction_error [--quick] [--rounds N] [--models NAME …] [--threads N] [--json FILE] [--kept FOLDER]
 
 Every round measures each model and replays its operators, one after the other, each in a process of its own, and measures the
 machine's ceilings; who comes first alternates. A process during which other work took the cores is marked and repeated. Figures are
-medians over the rounds; an error is prediction ÷ measurement − 1 of a (model, shape, stage).
+medians over the rounds; an error is prediction ÷ measurement − 1 of a (model, shape, stage). Beside it stands the median of the rounds' own
+errors, and how far the measurements of one thing are from each other: on a machine that swings by more than the errors, that is what is seen.
+
+Five rounds take 25 to 35 minutes on two cores. With ``--kept FOLDER`` every undisturbed answer is kept there, and a run that was interrupted, or
+disturbed for a while, goes on where it was: with the same code, packages and machine only, otherwise it begins anew.
 
 Methods: ``own`` replay of the model's own shapes; ``left out`` replay from a table that knows only the other models; ``measured``
 roofline over this machine's measured ceilings; ``two lines`` roofline of one peak and one bandwidth, without overhead.
@@ -25,17 +29,42 @@ from typing import Any
 from benchmarks.errors import models, report
 from benchmarks.speed.clock import ROOT, machine, versions
 from profiling import host
+from profiling.ceiling_rows import shaped_names
 from profiling.client import EngineChild
 from profiling.replay.table import Table
-from profiling.spec import HardwareSpec, ModelSpec, RunSpec, Workload
+from profiling.spec import HardwareSpec, ModelSpec, RunSpec, Workload, digest
 
 RESULTS = ROOT / "benchmarks" / "results"
 TIMEOUT_S = 900.0
 #: The ceilings that stand over a model in fp32.
 KERNELS = (
     *((name, "fp32") for name in ("gemm", "gemv", "skinny-2", "skinny-8", "skinny-64", "attention", "elementwise")),
+    *((name, "fp32") for rows in (1, 2, 8, 64) for name in shaped_names(rows)),
     *((name, "") for name in ("copy", "read", "triad")),
 )
+
+
+class Kept:
+    """Answers in a folder, for the same code, packages, machine and options."""
+
+    def __init__(self, folder: Path, quick: bool, threads: int) -> None:
+        sources = sorted([*ROOT.glob("profiling/**/*.py"), *ROOT.glob("benchmarks/errors/*.py")])
+        code = digest([path.read_text() for path in sources])
+        self._folder = folder / digest([code, versions(None), machine(), quick, threads])[:16]
+        self._folder.mkdir(parents=True, exist_ok=True)
+
+    def _path(self, number: int, what: str) -> Path:
+        return self._folder / f"{number} {what}.json"
+
+    def read(self, number: int, what: str) -> dict[str, Any] | None:
+        path = self._path(number, what)
+        return json.loads(path.read_text()) if path.exists() else None
+
+    def write(self, number: int, what: str, answer: dict[str, Any]) -> None:
+        """Whole or not at all: a run may be ended at any moment."""
+        fresh = self._path(number, what).with_suffix(".new")
+        fresh.write_text(json.dumps(answer))
+        fresh.replace(self._path(number, what))
 
 
 class Run:
@@ -52,11 +81,12 @@ class Run:
         self.measured: dict[str, list[dict[str, Any]]] = {}
         self.replayed: dict[str, list[dict[str, Any]]] = {}
         self.ceilings: list[dict[str, Any]] = []
+        self._kept = options.kept and Kept(options.kept, options.quick, self.threads)
 
     def go(self) -> None:
         for number in range(self.rounds):
             self._tell(f"round {number + 1} of {self.rounds}: ceilings")
-            self.ceilings.append(self._undisturbed(self._measure_ceilings, number))
+            self.ceilings.append(self._undisturbed(self._measure_ceilings, number, "ceilings"))
             for case in self.cases:
                 turns: list[tuple[str, Callable[[], dict[str, Any]], dict[str, list[dict[str, Any]]]]] = [
                     ("replay", lambda case=case: self._replay(case), self.replayed),
@@ -64,18 +94,22 @@ class Run:
                 ]
                 for what, run, found in turns if number % 2 == 0 else reversed(turns):
                     self._tell(f"round {number + 1} of {self.rounds}: {what} of {case.name}")
-                    found.setdefault(case.name, []).append(self._undisturbed(run, number))
+                    found.setdefault(case.name, []).append(self._undisturbed(run, number, f"{what} {case.name}"))
 
-    def _undisturbed(self, run: Callable[[], dict[str, Any]], number: int) -> dict[str, Any]:
+    def _undisturbed(self, run: Callable[[], dict[str, Any]], number: int, what: str) -> dict[str, Any]:
         """The answer of an undisturbed process, or of the least disturbed one when every repetition was."""
+        if self._kept and (found := self._kept.read(number, what)) is not None:
+            return found
         tries = []
         for _ in range(1 + self.retries):
             answer = run()
             tries.append(answer)
             if not answer["contended"]:
                 break
-        best = min(tries, key=lambda answer: answer["foreign_cores"])
-        return best | {"round": number, "tries": len(tries)}
+        best = min(tries, key=lambda answer: answer["foreign_cores"]) | {"round": number, "tries": len(tries)}
+        if self._kept and not best["contended"]:
+            self._kept.write(number, what, best)
+        return best
 
     def _workloads(self, case: models.Case) -> list[Workload]:
         shapes = case.shapes[:1] if self._options.quick else case.shapes
@@ -284,7 +318,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     pairs = run.pairs()
     document: dict[str, Any] = {
         "schema": "llmcompare-prediction-error",
-        "schema_version": "1.0",
+        "schema_version": "1.1",
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "duration_s": time.monotonic() - begin,
         "quick": options.quick,
@@ -308,6 +342,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     }
     document["quiet"] = not any(document["contended_rounds"].values())
     document["summary"] = report.summary(pairs)
+    document["repeat"] = report.repeats(pairs)
     document["targets"] = report.targets(document)
     return document
 
@@ -323,6 +358,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, help="default: one per physical core")
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="default: benchmarks/results/prediction_error_DATE.json"
+    )
+    parser.add_argument(
+        "--kept", type=Path, metavar="FOLDER", help="keep answers there, and go on from those that are there"
     )
     parser.add_argument("--silent", action="store_true", help="do not say what is being measured")
     options = parser.parse_args()

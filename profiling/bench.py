@@ -6,7 +6,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,9 +23,16 @@ FOREIGN_CORES = 0.25
 #: A timed call takes at least this long, or the clock and the call itself would be part of the rate.
 CALL_S = 0.002
 
+#: Reasons for kernels that a quick set leaves out.
+SLOW_HALF = "left out of the quick set: most processors have no fast kernel for it, so it takes seconds"
+
 #: (op_class, dtype) → function(Bench, dtype name) → row or None. A new kind of ceiling is one function here.
 Kernel = Callable[["Bench", str], dict[str, Any] | None]
 KERNELS: dict[tuple[str, str], Kernel] = {}
+
+
+class LeftOut(Exception):
+    """A kernel is not timed here; the text says why."""
 
 
 def kernel(op_class: str, *dtypes: str) -> Callable[[Kernel], Kernel]:
@@ -51,12 +58,20 @@ class Bench:
     largest_gemm: int
     quick: bool = True
     sustained_s: float = 0.0
+    _beyond: dict[str, torch.Tensor] = field(default_factory=dict, compare=False, repr=False)
 
     def row(
-        self, op_class: str, dtype: str, unit: str, work: float, call: Callable[[], Any], **detail: Any
+        self,
+        op_class: str,
+        dtype: str,
+        unit: str,
+        work: float,
+        call: Callable[[], Any],
+        share: float = 1.0,
+        **detail: Any,
     ) -> dict[str, Any]:
-        """Time ``call``, which does ``work`` (FLOPs or bytes), and say what rate that is."""
-        seconds, quality = self._times(call)
+        """Time ``call``, which does ``work`` (FLOPs or bytes), and say what rate that is. ``share``: part of the budget that it gets."""
+        seconds, quality = self._times(call, self.budget_s * share)
         best, median = min(seconds), statistics.median(seconds)
         return {
             "op_class": op_class,
@@ -70,23 +85,23 @@ class Bench:
             "measured_at": datetime.now(UTC).isoformat(),
         }
 
-    def _times(self, call: Callable[[], Any]) -> tuple[list[float], str]:
+    def _times(self, call: Callable[[], Any], budget_s: float) -> tuple[list[float], str]:
         """Seconds per call, and whether they are undisturbed; disturbed ones get a second chance."""
-        times, quality = self._round(call)
+        times, quality = self._round(call, budget_s)
         if quality == "contended":
-            again, quality = self._round(call)
+            again, quality = self._round(call, budget_s)
             times = times + again if quality == "contended" else again
         return times, quality
 
-    def _round(self, call: Callable[[], Any]) -> tuple[list[float], str]:
+    def _round(self, call: Callable[[], Any], budget_s: float) -> tuple[list[float], str]:
         self._timed(call, 1)
         single = self._timed(call, 1)
         repeat = max(1, math.ceil(CALL_S / max(single, 1e-7)))
         begin = Snapshot.now()
         times: list[float] = []
-        while len(times) < 3 or (time.perf_counter() - begin.wall < self.budget_s and len(times) < 200):
+        while len(times) < 3 or (time.perf_counter() - begin.wall < budget_s and len(times) < 200):
             times.append(self._timed(call, repeat) / repeat)
-            if time.perf_counter() - begin.wall > 4 * self.budget_s:
+            if time.perf_counter() - begin.wall > 4 * budget_s:
                 break
         disturbed = statistics.median(times) > CONTENDED_RATIO * min(times) or self._others_ran(begin, Snapshot.now())
         return times, "contended" if disturbed else "ok"
@@ -116,3 +131,10 @@ class Bench:
         """Values that are normal numbers everywhere; drawn at random on devices whose clock depends on the data."""
         tensor = torch.empty(*shape, dtype=DTYPES[dtype], device=self.device)
         return tensor.normal_() if self.device.type == "cuda" else tensor.fill_(0.5)
+
+    def beyond_caches(self, dtype: str) -> torch.Tensor:
+        """One-dimensional memory of ``beyond_cache`` bytes. That of the last format is kept: making it takes longer than to time a kernel."""
+        if dtype not in self._beyond:
+            self._beyond.clear()
+            self._beyond[dtype] = self.tensor(self.beyond_cache // DTYPES[dtype].itemsize, dtype=dtype)
+        return self._beyond[dtype]

@@ -194,7 +194,7 @@ def _construct(cls: Any, config: Any, dtype: torch.dtype, attn_implementation: s
     error: Exception | None = None
     for attempt in attempts:
         try:
-            with _BUILD_LOCK, bounded(), torch.device("meta"):
+            with _BUILD_LOCK, bounded(config.to_dict()), torch.device("meta"):
                 module = cls._from_config(copy.deepcopy(config), dtype=dtype, attn_implementation=attempt)
             return without_values(module).eval().requires_grad_(False)
         except SpecError:

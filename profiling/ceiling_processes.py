@@ -91,7 +91,7 @@ def measure_ceilings_in_processes(
     """Ceilings of this machine: ``rows`` (see :func:`agree`), ``skipped``, and what they depend on: ``created, duration_s, processes,
     device, fingerprint, affinity, env_vars, versions``.
 
-    ``quick`` takes about half a minute in three processes, else about two minutes. The time limit is for all. Raises
+    ``quick``: shorter timings, without kernels that take seconds on most processors. The time limit is for all. Raises
     :class:`EngineError` (``cancelled``, ``timeout``, …); nothing is kept then: a part of the ceilings of one process is no result.
     """
     if isinstance(processes, bool) or not isinstance(processes, int) or not 1 <= processes <= 20:

@@ -6,7 +6,6 @@ memory works on more than the last-level cache holds. Runs inside an engine proc
 
 from __future__ import annotations
 
-import itertools
 import os
 import statistics
 import time
@@ -17,21 +16,16 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from profiling import host
-from profiling.bench import CONTENDED_RATIO, DTYPES, KERNELS, Bench, kernel
+from profiling import few_rows, host
+from profiling.bench import CONTENDED_RATIO, KERNELS, SLOW_HALF, Bench, LeftOut, kernel
 from profiling.device_state import accelerator_state
+from profiling.overhead import overhead
 from profiling.spec import SpecError
 
 #: Variables that decide how threads run.
 SHOWN_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_PROC_BIND", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
-#: Reasons for kernels that a quick set leaves out.
-SLOW_HALF = "left out of the quick set: most processors have no fast kernel for it, so it takes seconds"
 #: Seconds of one product after another, after which clocks and temperature of an accelerator have settled.
 SUSTAINED_S = {True: 2.0, False: 10.0}
-
-
-class LeftOut(Exception):
-    """A kernel is not timed here; the text says why."""
 
 
 @kernel("gemm", "fp32", "bf16", "fp16")
@@ -102,18 +96,7 @@ def gemm_sustained(bench: Bench, dtype: str) -> dict[str, Any] | None:
     }
 
 
-def _weight(bench: Bench, dtype: str) -> torch.Tensor:
-    """A weight matrix [outputs, 4096] that no cache holds."""
-    return bench.tensor(max(4096, bench.beyond_cache // (4096 * DTYPES[dtype].itemsize)), 4096, dtype=dtype)
-
-
-@kernel("gemv", "fp32", "bf16", "fp16")
-def gemv(bench: Bench, dtype: str) -> dict[str, Any] | None:
-    """One row times a weight matrix that no cache holds: what a decode step does. Bytes are those of the weights."""
-    weight, x = _weight(bench, dtype), bench.tensor(1, 4096, dtype=dtype)
-    size = weight.numel() * weight.element_size()
-    call = partial(functional.linear, x, weight)
-    return bench.row("gemv", dtype, "B/s", float(size), call, rows=weight.shape[0], columns=4096)
+few_rows.register()
 
 
 @kernel("gemv", "int8")
@@ -124,23 +107,6 @@ def gemv_int8(bench: Bench, dtype: str) -> dict[str, Any] | None:
     x = torch.ones(1, 4096, dtype=torch.int8, device=bench.device)
     call = partial(torch._int_mm, x, weight.t())
     return bench.row("gemv", dtype, "B/s", float(weight.numel()), call, rows=rows, columns=4096)
-
-
-#: Row counts at which products with few rows are timed: where kernels change, and where the weights' traffic stops to decide.
-FEW_ROWS = (2, 8, 64)
-
-
-def _skinny(rows: int, bench: Bench, dtype: str) -> dict[str, Any] | None:
-    """``rows`` rows times a weight matrix that no cache holds: decoding a batch, short prompts."""
-    if dtype == "fp16" and bench.quick and bench.device.type == "cpu":
-        raise LeftOut(SLOW_HALF)
-    weight, x = _weight(bench, dtype), bench.tensor(rows, 4096, dtype=dtype)
-    call = partial(functional.linear, x, weight)
-    return bench.row(f"skinny-{rows}", dtype, "FLOP/s", 2.0 * rows * weight.numel(), call, rows=rows)
-
-
-for _rows in FEW_ROWS:
-    kernel(f"skinny-{_rows}", "fp32", "bf16", "fp16")(partial(_skinny, _rows))
 
 
 @kernel("copy", "")
@@ -193,68 +159,7 @@ def elementwise(bench: Bench, dtype: str) -> dict[str, Any] | None:
     return bench.row("elementwise", dtype, "FLOP/s", float(count), lambda: torch.mul(x, y, out=out), elements=count)
 
 
-#: Llama so narrow that its arithmetic takes no time: what remains of a decode step is what each operator costs to be called.
-NARROW = {
-    "model_type": "llama",
-    "architectures": ["LlamaForCausalLM"],
-    "vocab_size": 64,
-    "hidden_size": 16,
-    "intermediate_size": 16,
-    "num_hidden_layers": 4,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 1,
-    "max_position_embeddings": 128,
-    "tie_word_embeddings": True,
-}
-
-
-@kernel("overhead", "")
-def overhead(bench: Bench, dtype: str) -> dict[str, Any] | None:
-    """Seconds that one operator costs beside its arithmetic: a decode step of a narrow model over the operators that the engine
-    counts in it. It includes Python, modules and views, which a single call of a small operator (``plain_add_s``) leaves out."""
-    from profiling.estimate import estimate
-    from profiling.generation import Runner
-    from profiling.loading import load, prepare_inputs
-    from profiling.spec import HardwareSpec, ModelSpec, Workload
-
-    model = ModelSpec(name="narrow", config=NARROW)
-    workload = Workload(input_tokens=8, output_tokens=32, dtype="fp32")
-    table = estimate(model, HardwareSpec(name="any"), workload)["operators"]
-    at = {name: table["columns"].index(name) for name in ("stage", "calls", "bytes_read", "bytes_written")}
-    moving = [
-        row
-        for row in table["rows"]
-        if row[at["stage"]] == "decode" and row[at["bytes_read"]] + row[at["bytes_written"]]
-    ]
-    operators = sum(row[at["calls"]] for row in moving)
-    with torch.inference_mode(False):
-        loaded = load(model, workload, bench.device)
-    runner = Runner(
-        loaded,
-        prepare_inputs(model, loaded, workload, bench.device),
-        kind="decoder",
-        logits="last",
-        device=bench.device,
-    )
-    steps: list[float] = []
-    runner.generate(workload.output_tokens)
-    for _ in range(4):
-        walls = [stamp.wall_ns for stamp in runner.generate(workload.output_tokens).stamps]
-        steps += [(end - begin) / 1e9 for begin, end in itertools.pairwise(walls[1:])]
-    x = bench.tensor(16, dtype="fp32")
-    plain = bench.row("overhead", "", "s", 1.0, lambda: torch.add(x, x))
-    best, median = min(steps) / operators, statistics.median(steps) / operators
-    return plain | {
-        "threads": 0,
-        "value": best,
-        "median": median,
-        "quality": "contended" if median / best > CONTENDED_RATIO else "ok",
-        "detail": {
-            "method": "decode step of a narrow model",
-            "operators": operators,
-            "plain_add_s": 1 / plain["value"],
-        },
-    }
+kernel("overhead", "")(overhead)
 
 
 def measure_ceilings(
@@ -269,7 +174,7 @@ def measure_ceilings(
     ``torch``, ``fingerprint``, ``affinity`` (processors it may use, or null), ``env_vars`` and ``skipped``.
 
     On a processor with the default thread count (physical cores) and with one thread, unless ``threads`` names one. ``kind`` ``"cpu"``
-    measures the processor even where there is an accelerator. ``quick`` takes about 10 s, otherwise about five times as long.
+    measures the processor even where there is an accelerator. ``quick``: shorter timings.
     ``only``: ``(op_class, dtype, threads)`` of the rows that are wanted. Kernels that this torch does not have are named in ``skipped``
     with the reason. One process is no evidence: ``profiling.ceiling_processes`` asks several.
     """

@@ -20,9 +20,11 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from profiling.failures import EngineError, describe
+from profiling import feed
+from profiling.failures import EngineError, describe, out_of_memory
 from profiling.spec import RunSpec, SpecError
 
 #: Progress closer together than this is dropped: writing and waking the parent would disturb what is measured.
@@ -65,6 +67,10 @@ class Reporter:
         """What is known so far; the parent keeps it in case this process is killed."""
         self.send("partial", document=document)
 
+    def artifact(self, kind: str, path: Path, facts: Answer) -> None:
+        """A file in this process's own folder, for the parent to take; it is gone with this process."""
+        self.send("artifact", kind=kind, path=str(path), facts=facts)
+
     def send(self, type_: str, **content: Any) -> None:
         self._send({"id": self._id, "type": type_, **content})
 
@@ -97,6 +103,33 @@ def inspect(request: Answer, report: Reporter) -> Answer:
     return inspect_model(ModelSpec.from_json(request["model"]))
 
 
+@operation("form")
+def form(request: Answer, report: Reporter) -> Answer:
+    """``form``: the closed forms of a model, for any batch, lengths and formats; or ``no_form``: why it has none."""
+    from profiling.forms.make import make_form
+    from profiling.forms.terms import NoForm, to_json
+    from profiling.spec import ModelSpec, Workload
+
+    model, workload = ModelSpec.from_json(request["model"]), Workload.from_json(request["workload"])
+    workload.check()
+    try:
+        return {"form": to_json(make_form(model, workload, request.get("kernel_threads"), report))}
+    except NoForm as error:
+        return {"no_form": str(error)}
+
+
+@operation("tokens")
+def tokens(request: Answer, report: Reporter) -> Answer:
+    """``tokens`` of each of ``prompts`` by the tokenizer of ``model``, and whether they go through its ``chat_template``. Loads no weights."""
+    from profiling.loading import check_files, tokenized
+    from profiling.spec import ModelSpec
+
+    model = ModelSpec.from_json(request["model"])
+    check_files(model)
+    _, found, templated = tokenized(model, request["prompts"])
+    return {"tokens": [len(row) for row in found], "chat_template": templated}
+
+
 @operation("measure")
 def measure(request: Answer, report: Reporter) -> Answer:
     from profiling.load import Load
@@ -111,7 +144,16 @@ def measure(request: Answer, report: Reporter) -> Answer:
         protocol=protocol,
         estimates=request.get("estimates", True),
         load=Load.from_json(asked) if asked else None,
+        artifacts=request["spec"].get("artifacts"),
     )
+
+
+@operation("endpoint")
+def endpoint(request: Answer, report: Reporter) -> Answer:
+    """A load on a server of models, seen from here. Imports torch for no more than a tokenizer."""
+    from profiling.remote.job import run
+
+    return run(request, report, report.partial)
 
 
 @operation("ceilings")
@@ -128,6 +170,33 @@ def replay(request: Answer, report: Reporter) -> Answer:
     from profiling.replay.run import answer as run
 
     return run(request, report)
+
+
+@operation("gguf")
+def gguf(request: Answer, report: Reporter) -> Answer:
+    """What the GGUF file ``source`` says of itself."""
+    from profiling.gguf_files import describe_gguf
+
+    return describe_gguf(request["source"])
+
+
+@operation("hub_look")
+def hub_look(request: Answer, report: Reporter) -> Answer:
+    """The repository ``repo`` of the Hub at ``revision``: commit, configuration, files with sizes."""
+    from profiling.hub import look
+
+    return look(request["repo"], request["revision"], request["endpoint"]).to_json()
+
+
+@operation("hub_download")
+def hub_download(request: Answer, report: Reporter) -> Answer:
+    """Fetch what a ``look`` named into the folder ``target``."""
+    from pathlib import Path
+
+    from profiling.hub import Look, download
+
+    seen = Look(**{name: value for name, value in request["look"].items() if name not in ("bytes", "name")})
+    return download(seen, Path(request["target"]), request["endpoint"], request["max_bytes"], report)
 
 
 @operation("convert")
@@ -166,8 +235,7 @@ def answer(request: Answer, send: Callable[[Answer], None]) -> None:
 
 
 def _classify(error: BaseException, stage: str) -> tuple[str, str]:
-    text = str(error)
-    if isinstance(error, MemoryError) or "can't allocate memory" in text or type(error).__name__ == "OutOfMemoryError":
+    if out_of_memory(error):
         return "memory", (
             f"The machine ran out of memory during the stage “{stage}”. Use a smaller model, dtype, batch or context, "
             "or run an estimate."
@@ -206,9 +274,13 @@ def _requests() -> queue.SimpleQueue[Answer]:
         with os.fdopen(descriptor, "rb") as stream:
             for line in stream:
                 try:
-                    requests.put(json.loads(line))
+                    message = json.loads(line)
                 except ValueError:
-                    requests.put({"op": "malformed line"})
+                    message = {"op": "malformed line"}
+                if isinstance(message, dict) and "feed" in message:
+                    feed.give(message["feed"])
+                else:
+                    requests.put(message)
         os._exit(0)
 
     threading.Thread(target=read, name="requests", daemon=True).start()

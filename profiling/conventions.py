@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from profiling.parallel import Plan
 from profiling.precision import KV_SCALE_BITS, KV_ZERO_BITS, QUANTISE_OPERATIONS, Precision
+from profiling.quantities import say
 from profiling.roofline import Ceilings
-from profiling.spec import Counting
+from profiling.spec import DTYPE_BYTES, Counting
 
 _EXECUTION = {
     "eager": "each operator reads its inputs from memory and writes its outputs to memory, as PyTorch does without compilation; "
@@ -52,11 +53,26 @@ def _ceilings(limits: Ceilings) -> str:
         "large products: square product",
         f"products with few rows: timed with {rows} rows, straight lines between" if rows else "",
         "products with up to 8 rows also read at the rate of a matrix-vector product" if limits.stream else "",
+        _shapes(limits),
         "attention over more than 8 queries: one attention kernel, softmax included" if limits.attention else "",
         "all other traffic: copy",
-        f"every operator: {limits.overhead_s * 1e6:.1f} µs of overhead" if limits.overhead_s else "",
+        f"every operator: {limits.overhead_s * 1e6:.1f} µs of overhead, as in a model larger than the caches"
+        if limits.overhead_s
+        else "",
     ]
     return f"{text}. " + "; ".join(part for part in parts if part)
+
+
+def _shapes(limits: Ceilings) -> str:
+    """For which shapes of their weights products have rates of their own, and what holds beyond."""
+    if limits.shapes is None:
+        return ""
+    few, most, short, long = limits.shapes
+    low, high = (say(elements * DTYPE_BYTES[limits.dtype], "B") for elements in (few, most))
+    return (
+        f"both by the shape of the weights, each matrix out of memory: timed from {low} to {high} in straight lines of time, and with sums of "
+        f"{short} to {long} products, in straight lines of the number of results; beyond, the rate of the nearest"
+    )
 
 
 def _parallelism(plan: Plan, limits: Ceilings) -> str:

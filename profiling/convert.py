@@ -78,40 +78,23 @@ def _convert(source: Path, target: Path, report: Any) -> None:
 
 def _write_model(source: Path, folder: Path, report: Any) -> None:
     import torch
-    import transformers
-    from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
+
+    from profiling.gguf_files import load_gguf, read_config
 
     report("read", 0.05, "Reading the GGUF file")
-    config = transformers.AutoConfig.from_pretrained(source.parent, gguf_file=source.name, local_files_only=True)
-    if getattr(config, "rms_norm_eps", None):
-        config.rms_norm_eps = float(f"{config.rms_norm_eps:.6g}")  # the file holds it in single precision
-    config._name_or_path = ""
-    model_class: Any = transformers.AutoModelForCausalLM._model_mapping[type(config)]
+    config, model_class = read_config(source)
     config.architectures = [model_class.__name__]
-    with torch.device("meta"):
-        skeleton = model_class(config)
     report("dequantise", 0.3, "Dequantising the weights")
-    tensors = load_gguf_checkpoint(str(source), return_tensors=True, model_to_load=skeleton)["tensors"]
-    # save_pretrained of a model loaded from GGUF refuses (it counts as quantised): a fresh model takes the values over.
-    model = model_class._from_config(config, dtype=torch.bfloat16)
-    result = model.load_state_dict({name: torch.as_tensor(value) for name, value in tensors.items()}, strict=False)
-    tied = set(getattr(model, "all_tied_weights_keys", {}) or {})
-    missing = [name for name in result.missing_keys if name not in tied]
-    if missing or result.unexpected_keys:
-        names = ", ".join([*missing, *result.unexpected_keys][:5])
-        raise EngineError(
-            phase="convert", kind="unsupported", message=f"The GGUF file does not fit the model: {names}."
-        )
-    model.tie_weights()
+    # save_pretrained of a model that transformers loaded from GGUF refuses (it counts as quantised): this one took the values over.
+    model = load_gguf(str(source), config, model_class, torch.bfloat16, "sdpa")
     report("write", 0.6, "Writing safetensors")
     model.save_pretrained(folder, safe_serialization=True)
 
 
 def _write_tokenizer(source: Path, folder: Path) -> None:
-    import transformers
+    from profiling.gguf_files import gguf_tokenizer
 
-    tokenizer = transformers.AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name, local_files_only=True)
-    tokenizer.save_pretrained(folder)
+    gguf_tokenizer(str(source)).save_pretrained(folder)
 
 
 def _sync(folder: Path) -> None:

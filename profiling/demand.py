@@ -34,6 +34,7 @@ STATIC = (
     "cache_vector",
     "appends",
     "sharding",
+    "inner",
 )
 
 
@@ -58,7 +59,8 @@ class Demand:
     ``weight_read`` (a bias stays as it is), along rows of ``in_features`` weights. ``compute_dtype``: format of its product where
     that is not the workload's. ``cache_vector``: values of a token's key or value in one head, where its cache traffic is of keys and
     values; 0 for states. ``appends``: it only adds new tokens to that cache. ``sharding``: how tensor and expert
-    parallelism divide it (``profiling.parallel``); "" is computed in full on every device.
+    parallelism divide it (``profiling.parallel``); "" is computed in full on every device. ``inner``: weights that one result of a
+    product adds up, undivided (the row length of a linear layer's matrix); 0 where none of its inputs are weights.
     """
 
     op_class: str
@@ -80,6 +82,7 @@ class Demand:
     cache_vector: int = 0
     appends: bool = False
     sharding: str = ""
+    inner: int = 0
 
     @property
     def bytes_read(self) -> Any:
@@ -96,6 +99,13 @@ class Demand:
     @property
     def weight_bytes(self) -> Any:
         return self.weight_read
+
+
+def weights_in_product(routing: Routing | None, flops: float, rows: int) -> int:
+    """Elements of the matrix of weights in a product of ``flops`` (2 for each of them and row); of experts, those of one of the experts
+    that its tokens are expected to use."""
+    matrices = experts_touched(routing.experts, routing.top_k, routing.tokens) if routing else 1.0
+    return round(flops / (2 * rows * matrices)) if rows else 0
 
 
 def experts_touched(experts: int, top_k: float, tokens: float) -> float:

@@ -29,6 +29,8 @@ from profiling.parallel import link
 from profiling.quantities import say
 from profiling.roofline import Ceilings, ceilings
 from profiling.roofs import roofs
+from profiling.scratch import scratch_warnings
+from profiling.small_products import small_products
 from profiling.spec import HardwareSpec, ModelSpec, Workload
 from profiling.stages import Progress, Traced, prefix_note, trace_workload
 from profiling.tables import (
@@ -130,7 +132,10 @@ def evaluate_workload(
             "points": roofline_points(built, items),
         },
         "unknown_operators": unknown,
-        "warnings": warnings + _warnings(model, workload, built, memory["estimate"], unknown),
+        "warnings": warnings
+        + small_products(items, limits)
+        + scratch_warnings(hardware, workload)
+        + _warnings(model, workload, built, memory["estimate"], unknown),
     }
 
 

@@ -13,7 +13,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from profiling import mla
-from profiling.demand import Demand, Routing, expert_share, experts_touched, pairs_within, visible_pairs
+from profiling.demand import (
+    Demand,
+    Routing,
+    expert_share,
+    experts_touched,
+    pairs_within,
+    visible_pairs,
+    weights_in_product,
+)
 from profiling.kernels import on_chip
 from profiling.passes import Trace
 from profiling.recording import Call
@@ -37,6 +45,8 @@ class Work(Demand):
             self.rows,
             self.network,
             self.compute_dtype,
+            weights_in_product(self.routing, self.flops, self.rows) if self.inner else 0,
+            self.inner,
         )
 
 
@@ -104,6 +114,7 @@ def works(trace: Trace, counting: Counting | str) -> list[Work]:
                 routing=routing,
                 cache_vector=_cache_vector(call, trace.recording.vectors),
                 appends=call.name == "cat" and all(uid in kept for uid, _ in call.writes),
+                inner=_inner(call),
             )
         )
     return mla.in_form(trace, result, counting)
@@ -136,6 +147,17 @@ def rows_of(call: Call, routing: Routing | None) -> int:
         # Rows of one expert: its weights are streamed for those alone.
         rows = math.ceil(rows / experts_touched(routing.experts, routing.top_k, routing.tokens))
     return rows
+
+
+def _inner(call: Call) -> int:
+    """Weights that one result of a product adds up; 0 without weights."""
+    if call.op_class not in ("matmul", "experts"):
+        return 0
+    last = len(call.inputs) - 1
+    for position, tensor in enumerate(call.inputs):
+        if tensor.source == "weight" and len(tensor.shape) > 1:
+            return tensor.shape[-2 if position == last else -1]  # right or left of the product
+    return 0
 
 
 def _visible(call: Call, counting: Counting) -> tuple[int, int]:

@@ -70,6 +70,15 @@ def describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}"[:500]
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Whether memory was not enough, of the process or of an accelerator: torch says so of a processor's in a plain ``RuntimeError``."""
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or "can't allocate memory" in str(error)
+    )
+
+
 def killed_message(number: int, phase: str) -> str:
     """What happened, why most likely, and what to do, when the engine process ended by signal ``number`` in ``phase``."""
     how, why = {

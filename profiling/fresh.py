@@ -5,17 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from profiling.client import EngineChild, Log, Progress
+from profiling.client import EngineChild, Log, Progress, TakeArtifact
 from profiling.processes import measure_in_processes
 from profiling.protocol import Protocol
 from profiling.turns import measure_in_turns
 
 
 class FreshProcesses:
-    """``request`` measures a run specification. ``engine`` makes one process, as a context manager."""
+    """``request`` measures a run specification. ``engine`` makes one process, as a context manager; ``on_artifact`` takes the files
+    that the specification asks for."""
 
-    def __init__(self, protocol: Protocol, engine: Callable[[], Any] = EngineChild) -> None:
-        self.protocol, self._engine = protocol, engine
+    def __init__(
+        self,
+        protocol: Protocol,
+        engine: Callable[[], Any] = EngineChild,
+        on_artifact: TakeArtifact | None = None,
+    ) -> None:
+        self.protocol, self._engine, self._on_artifact = protocol, engine, on_artifact
 
     def request(
         self,
@@ -42,4 +48,5 @@ class FreshProcesses:
             should_stop=should_stop,
             timeout_s=timeout_s,
             engine=self._engine,
+            on_artifact=self._on_artifact,
         )

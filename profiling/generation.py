@@ -62,10 +62,15 @@ class Stamps:
 
 @dataclass(frozen=True)
 class Generation:
-    """One pass: stamps at the start and after each token (so tokens + 1 of them), and ids [batch, tokens] of what came out."""
+    """One pass: stamps at the start and after each token (so tokens + 1 of them), and ids [batch, tokens] of what came out.
+
+    ``read``: tokens of the prompts, padding left out. ``going``: for each token, how many sequences had not ended before it.
+    """
 
     stamps: list[Stamp]
     ids: torch.Tensor
+    read: int = 0
+    going: tuple[int, ...] = ()
 
     @property
     def tokens(self) -> int:
@@ -78,6 +83,8 @@ class Runner:
     def __init__(self, loaded: Any, inputs: Inputs, *, kind: str, logits: str, device: torch.device) -> None:
         self._model, self._inputs, self._kind, self.device = loaded, inputs, kind, device
         accepted = inspect.signature(loaded.forward).parameters
+        self._told: Callable[[torch.Tensor], None] | None = None
+        self._positions = "position_ids" in accepted and kind == "decoder"
         self._options: dict[str, Any] = {}
         if kind != "encoder" and "use_cache" in accepted:
             self._options["use_cache"] = True
@@ -85,10 +92,21 @@ class Runner:
         if self.keeps_last_logits:
             self._options["logits_to_keep"] = 1
 
+    @property
+    def inputs(self) -> Inputs:
+        return self._inputs
+
     def on(self, inputs: Inputs) -> Runner:
         """The same model on other inputs."""
         other = copy.copy(self)
         other._inputs = inputs
+        return other
+
+    def telling(self, told: Callable[[torch.Tensor], None]) -> Runner:
+        """The same, which hands on each token [batch, 1] once its time is taken; what ``told`` takes falls into the next step. An
+        exception of ``told`` ends the pass."""
+        other = copy.copy(self)
+        other._told = told
         return other
 
     @torch.inference_mode()
@@ -96,12 +114,12 @@ class Runner:
         """One forward pass of an encoder."""
         stamps = Stamps(self.device)
         stamps.mark()
-        self._model(input_ids=self._inputs.ids, attention_mask=torch.ones_like(self._inputs.ids))
+        self._encode()
         stamps.mark()
         marks = stamps.finish()
         if between:
             between("encode")
-        return Generation(marks, self._inputs.ids[:, :0])
+        return Generation(marks, self._inputs.ids[:, :0], self._inputs.read)
 
     @torch.inference_mode()
     def generate(self, limit: int, between: Callable[[str], None] | None = None) -> Generation:
@@ -112,35 +130,44 @@ class Runner:
         """
         stamps = Stamps(self.device)
         stamps.mark()
+        mask = self._inputs.mask
         output = self._prefill()
         token = output.logits[:, -1].argmax(-1, keepdim=True)
         stamps.mark()
+        left = _left(output)
+        del output  # its logits: a step that holds those of the one before needs more memory than generating does
+        if self._told:
+            self._told(token)
         if between:
             between("prefill")
         tokens = [token]
         ended = self._ends(token, None)
         while len(tokens) < limit and not (ended is not None and bool(ended.all())):
-            output = self._step(output, token)
+            mask = self._longer(mask)
+            output = self._step(left, token, mask)
             token = output.logits[:, -1].argmax(-1, keepdim=True)
             stamps.mark()
+            left = _left(output, left.encoded)
+            del output
             tokens.append(token)
+            if self._told:
+                self._told(token)
             if between:
                 between("decode")
             ended = self._ends(token, ended)
-        return Generation(stamps.finish(), torch.cat(tokens, dim=1))
+        ids, marks = torch.cat(tokens, dim=1), stamps.finish()
+        return Generation(marks, ids, self._inputs.read, self._going(ids))
 
     @torch.inference_mode()
     def first_logits(self) -> tuple[Generation, bool]:
         """One prefill (or encode) alone, and whether everything it computed is a finite number."""
         stamps = Stamps(self.device)
         stamps.mark()
-        if self._kind == "encoder":
-            output = self._model(input_ids=self._inputs.ids, attention_mask=torch.ones_like(self._inputs.ids))
-            values = output[0]
-        else:
-            values = self._prefill().logits
+        values = self._encode()[0] if self._kind == "encoder" else self._prefill().logits
         stamps.mark()
-        return Generation(stamps.finish(), self._inputs.ids[:, :0]), bool(torch.isfinite(values).all())
+        return Generation(stamps.finish(), self._inputs.ids[:, :0], self._inputs.read), bool(
+            torch.isfinite(values).all()
+        )
 
     def _ends(self, token: torch.Tensor, ended: torch.Tensor | None) -> torch.Tensor | None:
         if not self._inputs.stop:
@@ -149,24 +176,65 @@ class Runner:
         now = torch.isin(token[:, 0], stop)
         return now if ended is None else ended | now
 
+    def _going(self, ids: torch.Tensor) -> tuple[int, ...]:
+        """Of each token, the sequences that no stop token has ended before it."""
+        if not self._inputs.stop:
+            return (int(ids.shape[0]),) * int(ids.shape[1])
+        stop = torch.tensor(sorted(self._inputs.stop), device=ids.device)
+        ended = torch.isin(ids, stop).cumsum(1) > 0
+        return (int(ids.shape[0]), *(~ended[:, :-1]).sum(0).tolist())
+
+    def _encode(self) -> Any:
+        mask = self._inputs.mask
+        return self._model(
+            input_ids=self._inputs.ids, attention_mask=torch.ones_like(self._inputs.ids) if mask is None else mask
+        )
+
     def _prefill(self) -> Any:
         if self._kind != "encdec":
-            return self._model(input_ids=self._inputs.ids, **self._options)
+            return self._model(input_ids=self._inputs.ids, **self._options, **self._padding(self._inputs.mask, 0))
         begin = getattr(self._model.config, "decoder_start_token_id", None)
         start = torch.full_like(self._inputs.ids[:, :1], 0 if begin is None else begin)
-        return self._model(input_ids=self._inputs.ids, decoder_input_ids=start, **self._options)
+        masked = self._padding(self._inputs.mask, 0)
+        return self._model(input_ids=self._inputs.ids, decoder_input_ids=start, **self._options, **masked)
 
-    def _step(self, before: Any, token: torch.Tensor) -> Any:
-        name = next((name for name in CACHE_NAMES if getattr(before, name, None) is not None), None)
-        if name is None:
+    def _longer(self, mask: torch.Tensor | None) -> torch.Tensor | None:
+        """The mask with the token that the next step reads; that of an encoder stays as it is."""
+        if mask is None or self._kind == "encdec":
+            return mask
+        return torch.cat([mask, mask.new_ones(mask.shape[0], 1)], dim=1)
+
+    def _padding(self, mask: torch.Tensor | None, last: int) -> dict[str, Any]:
+        """Arguments of a padded batch: the mask, and positions that do not count the padding (of the ``last`` tokens; 0: all)."""
+        if mask is None:
+            return {}
+        if not self._positions:
+            return {"attention_mask": mask}
+        return {"attention_mask": mask, "position_ids": (mask.cumsum(1) - 1).clamp(min=0)[:, -last:]}
+
+    def _step(self, left: _Left, token: torch.Tensor, mask: torch.Tensor | None) -> Any:
+        if left.name is None:
             message = "This model returns no cache, so single decode steps cannot be timed. Ask for 1 output token, or estimate."
             raise EngineError(phase="decode", kind="unsupported", field="model", message=message)
-        arguments = {name: getattr(before, name), **self._options}
+        arguments = {left.name: left.cache, **self._options, **self._padding(mask, 1)}
         if self._kind != "encdec":
             return self._model(input_ids=token, **arguments)
         from transformers.modeling_outputs import BaseModelOutput
 
-        encoded = before.encoder_last_hidden_state
-        output = self._model(encoder_outputs=BaseModelOutput(encoded), decoder_input_ids=token, **arguments)
-        output.encoder_last_hidden_state = encoded
-        return output
+        return self._model(encoder_outputs=BaseModelOutput(left.encoded), decoder_input_ids=token, **arguments)
+
+
+@dataclass(frozen=True)
+class _Left:
+    """What a pass leaves to the next one: its cache, under the name that the model takes it by (None: it returns none), and what an
+    encoder computed."""
+
+    name: str | None
+    cache: Any
+    encoded: Any
+
+
+def _left(output: Any, encoded: Any = None) -> _Left:
+    name = next((name for name in CACHE_NAMES if getattr(output, name, None) is not None), None)
+    cache = None if name is None else getattr(output, name)
+    return _Left(name, cache, getattr(output, "encoder_last_hidden_state", None) if encoded is None else encoded)

@@ -18,7 +18,7 @@ from typing import Any
 
 import psutil
 
-from profiling.spec import digest
+from profiling.spec import HardwareSpec, digest
 
 CPU_FLAGS = (
     "sse4_2", "avx", "avx2", "fma", "f16c", "avx512f", "avx512_bf16", "avx512_fp16", "avx512_vnni", "avx_vnni",
@@ -258,6 +258,22 @@ def detect() -> dict[str, Any]:
         "engine_note": note,
         "fingerprint": digest(identity),
     }
+
+
+def hardware(found: dict[str, Any], *, accelerator: bool = True) -> HardwareSpec:
+    """The device that runs models here, from what :func:`detect` found: the first accelerator, else the processor. Figures that the
+    machine does not tell are left out."""
+    if accelerator and found["accelerators"]:
+        device = found["accelerators"][0]
+        return HardwareSpec(name=device["name"], vendor=device["vendor"], memory_bytes=device["memory_bytes"])
+    cpu = found["cpu"]
+    return HardwareSpec(
+        name=cpu["model"],
+        vendor=cpu["vendor"],
+        kind="cpu",
+        memory_bytes=found["ram_bytes"],
+        cache_bytes=found["cache_bytes"],
+    )
 
 
 def _os_name() -> str:

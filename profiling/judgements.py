@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
+from profiling.load_pooling import ASKED, KEYS, times_of
 from profiling.pooling import series_of
 from profiling.quantities import number, percent, show
+from profiling.spec import digest
 from profiling.units import DEFINITIONS
 from profiling.verdicts import NOT_COMPARABLE, Measurement, Verdict, compare
 
@@ -33,6 +36,7 @@ SAME: tuple[tuple[str, tuple[str, str]], ...] = (
     ("batch size", ("workload", "batch_size")),
     ("input tokens", ("workload", "input_tokens")),
     ("output tokens", ("workload", "output_tokens")),
+    ("tokens of each prompt", ("batches", "prompt_tokens")),
 )
 
 
@@ -44,15 +48,55 @@ def verdict_on(
     if f"{key}/1" not in DEFINITIONS:
         return None
     time = TIME_OF.get(key, key)
-    sides = [_times(time, document) for document in (base, other)]
+    of_load = key in KEYS
+    sides = [times_of(key, document) if of_load else _times(time, document) for document in (base, other)]
     if not all(sides):
         return None
     stage = STAGE_OF.get(time, "")
     try:
-        measured = [_measurement(side, document, stage) for side, document in zip(sides, (base, other), strict=True)]
+        make = _measured_load if of_load else partial(_measurement, stage=stage)
+        measured = [make(side, document) for side, document in zip(sides, (base, other), strict=True)]
         return compare(*measured, order=order)
     except ValueError as error:  # an imported document with a time of zero
         return Verdict(NOT_COMPARABLE, (f"The samples cannot be compared: {error}.",))
+
+
+def verdicts_on_parts(
+    stage: str, base: Mapping[str, Any], other: Mapping[str, Any], parts: tuple[Mapping[str, str], Mapping[str, str]]
+) -> dict[str, Verdict]:
+    """Part → the verdict on its time in ``other`` against ``base``: exclusive times of the modules that ``parts`` (path → part, of each
+    document) puts together, added up in each process, so that a process counts once. Of parts that both have, in the processes that
+    timed all of their modules; by the rule of :mod:`profiling.verdicts`. Times with hooks: what they show is where a difference lies.
+    """
+    times = [_part_times(document, stage, paths) for document, paths in zip((base, other), parts, strict=True)]
+    found = {}
+    for part in (part for part in times[0] if part in times[1]):
+        sides = [
+            _measurement([[value] for value in side[part]], document, "")
+            for side, document in zip(times, (base, other), strict=True)
+        ]
+        if all(value > 0 for side in times for value in side[part]):
+            found[part] = compare(*sides)
+    return found
+
+
+def _part_times(document: Mapping[str, Any], stage: str, parts: Mapping[str, str]) -> dict[str, list[int]]:
+    """part → ns in each process that timed every module of it."""
+    known = (document.get("module_times") or {}).get(stage)
+    if not isinstance(known, Mapping):
+        return {}
+    paths = [parts.get(str(path)) for path in known.get("paths") or ()]
+    found: dict[str, list[int]] = {part: [] for part in paths if part is not None}
+    for own in known.get("exclusive_s") or ():
+        sums: dict[str, float | None] = {}
+        for part, seconds in zip(paths, own, strict=False):
+            if part is not None:
+                value, before = number(seconds), sums.get(part, 0.0)
+                sums[part] = None if value is None or before is None else before + value
+        for part, total in sums.items():
+            if total is not None:
+                found[part].append(round(1e9 * total))
+    return found
 
 
 def where(verdict: Verdict) -> str:
@@ -65,15 +109,32 @@ def where_text(modules: Sequence[Mapping[str, Any]]) -> str:
     if not modules:
         return ""
     path, change = modules[0]["path"], modules[0]["change"]
-    what, verb = ("The modules", "explain") if "*" in path else ("The module", "explains")
-    sign = "+" if change > 0 else "−"
-    return f"{what} {path or '(model)'} {verb} {percent(modules[0]['share'])} of it ({sign}{show(abs(change), 's')} a pass)."
+    share, each = percent(modules[0]["share"]), f"{'+' if change > 0 else '−'}{show(abs(change), 's')}"
+    if "*" in path:
+        return f"The modules {path} explain {share} of it ({each} a pass)."
+    path = path or "(model)"
+    return f"The module {path} explains {share} of it ({each} a pass)."
+
+
+def _measured_load(times: list[list[int]], document: Mapping[str, Any]) -> Measurement:
+    """What was asked of the server must be the same; whether other work disturbed the load is known apart from the iterations."""
+    load = document.get("load") or {}
+    conditions = {"batch size": load.get("batch_size")} | {f"load: {name}": _short(load.get(name)) for name in ASKED}
+    return Measurement(times, conditions, contended=load.get("contended"))
 
 
 def _measurement(times: list[list[int]], document: Mapping[str, Any], stage: str) -> Measurement:
-    conditions = {name: (document.get(part) or {}).get(field) for name, (part, field) in SAME}
+    conditions = {name: _short((document.get(part) or {}).get(field)) for name, (part, field) in SAME}
     contended = (document.get("conditions") or {}).get("contended")
     return Measurement(times, conditions, contended=contended, modules=_modules(document, stage))
+
+
+def _short(value: Any) -> Any:
+    """A list of many numbers as a few words that differ when it does."""
+    if not isinstance(value, (list, tuple)):
+        return value
+    text = ", ".join(map(str, value))
+    return text if len(text) <= 60 else f"{len(value)} of them, digest {digest(list(value))[:8]}"
 
 
 def _modules(document: Mapping[str, Any], stage: str) -> dict[str, list[float]]:

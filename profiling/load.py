@@ -7,15 +7,18 @@ import random
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any
 
 from profiling.spec import SpecError, _Spec
 
-MODES = ("closed", "poisson")
+MODES = ("closed", "poisson", "constant")
 MAX_REQUESTS, MAX_CONCURRENCY, MAX_RATE, MAX_SECONDS = 20_000, 4096, 10_000.0, 86_400.0
 MAX_LENGTH = 10_000_000
-#: Draws until one lies within the bounds; a distribution that needs more has hardly any of its mass there.
-MAX_DRAWS = 1000
+#: Draws until one lies within the bounds. A distribution that needs more has little of its mass there, and is drawn by its quantiles.
+MAX_DRAWS = 50
+#: Quantiles nearer to 0 or 1 than this are no numbers that a normal distribution has.
+SMALLEST = 1e-15
 #: Parameters of each distribution of lengths, all in tokens.
 DISTRIBUTIONS = {
     "fixed": ("tokens",),
@@ -30,7 +33,7 @@ class Load(_Spec):
     """Requests against the model in this process.
 
     ``closed``: ``concurrency`` users, each sends its next request when the one before has ended. ``poisson``: ``rate`` requests/s whose
-    arrivals are drawn beforehand and do not wait for answers. At most ``requests`` of them; with ``seconds``, none arrives later.
+    arrivals are drawn beforehand and do not wait for answers; ``constant``: the same, one every 1 ÷ ``rate`` s. At most ``requests`` of them; with ``seconds``, none arrives later.
     ``input_lengths`` and ``output_lengths``: see :func:`lengths`; empty: as the workload says. ``ttft_s``, ``tpot_s``, ``e2e_s``:
     objectives (SLOs) in seconds that a request must all meet to count as goodput. Everything random follows the workload's seed.
     """
@@ -49,7 +52,7 @@ class Load(_Spec):
     def check(self) -> None:
         """Raise :class:`SpecError`, its field ``load_`` and the name here, at the first value that makes no sense."""
         if self.mode not in MODES:
-            raise SpecError("load_mode", f"Choose {' or '.join(MODES)}.")
+            raise SpecError("load_mode", f"Choose {', '.join(MODES[:-1])} or {MODES[-1]}.")
         for name, largest in (("concurrency", MAX_CONCURRENCY), ("requests", MAX_REQUESTS)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= largest:
@@ -60,16 +63,21 @@ class Load(_Spec):
             number = isinstance(value, (int, float)) and not isinstance(value, bool)
             if value is not None and not (number and 0 < value <= most):
                 raise SpecError(f"load_{name}", f"Enter a number above 0, at most {most:g}, or leave it empty.")
-        if self.mode == "poisson" and self.rate is None:
-            raise SpecError("load_rate", "Enter how many requests arrive in a second on average.")
+        if self.open and self.rate is None:
+            raise SpecError("load_rate", "Enter how many requests arrive in a second.")
         if self.mode == "closed" and self.rate is not None:
-            message = "A closed loop has no rate: users send as soon as they have their answer. Leave it empty, or choose poisson."
+            message = "A closed loop has no rate: users send as soon as they have their answer. Leave it empty, or choose poisson or constant."
             raise SpecError("load_rate", message)
         for name in ("input_lengths", "output_lengths"):
             try:
                 lengths(getattr(self, name) or "fixed(1)")
             except ValueError as error:
                 raise SpecError(f"load_{name}", str(error)) from None
+
+    @property
+    def open(self) -> bool:
+        """Whether requests arrive by a plan of their own, and not when a user has the answer before."""
+        return self.mode != "closed"
 
     @property
     def objectives(self) -> dict[str, float]:
@@ -98,14 +106,25 @@ class Lengths:
             value = round(self._value(source))
             if self.low <= value <= self.high:
                 return value
-        return min(max(round(self.mean), self.low), self.high)
+        return self._by_quantile(source)
 
     def _value(self, source: random.Random) -> float:
         if self.kind == "normal":
             return source.gauss(self.mean, self.sd)
-        # Mean and deviation are those of the lengths themselves, not of their logarithms.
+        return source.lognormvariate(*self._of_logarithms())
+
+    def _of_logarithms(self) -> tuple[float, float]:
+        """Mean and standard deviation of the logarithms: the fields are those of the lengths themselves."""
         spread = math.log1p((self.sd / self.mean) ** 2)
-        return source.lognormvariate(math.log(self.mean) - spread / 2, math.sqrt(spread))
+        return math.log(self.mean) - spread / 2, math.sqrt(spread)
+
+    def _by_quantile(self, source: random.Random) -> int:
+        """One draw of the same truncated distribution, in one step whatever the bounds."""
+        normal = NormalDist(self.mean, self.sd) if self.kind == "normal" else NormalDist(*self._of_logarithms())
+        there, back = (float, float) if self.kind == "normal" else (math.log, math.exp)
+        low, high = (normal.cdf(there(bound)) for bound in (self.low - 0.5, self.high + 0.5))
+        share = min(max(low + (high - low) * source.random(), SMALLEST), 1 - SMALLEST)
+        return min(max(round(back(normal.inv_cdf(share))), self.low), self.high)
 
 
 def lengths(text: str) -> Lengths:
@@ -162,10 +181,10 @@ def planned(load: Load, *, input_tokens: int, output_tokens: int, seed: int) -> 
     found = []
     for index in range(load.requests):
         if load.rate is not None:
-            arrival += clock.expovariate(load.rate)
+            arrival = index / load.rate if load.mode == "constant" else arrival + clock.expovariate(load.rate)
             if load.seconds is not None and arrival > load.seconds:
                 break
-        found.append(Asked(index, into(), out(), arrival if load.mode == "poisson" else None))
+        found.append(Asked(index, into(), out(), arrival if load.open else None))
     return found
 
 

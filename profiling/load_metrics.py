@@ -40,30 +40,43 @@ def met(one: Served, load: Load) -> bool | None:
 def load_metrics(served: Sequence[Served], load: Load) -> dict[str, dict[str, Any]]:
     """The metrics of all requests that were due; rates are over the time from the first arrival to the last end. Empty when none was
     served."""
+    own = [latencies(one) for one in served]
+    found = {}
+    for key, name in SERIES.items():
+        values = [each[name] for each in own if name in each]
+        if values:
+            summary = summarise(values)
+            found[key] = metric(key, summary["median"], "measured", **summary)
+    return found | rates(served, load)
+
+
+def rates(
+    served: Sequence[Served], load: Load, verdicts: Sequence[bool | None] | None = None
+) -> dict[str, dict[str, Any]]:
+    """Those of them that are of all requests together. ``verdicts``: which requests met the objectives, where :func:`met` cannot know; if one
+    of them is None, goodput is unknown."""
     done = [(one, latencies(one)) for one in served]
     ended = [one.end_ns for one, own in done if own and one.end_ns is not None]
     if not ended:
         return {}
     duration = (max(ended) - min(one.scheduled_ns for one in served)) / 1e9
     found = {}
-    for key, name in _SERIES.items():
-        values = [own[name] for _, own in done if name in own]
-        if values:
-            summary = summarise(values)
-            found[key] = metric(key, summary["median"], "measured", **summary)
     tokens = sum(one.output_tokens for one, own in done if own)
     found["request_throughput"] = metric("request_throughput", len(ended) / duration, "measured", n=len(ended))
     found["request_output_throughput"] = metric(
         "request_output_throughput", tokens / duration, "measured", n=len(ended)
     )
-    if load.objectives:
-        good = sum(bool(met(one, load)) for one in served)
+    if verdicts is None:
+        verdicts = [met(one, load) for one in served]
+    if load.objectives and None not in verdicts:
+        good = sum(map(bool, verdicts))
         found["request_goodput"] = metric("request_goodput", good / duration, "measured", n=len(served))
         found["goodput_share"] = metric("goodput_share", good / len(served), "measured", n=len(served))
     return found
 
 
-_SERIES = {
+#: Metric → the latency of a request that it is the middle of.
+SERIES = {
     "request_ttft": "ttft_s",
     "request_tpot": "tpot_s",
     "request_e2e_latency": "e2e_s",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -13,11 +14,12 @@ from profiling.generation import Runner
 from profiling.load import Asked, Load, bounds, describe, planned
 from profiling.load_metrics import load_metrics, met, queue_grows
 from profiling.loading import Inputs, check_fits
-from profiling.server import COLUMNS, SCHEDULING, serve
+from profiling.server import COLUMNS, SCHEDULING, Served, serve
+from profiling.session import LOAD_PARTIAL_S, Session
 from profiling.spec import ModelSpec, SpecError, Workload
 
-if TYPE_CHECKING:
-    from profiling.measure import Session
+#: Requests of a partial result: the latest.
+MAX_KEPT = 4000
 
 
 def check_load(load: Load, model: ModelSpec, workload: Workload) -> None:
@@ -29,6 +31,9 @@ def check_load(load: Load, model: ModelSpec, workload: Workload) -> None:
     if workload.prompt is not None:
         message = "A load has requests of arbitrary tokens, so their lengths can be chosen. Clear the prompt, or leave the load out."
         raise SpecError("load_mode", message)
+    if workload.prompts is not None and load.input_lengths:
+        message = "The requests are the prompts of the file, in their order: leave the input lengths empty."
+        raise SpecError("load_input_lengths", message)
 
 
 def check_room(load: Load, model: ModelSpec, built: Any, workload: Workload, device: torch.device) -> None:
@@ -46,35 +51,61 @@ def check_room(load: Load, model: ModelSpec, built: Any, workload: Workload, dev
     check_fits(model, longest, device)
 
 
-def run_load(session: Session, runner: Runner, loaded: Any, load: Load) -> dict[str, Any]:
+def run_load(
+    session: Session, runner: Runner, loaded: Any, load: Load, keep: Callable[[], None] = lambda: None
+) -> dict[str, Any]:
     """``load``, ``requests`` and ``metrics`` of the run document. Adds to the session's warnings.
 
-    Prompts are arbitrary tokens, the same for the same seed; each answer has exactly its drawn number of tokens, whatever they are.
+    ``keep`` hands on what is known by now; it is called every :data:`LOAD_PARTIAL_S` at most, with the latest requests in
+    ``session.loading``.
+
+    Prompts are those of the workload, in their order and from the beginning again, or arbitrary tokens, the same for the same seed; each
+    answer has exactly its drawn number of tokens, whatever they are.
     """
-    workload, device = session.workload, runner.device
+    workload, device, prompts = session.workload, runner.device, session.prompts
     asked = planned(load, input_tokens=workload.input_tokens, output_tokens=workload.output_tokens, seed=workload.seed)
+    if prompts is not None:
+        lengths = prompts.batches.lengths
+        asked = [replace(one, input_tokens=lengths[one.index % len(lengths)]) for one in asked]
+    padding = 0
     vocabulary = loaded.config.get_text_config().vocab_size
     source = torch.Generator().manual_seed(workload.seed)
     ended = 0
 
     def work(batch: Sequence[Asked]) -> list[int]:
-        nonlocal ended
+        nonlocal ended, padding
         shape = (len(batch), max(one.input_tokens for one in batch))
-        ids = torch.randint(0, vocabulary, shape, generator=source).to(device)
-        inputs = Inputs(ids, None, None, frozenset(), chat_template=False)
+        padding += shape[0] * shape[1] - sum(one.input_tokens for one in batch)
+        if prompts is None:
+            ids, mask = torch.randint(0, vocabulary, shape, generator=source), None
+        else:
+            ids, mask = prompts.batch([one.index for one in batch])
+        mask = None if mask is None else mask.to(device)
+        inputs = Inputs(ids.to(device), None, None, frozenset(), chat_template=False, mask=mask)
         generation = runner.on(inputs).generate(max(one.output_tokens for one in batch))
         ended += len(batch)
         session.report("load", 0.86 + 0.05 * ended / max(len(asked), 1), f"Load: {ended} of {len(asked)} requests")
         return [stamp.wall_ns for stamp in generation.stamps]
 
+    def told(served: Sequence[Served]) -> None:
+        if time.monotonic() - session.sent < LOAD_PARTIAL_S:
+            return
+        session.loading = {
+            "load": describe(load) | {"scheduling": SCHEDULING},
+            "requests": _table(served[-MAX_KEPT:], load),
+        }
+        keep()
+
     session.report("load", 0.86, f"Load: {len(asked)} requests")
     begin = conditions.Snapshot.now()
-    served = serve(load, asked, work, batch_size=workload.batch_size, enough=lambda done: session.time_is_short())
+    served = serve(
+        load, asked, work, batch_size=workload.batch_size, enough=lambda done: session.time_is_short(), told=told
+    )
     found = conditions.between(
         begin, conditions.Snapshot.now(), threads=workload.threads or 1, on_cpu=False, steady=None
     )
     done = sum(one.end_ns is not None for one in served)
-    grows = queue_grows(served) if load.mode == "poisson" else None
+    grows = queue_grows(served) if load.open else None
     if done < len(served) or (done < len(asked) and load.seconds is None):
         session.warn("load_cut", f"The time limit ended the load after {done} of {len(asked)} requests.")
     if grows:
@@ -87,10 +118,14 @@ def run_load(session: Session, runner: Runner, loaded: Any, load: Load) -> dict[
         "batch_size": workload.batch_size,
         "due": len(served),
         "served": done,
+        "prompts": None if prompts is None else len(prompts.texts),
+        "padding_tokens": padding,
         "queue_grows": grows,
         "foreign_cores": found["foreign_cores"],
         "contended": found["contended"],
     }
-    rows = [[*one.row(), met(one, load)] for one in served]
-    table = {"columns": [*COLUMNS, "within_objectives"], "rows": rows}
-    return {"load": about, "requests": table, "metrics": load_metrics(served, load)}
+    return {"load": about, "requests": _table(served, load), "metrics": load_metrics(served, load)}
+
+
+def _table(served: Sequence[Served], load: Load) -> dict[str, Any]:
+    return {"columns": [*COLUMNS, "within_objectives"], "rows": [[*one.row(), met(one, load)] for one in served]}

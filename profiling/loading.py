@@ -9,16 +9,17 @@ import contextlib
 import copy
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from profiling import host
+from profiling import folders, host
 from profiling.build import TORCH_DTYPES, Built, cached_build, resolve
 from profiling.failures import EngineError, describe
+from profiling.gguf_files import gguf_tokenizer, is_gguf, load_gguf
 from profiling.quantities import say
 from profiling.spec import HardwareSpec, ModelSpec, SpecError, Workload
 
@@ -74,7 +75,7 @@ def check_fits(model: ModelSpec, workload: Workload, device: torch.device) -> tu
         weights=built.weight_bytes,
         cache=workload.batch_size * tokens * per_token,
         logits=workload.batch_size * positions * (vocabulary or 0) * size,
-        available=_free(device),
+        available=free_memory(device),
     )
     if need.available is not None and need.total > need.available:
         raise EngineError(
@@ -103,13 +104,14 @@ def check_context(model: ModelSpec, built: Built, workload: Workload) -> None:
         longest = workload.input_tokens + workload.output_tokens
     if longest > limit:
         raise SpecError(
-            "prompt" if workload.prompt is not None else "input_tokens",
+            "prompt" if workload.prompt is not None else "prompts" if workload.prompts is not None else "input_tokens",
             f"{workload.input_tokens} input and {workload.output_tokens} output tokens are more than the context of "
             f"{limit} tokens that {model.name} has. Use fewer.",
         )
 
 
-def _free(device: torch.device) -> int | None:
+def free_memory(device: torch.device) -> int | None:
+    """Bytes that are free where ``device`` keeps its tensors; None: unknown."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     return host.available_memory()
@@ -118,11 +120,28 @@ def _free(device: torch.device) -> int | None:
 def load(model: ModelSpec, workload: Workload, device: torch.device) -> Any:
     """The model in evaluation mode on ``device``; raises :class:`EngineError` (phase ``load``) or :class:`SpecError`."""
     if model.weights == "local":
+        check_files(model)
         loaded = _load_local(model, workload)
-        _own_memory(loaded)
+        if not is_gguf(model.weights_path):
+            _own_memory(loaded)
+        check_files(model)  # what was loaded is what was checked
     else:
         loaded = _build_random(model, workload)
     return loaded.to(device).eval().requires_grad_(False)
+
+
+def check_files(model: ModelSpec) -> folders.Found | None:
+    """What lies in a registered folder, which must be what the run was asked for with; None for weights that are in none."""
+    if model.weights_root is None:
+        return None
+    try:
+        found = folders.used(Path(model.weights_root), Path(model.weights_path or ""))
+    except SpecError as error:
+        raise EngineError(phase="load", kind="missing", field="model", message=str(error)) from error
+    if model.weights_digest and found.digest != model.weights_digest:
+        message = f"The files of {model.name} are not those that the run was asked for with: they were changed since. Start it anew."
+        raise EngineError(phase="load", kind="config", field="model", message=message)
+    return found
 
 
 def _own_memory(loaded: Any) -> None:
@@ -133,6 +152,10 @@ def _own_memory(loaded: Any) -> None:
 
 def _load_local(model: ModelSpec, workload: Workload) -> Any:
     folder = Path(model.weights_path or "")
+    if is_gguf(model.weights_path) and folder.is_file():
+        config, model_class = _resolved(model)
+        dtype = TORCH_DTYPES[workload.dtype]
+        return load_gguf(str(folder), config, model_class, dtype, workload.attn_implementation)
     if not model.weights_path or not folder.is_dir():
         message = f"The folder with the weights of {model.name} is not on this host. Prepare the weights again."
         raise EngineError(phase="load", kind="missing", field="model", message=message)
@@ -185,13 +208,23 @@ def _resolved(model: ModelSpec) -> tuple[Any, Any]:
 
 @dataclass(frozen=True)
 class Inputs:
-    """Token ids [batch, tokens], where they come from, and the tokens that end a sequence (empty: none ends it)."""
+    """Token ids [batch, tokens], where they come from, and the tokens that end a sequence (empty: none ends it).
+
+    ``mask`` [batch, tokens]: 1 for a token, 0 for padding; None where there is no padding. ``lengths``: tokens of each sequence without it.
+    """
 
     ids: torch.Tensor
     prompt: str | None
     tokenizer: Any
     stop: frozenset[int]
     chat_template: bool
+    mask: torch.Tensor | None = None
+    lengths: tuple[int, ...] | None = None
+
+    @property
+    def read(self) -> int:
+        """Tokens of the whole batch, padding left out."""
+        return sum(self.lengths) if self.lengths is not None else self.ids.numel()
 
 
 def prepare_inputs(model: ModelSpec, loaded: Any, workload: Workload, device: torch.device) -> Inputs:
@@ -205,36 +238,57 @@ def prepare_inputs(model: ModelSpec, loaded: Any, workload: Workload, device: to
         shape = (workload.batch_size, workload.input_tokens)
         ids = torch.randint(0, vocabulary, shape, generator=generator)
         return Inputs(ids.to(device), None, None, frozenset(), False)
-    tokenizer = _tokenizer(model)
-    with _at_most(TOKENIZER_LIMIT_S, "tokenize"):
-        templated = bool(getattr(tokenizer, "chat_template", None)) and model.kind == "decoder"
-        if templated:
-            messages = [{"role": "user", "content": workload.prompt}]
-            encoded = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)
-        else:
-            encoded = tokenizer(workload.prompt)
-    tokens = list(encoded["input_ids"])
+    tokenizer, (tokens,), templated = tokenized(model, [workload.prompt])
     if not tokens:
         raise SpecError("prompt", "The prompt has no tokens. Write some text.")
     ids = torch.tensor([tokens] * workload.batch_size)
-    return Inputs(ids.to(device), workload.prompt, tokenizer, _stop_tokens(loaded, tokenizer), templated)
+    return Inputs(ids.to(device), workload.prompt, tokenizer, stop_tokens(loaded, tokenizer), templated)
+
+
+def tokenized(model: ModelSpec, prompts: Sequence[str]) -> tuple[Any, list[list[int]], bool]:
+    """The tokenizer of ``model``, the tokens of each prompt, and whether they went through its chat template (as questions of a user)."""
+    tokenizer = tokenizer_of(model)
+    found = []
+    with _at_most(TOKENIZER_LIMIT_S, "tokenize"):
+        templated = has_template(tokenizer, model)
+        for prompt in prompts:
+            if templated:
+                found.append(conversation(tokenizer, [{"role": "user", "content": prompt}]))
+            else:
+                found.append(list(tokenizer(prompt)["input_ids"]))
+    return tokenizer, found, templated
+
+
+def has_template(tokenizer: Any, model: ModelSpec) -> bool:
+    """Whether prompts of ``model`` are questions of a user, put into its chat template."""
+    return bool(getattr(tokenizer, "chat_template", None)) and model.kind == "decoder"
+
+
+def conversation(tokenizer: Any, messages: Sequence[Mapping[str, str]]) -> list[int]:
+    """The tokens of a conversation through the chat template, up to where the model answers."""
+    encoded = tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, return_dict=True)
+    return list(encoded["input_ids"])
 
 
 def check_prompt(model: ModelSpec, workload: Workload) -> None:
     """Refuse a prompt where there is no tokenizer to read it, before anything is loaded."""
-    if workload.prompt is not None and (model.weights != "local" or not model.weights_path):
+    given = workload.prompt is not None or workload.prompts is not None
+    if given and (model.weights != "local" or not model.weights_path):
         raise SpecError(
-            "prompt",
+            "prompt" if workload.prompts is None else "prompts",
             f"{model.name} runs with random weights and has no tokenizer, so it cannot read a prompt. "
             "Clear the prompt and give a number of input tokens, or choose a model with real weights.",
         )
 
 
-def _tokenizer(model: ModelSpec) -> Any:
+def tokenizer_of(model: ModelSpec) -> Any:
+    """The tokenizer that lies beside the weights. Raises :class:`EngineError` (phase ``tokenize``) where there is none."""
     import transformers
 
     try:
         with _at_most(TOKENIZER_LIMIT_S, "tokenize"):
+            if is_gguf(model.weights_path):
+                return gguf_tokenizer(model.weights_path or "")
             return transformers.AutoTokenizer.from_pretrained(
                 model.weights_path, local_files_only=True, trust_remote_code=False
             )
@@ -243,7 +297,7 @@ def _tokenizer(model: ModelSpec) -> Any:
         raise EngineError(phase="tokenize", kind="missing", field="model", message=message) from error
 
 
-def _stop_tokens(loaded: Any, tokenizer: Any) -> frozenset[int]:
+def stop_tokens(loaded: Any, tokenizer: Any) -> frozenset[int]:
     generation = getattr(loaded, "generation_config", None)
     for source in (generation, loaded.config, tokenizer):
         value = getattr(source, "eos_token_id", None)

@@ -8,21 +8,23 @@ from __future__ import annotations
 
 import gc
 import time
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from profiling import conditions, host, measured
+from profiling import batching, conditions, host, measured
+from profiling.artifacts import KINDS, check_kinds, pack_profile
 from profiling.failures import EngineError, describe
 from profiling.generation import Generation, Runner
-from profiling.hooks import ModuleTime, ModuleTimer
+from profiling.hooks import ModuleTimer, call_cost
 from profiling.limits import check_measurable
 from profiling.load import Load
 from profiling.load_run import check_load, check_room, run_load
 from profiling.loading import (
     MEASURED_KINDS,
+    Inputs,
     check_context,
     check_fits,
     check_prompt,
@@ -30,53 +32,23 @@ from profiling.loading import (
     load,
     prepare_inputs,
 )
+from profiling.memory_breakdown import held_by, table
 from profiling.merge import attach_estimates
-from profiling.operator_profile import profile_pass
+from profiling.operator_profile import Profile, cached_in, profile_pass
 from profiling.protocol import Protocol
 from profiling.sampling import MemoryRecord, release_unused
+from profiling.session import PARTIAL_S, Session
 from profiling.spec import HardwareSpec, ModelSpec, SpecError, Workload
+
+if TYPE_CHECKING:
+    from profiling.build import Built
 
 #: Passes with hooks: enough for a middle half, few beside the iterations that are published.
 HOOKED_PASSES = 3
 #: Passes through the model (decode steps) of which module times are kept; more would only fill memory.
 HOOKED_STEPS = 256
-#: Partial results are sent at most this often, with at most so many rows of samples: the latest.
-PARTIAL_S = 1.0
+#: Partial results have at most so many rows of samples: the latest.
 PARTIAL_ROWS = 4000
-#: No further iteration is begun once this part of the time limit is used: what was measured must still be written down.
-TIME_SHARE = 0.7
-
-
-@dataclass
-class Session:
-    """What a measurement collects on its way."""
-
-    model: ModelSpec
-    hardware: HardwareSpec
-    workload: Workload
-    report: Any
-    protocol: Protocol = field(default_factory=lambda: Protocol(processes=1))
-    load: Load | None = None
-    began: float = field(default_factory=time.monotonic)
-    created: str = field(default_factory=lambda: datetime.now(UTC).isoformat())
-    warnings: list[dict[str, str]] = field(default_factory=list)
-    cold: Generation | None = None
-    warmups: list[Generation] = field(default_factory=list)
-    timed: list[Generation] = field(default_factory=list)
-    hooked: dict[str, list[dict[str, ModuleTime]]] = field(default_factory=dict)
-    requested_output: int = 0
-    conditions: dict[str, Any] = field(default_factory=dict)
-    load_s: float = 0.0
-    facts: dict[str, Any] = field(default_factory=dict)
-    memory: MemoryRecord | None = None
-    profiled: dict[str, Any] | None = None
-    sent: float = -PARTIAL_S
-
-    def warn(self, code: str, message: str) -> None:
-        self.warnings.append({"code": code, "message": message})
-
-    def time_is_short(self) -> bool:
-        return time.monotonic() - self.began > TIME_SHARE * self.workload.time_limit_s
 
 
 def measure(
@@ -88,11 +60,13 @@ def measure(
     protocol: Protocol | None = None,
     estimates: bool = True,
     load: Load | None = None,
+    artifacts: list[str] | None = None,
 ) -> dict[str, Any]:
     """The run document (kind ``measure``) of ``workload`` in this process; ``hardware`` is its specification with its ceilings.
 
     ``protocol`` says how long the iterations go on (its ``processes`` are the caller's matter); None: as many as the workload asks.
     ``load``: requests that are sent to the model after everything else. ``estimates=False`` leaves out the estimates and their tables: of several processes, one has them.
+    ``artifacts``: kinds of :data:`profiling.artifacts.KINDS` to make of the profiled pass; ``progress.artifact`` takes the files.
 
     Raises :class:`SpecError` for inputs that cannot be measured and :class:`EngineError` for everything that fails on the way;
     its ``partial`` holds what had been measured.
@@ -101,9 +75,10 @@ def measure(
     session.protocol = protocol or session.protocol
     session.protocol.check()
     session.load = load
+    session.artifacts = check_kinds(artifacts or [])
     _check(session)
     device = choose_device(hardware)
-    threads = _set_threads(workload, device)
+    threads = set_threads(workload, device)
     session.workload = replace(session.workload, threads=threads)
     try:
         return _measure(session, device, threads, estimates=estimates)
@@ -125,6 +100,10 @@ def _check(session: Session) -> None:
                 name, f"A measurement runs everything in {workload.dtype}: leave this empty, or run an estimate."
             )
     check_prompt(model, workload)
+    if workload.prompts is not None:
+        session.report("tokenize", 0.0, f"Reading {len(workload.prompts)} prompts")
+        session.prompts = batching.read(model, workload)
+        session.workload = workload = session.prompts.asked(workload)
     if session.load is not None:
         check_load(session.load, model, workload)
     if model.kind != "encoder" and workload.output_tokens < 1:
@@ -134,7 +113,7 @@ def _check(session: Session) -> None:
         session.warn("encoder_output", "An encoder generates nothing: the output tokens were set to 0.")
 
 
-def _set_threads(workload: Workload, device: torch.device) -> int:
+def set_threads(workload: Workload, device: torch.device) -> int:
     """Threads of torch in this process: as asked, else one per physical core that this process may use."""
     if workload.threads is not None and (isinstance(workload.threads, bool) or workload.threads < 1):
         raise SpecError("threads", "Enter a whole number of threads from 1, or leave it empty.")
@@ -147,58 +126,110 @@ def _measure(session: Session, device: torch.device, threads: int, *, estimates:
     model, report = session.model, session.report
     report("prepare", 0.01, "Checking that the model fits")
     built, _ = check_fits(model, session.workload, device)
-    if session.workload.prompt is None:
+    if session.workload.prompt is None:  # the tokens of one prompt are counted once the model is loaded
         check_context(model, built, session.workload)
     if session.load is not None:
         check_room(session.load, model, built, session.workload, device)
+    loaded, memory = load_model(session, built, device)
+    session.facts = measured.identity(session, built) | {"environment": measured.environment(device, threads)}
+    keep_partial(session, at_once=True)
+    inputs = _inputs(session, loaded, device)
+    session.workload = replace(session.workload, input_tokens=max(int(one.ids.shape[1]) for one in inputs))
+    check_context(model, built, session.workload)
+    runners = [Runner(loaded, one, kind=model.kind, logits=session.workload.logits, device=device) for one in inputs]
+    runner = runners[session.prompts.batches.largest if session.prompts else 0]
+    if session.prompts is not None:
+        for code, message in session.prompts.cautions():
+            session.warn(code, message)
+        session.workload = session.prompts.asked(session.workload)
+    say_logits(session, runner)
+
+    _warm_up(session, runner, memory)
+    _iterate(session, runners, device, threads)
+    time_modules(session, runner, loaded, device)
+    record_memory(session, runner, loaded, memory)
+    if estimates:  # of several processes, one has the tables
+        profile_operators(session, runner, loaded, device)
+    offered_load = (
+        run_load(session, runner, loaded, session.load, lambda: keep_partial(session, at_once=True))
+        if session.load is not None
+        else None
+    )
+
+    report("document", 0.92, "Writing the document")
+    document = write(session, built=built, inputs=inputs, memory=memory, device=device, threads=threads)
+    if offered_load is not None:
+        document["metrics"] |= offered_load.pop("metrics")
+        document |= offered_load
+    del loaded, runner, runners
+    gc.collect()
+    return complete(document, session, memory, estimates=estimates)
+
+
+def load_model(session: Session, built: Built, device: torch.device) -> tuple[Any, MemoryRecord]:
+    """The model of ``session``, and the memory that it took. The time of loading and the bytes of the weights are the session's then.
+
+    Raises :class:`EngineError` (phase ``load``) or :class:`SpecError`.
+    """
     offered = getattr(built.config, "_attn_implementation", None) or "eager"
     if offered != session.workload.attn_implementation:
         message = f"This model does not offer {session.workload.attn_implementation} attention; {offered} was used."
         session.warn("attention", message)
         session.workload = replace(session.workload, attn_implementation=offered)
-
     memory = MemoryRecord(device)
-    report("load", 0.05, f"Loading {model.name} in {session.workload.dtype}")
+    session.report("load", 0.05, f"Loading {session.model.name} in {session.workload.dtype}")
     with memory.phase("load"):
         before = time.perf_counter()
-        loaded = load(model, session.workload, device)
+        loaded = load(session.model, session.workload, device)
         session.load_s = time.perf_counter() - before
         release_unused()
     session.memory = memory
-    session.facts = measured.identity(session, built) | {"environment": measured.environment(device, threads)}
-    keep_partial(session, at_once=True)
-    inputs = prepare_inputs(model, loaded, session.workload, device)
-    session.workload = replace(session.workload, input_tokens=int(inputs.ids.shape[1]))
-    check_context(model, built, session.workload)
-    runner = Runner(loaded, inputs, kind=model.kind, logits=session.workload.logits, device=device)
-    if session.workload.logits == "last" and model.kind in ("decoder", "ssm") and not runner.keeps_last_logits:
+    session.held.weights = held_by([*loaded.parameters(), *loaded.buffers()])
+    return loaded, memory
+
+
+def write(
+    session: Session,
+    *,
+    built: Built,
+    inputs: Sequence[Inputs],
+    memory: MemoryRecord,
+    device: torch.device,
+    threads: int,
+) -> dict[str, Any]:
+    """The document of what ``session`` has collected, still without tables, roofline and estimates; it is of the tokens that came out."""
+    session.requested_output = session.workload.output_tokens
+    if session.model.kind != "encoder":
+        longest = max(one.tokens for one in session.alike(session.timed) or session.timed)
+        session.workload = replace(session.workload, output_tokens=longest)
+    return measured.document(session, built=built, inputs=inputs, memory=memory, device=device, threads=threads)
+
+
+def complete(
+    document: dict[str, Any], session: Session, memory: MemoryRecord, *, estimates: bool = True
+) -> dict[str, Any]:
+    """``document`` with the estimates of the same workload and the tables that they bring, and what the memory was used for."""
+    if estimates:
+        session.report("estimate", 0.95, "Estimating the same workload")
+        attach_estimates(document, session)
+    document["memory"]["breakdown"] = table(session.held, memory.phases(), document["memory"], session.workload)
+    document["duration_s"] = time.monotonic() - session.began
+    session.report("done", 1.0, "Measured")
+    return document
+
+
+def say_logits(session: Session, runner: Runner) -> None:
+    """Models that compute logits at every position do so whatever is asked: the workload then says so."""
+    if session.workload.logits == "last" and session.model.kind in ("decoder", "ssm") and not runner.keeps_last_logits:
         session.warn("logits", "This model computes logits at every position; the workload asked for the last only.")
         session.workload = replace(session.workload, logits="all")
 
-    _warm_up(session, runner, memory)
-    _iterate(session, runner, device, threads)
-    _time_modules(session, runner, loaded, device)
-    _record_memory(session, runner, memory)
-    if estimates:  # of several processes, one has the tables
-        _profile_operators(session, runner, loaded, device)
-    offered_load = run_load(session, runner, loaded, session.load) if session.load is not None else None
 
-    session.requested_output = session.workload.output_tokens
-    if model.kind != "encoder":
-        session.workload = replace(session.workload, output_tokens=session.timed[-1].tokens)
-    report("document", 0.92, "Writing the document")
-    document = measured.document(session, built=built, inputs=inputs, memory=memory, device=device, threads=threads)
-    if offered_load is not None:
-        document["metrics"] |= offered_load.pop("metrics")
-        document |= offered_load
-    del loaded, runner
-    gc.collect()
-    if estimates:
-        report("estimate", 0.95, "Estimating the same workload")
-        attach_estimates(document, session)
-    document["duration_s"] = time.monotonic() - session.began
-    report("done", 1.0, "Measured")
-    return document
+def _inputs(session: Session, loaded: Any, device: torch.device) -> list[Inputs]:
+    """The batches that the passes take in turn: one, or as many as the prompts fill."""
+    if session.prompts is not None:
+        return session.prompts.inputs(loaded, device)
+    return [prepare_inputs(session.model, loaded, session.workload, device)]
 
 
 def _pass(session: Session, runner: Runner, between: Any = None) -> Generation:
@@ -228,19 +259,22 @@ def _warm_up(session: Session, runner: Runner, memory: MemoryRecord) -> None:
                 break
 
 
-def _iterate(session: Session, runner: Runner, device: torch.device, threads: int) -> None:
-    """The timed iterations, without any instrumentation."""
-    workload = session.workload
+def _iterate(session: Session, runners: list[Runner], device: torch.device, threads: int) -> None:
+    """The timed iterations, without any instrumentation; every batch is run equally often, at least once."""
+    workload, batches = session.workload, len(runners)
     gc.collect()
     on_cpu = device.type == "cpu"
     before = conditions.Sensors.now(on_cpu=on_cpu)
     begin = conditions.Snapshot.now()
     started, least = time.monotonic(), session.protocol.min_iterations or workload.iterations
-    while session.protocol.wants_more(len(session.timed), time.monotonic() - started, workload):
+    least = -(-least // batches) * batches
+    while True:
         done = len(session.timed)
+        if not (done % batches or session.protocol.wants_more(done, time.monotonic() - started, workload)):
+            break
         fraction = 0.25 + 0.45 * min(done / least, 1.0)
         session.report("iterations", fraction, f"Iteration {done + 1} of {max(least, done + 1)}")
-        session.timed.append(_pass(session, runner))
+        session.timed.append(_pass(session, runners[done % batches]))
         keep_partial(session)
         if session.time_is_short() and done + 1 < least:
             limit = f"The time limit of {workload.time_limit_s:g} s allowed {done + 1} of {least} iterations."
@@ -249,14 +283,15 @@ def _iterate(session: Session, runner: Runner, device: torch.device, threads: in
             break
     end = conditions.Snapshot.now()
     sensors = (before, conditions.Sensors.now(on_cpu=on_cpu))
-    steady = measured.steady(session.timed)
+    steady = measured.steady(session.timed, batches)
     session.conditions = conditions.between(begin, end, threads=threads, on_cpu=on_cpu, steady=steady, sensors=sensors)
     if session.conditions["contended"]:
         session.warn("contended", "Other work disturbed this measurement: " + " ".join(session.conditions["reasons"]))
 
 
-def _time_modules(session: Session, runner: Runner, loaded: Any, device: torch.device) -> None:
-    """Passes with hooks on every module. Their times are published as shares of a pass, never as its latency."""
+def time_modules(session: Session, runner: Runner, loaded: Any, device: torch.device) -> None:
+    """Passes in which every module is timed. Their times are published as shares of a pass, never as its latency."""
+    session.call_cost_s = call_cost(device)
     passes = min(HOOKED_PASSES, session.workload.iterations)
     with ModuleTimer(loaded, device) as timer:
 
@@ -274,8 +309,8 @@ def _time_modules(session: Session, runner: Runner, loaded: Any, device: torch.d
             _pass(session, runner, collect)
 
 
-def _record_memory(session: Session, runner: Runner, memory: MemoryRecord) -> None:
-    """One more pass with the memory sampler, prefill and decode apart."""
+def record_memory(session: Session, runner: Runner, loaded: Any, memory: MemoryRecord) -> None:
+    """One more pass with the memory sampler, prefill and decode apart; what the cache holds is looked up after each call."""
     session.report("memory", 0.84, "Memory by phase")
     keep_partial(session, at_once=True)
     release_unused()
@@ -283,6 +318,11 @@ def _record_memory(session: Session, runner: Runner, memory: MemoryRecord) -> No
     current = memory.phase(stage)
     current.__enter__()
     switched = False
+
+    def look(module: Any, arguments: Any, output: Any) -> None:
+        session.held.cache["decode" if switched else stage] = held_by(cached_in(output))
+
+    watching = loaded.register_forward_hook(look)
 
     def switch(finished: str) -> None:
         nonlocal current, switched
@@ -295,23 +335,47 @@ def _record_memory(session: Session, runner: Runner, memory: MemoryRecord) -> No
     try:
         _pass(session, runner, switch)
     finally:
+        watching.remove()
         current.__exit__(None, None, None)
 
 
-def _profile_operators(session: Session, runner: Runner, loaded: Any, device: torch.device) -> None:
+def profile_operators(session: Session, runner: Runner, loaded: Any, device: torch.device) -> None:
     """One last pass under the profiler. A profiler that fails costs the measurement a warning, nothing else."""
     if session.time_is_short():
-        session.warn("time_limit", "Operators were not profiled: time was short.")
+        session.warn(
+            "time_limit",
+            "Operators were not profiled"
+            + (", and no file made of it" if session.artifacts else "")
+            + ": time was short.",
+        )
         return
     session.report("operators", 0.88, "Operators by module")
     keep_partial(session, at_once=True)
-    encoder = session.model.kind == "encoder"
+    encoder, tokens = session.model.kind == "encoder", session.workload.output_tokens
     try:
-        session.profiled = profile_pass(
-            runner, loaded, device, encoder=encoder, output_tokens=session.workload.output_tokens
+        profile = profile_pass(
+            runner, loaded, device, encoder=encoder, output_tokens=tokens, snapshot="memory" in session.artifacts
         )
     except Exception as error:  # everything that is published was measured before
         session.warn("profiler_failed", f"Operators were not profiled. {describe(error)}")
+        return
+    session.profiled, session.held.peaks = profile.tables, profile.peaks
+    for kind in session.artifacts:
+        _make(session, kind, profile, device)
+
+
+def _make(session: Session, kind: str, profile: Profile, device: torch.device) -> None:
+    """Write one file of the profiled pass and hand it on. One that fails is null in the document, and a warning says why."""
+    session.made[kind] = None
+    try:
+        path, facts = pack_profile(kind, profile, model=session.model.name, device=device.type)
+        hand_on = getattr(session.report, "artifact", None)
+        if hand_on is not None:
+            hand_on(kind, path, facts)
+        session.made[kind] = facts
+    except Exception as error:
+        reason = str(error) if isinstance(error, ValueError) else describe(error)
+        session.warn("artifact_missing", f"{KINDS[kind][0]}: no file was made. {reason}")
 
 
 def partial(session: Session) -> dict[str, Any] | None:
@@ -321,6 +385,8 @@ def partial(session: Session) -> dict[str, Any] | None:
     samples = measured.samples_table(session)
     done, wanted = len(session.timed), session.workload.iterations
     message = f"The run ended early: {done} of {wanted} iterations were measured, and nothing after them."
+    if session.loading:
+        message = "The run ended early, during its load: the latest requests that were kept are below."
     return session.facts | {
         "workload": session.workload.to_json(),
         "duration_s": time.monotonic() - session.began,
@@ -328,6 +394,7 @@ def partial(session: Session) -> dict[str, Any] | None:
         "memory": {"phases": session.memory.phases()},
         "samples": samples | {"rows": samples["rows"][-PARTIAL_ROWS:]},
         "warnings": [*session.warnings, {"code": "incomplete", "message": message}],
+        **session.loading,
     }
 
 

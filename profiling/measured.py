@@ -10,17 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from profiling import __version__, host
+from profiling import __version__, folders, host
 from profiling.generation import Generation
 from profiling.hooks import central_mean
 from profiling.loading import Inputs
 from profiling.sampling import MemoryRecord
+from profiling.session import Session
+from profiling.spec import ModelSpec
 from profiling.statistics import is_steady, summarise
 from profiling.units import metric
 
 if TYPE_CHECKING:
     from profiling.build import Built
-    from profiling.measure import Session
 
 SHOWN_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -38,29 +39,39 @@ def gaps(generation: Generation) -> list[float]:
     return [(end - begin) / 1e9 for begin, end in itertools.pairwise(walls)]
 
 
-def steady(timed: Sequence[Generation]) -> bool | None:
-    """Whether the whole time of the iterations shows no trend."""
-    return is_steady([sum(gaps(generation)) for generation in timed])
+def steady(timed: Sequence[Generation], batches: int = 1) -> bool | None:
+    """Whether the whole time of the iterations shows no trend. ``batches``: different ones in turn; each round of them counts as one."""
+    times = [sum(gaps(generation)) for generation in timed]
+    rounds = [times[begin : begin + batches] for begin in range(0, len(times) - batches + 1, batches)]
+    return is_steady([sum(one) for one in rounds])
 
 
 def samples_table(session: Session) -> dict[str, Any]:
-    """One row per interval, in nanoseconds since the cold call; ``tokens`` counts the whole batch: read in, or produced."""
+    """One row per interval, in nanoseconds since the first of them; ``tokens`` counts the whole batch: read in, or produced.
+
+    The first is the cold call, but of a model that was loaded long before (:mod:`profiling.resident`)."""
     rows: list[list[Any]] = []
+    several = session.prompts is not None
+    columns = [*_COLUMNS, "sequences"] if several else _COLUMNS
     batch, length = session.workload.batch_size, session.workload.input_tokens
-    if session.cold is None:
-        return {"columns": _COLUMNS, "rows": rows}
-    origin = session.cold.stamps[0].wall_ns
     first = "encode" if session.model.kind == "encoder" else "prefill"
-    groups = [(-1, True, session.cold)]
+    groups = [(-1, True, session.cold)] if session.cold is not None else []
     groups += [(index, True, item) for index, item in enumerate(session.warmups)]
     groups += [(index, False, item) for index, item in enumerate(session.timed)]
+    if not groups:
+        return {"columns": columns, "rows": rows}
+    origin = groups[0][2].stamps[0].wall_ns
     for iteration, warmup, generation in groups:
         for step, (begin, end) in enumerate(zip(generation.stamps, generation.stamps[1:], strict=False)):
             phase = "cold" if iteration < 0 else first if step == 0 else "decode"
             tokens = batch * (length if step == 0 else 1)
+            if several:  # padding, and what comes after the end of a sequence, are no tokens
+                tokens = read_by(generation, session) if step == 0 else generation.going[step]
             times = [begin.wall_ns - origin, end.wall_ns - begin.wall_ns, end.cpu_ns - begin.cpu_ns]
-            rows.append([iteration, phase, warmup, *times, tokens])
-    return {"columns": _COLUMNS, "rows": rows}
+            rows.append(
+                [iteration, phase, warmup, *times, tokens, *([int(generation.ids.shape[0])] if several else [])]
+            )
+    return {"columns": columns, "rows": rows}
 
 
 _COLUMNS = ["iteration", "phase", "warmup", "start_ns", "wall_ns", "cpu_ns", "tokens"]
@@ -85,46 +96,62 @@ def _measured(key: str, values: Sequence[float]) -> dict[str, Any]:
 
 def _encode_series(session: Session) -> dict[str, list[float]]:
     times = [gaps(generation)[0] for generation in session.timed]
-    tokens = session.workload.batch_size * session.workload.input_tokens
-    return {"encode_time": times, "encode_throughput": [tokens / seconds for seconds in times]}
+    rates = [read_by(generation, session) / seconds for generation, seconds in zip(session.timed, times, strict=True)]
+    return {"encode_time": times, "encode_throughput": rates}
 
 
 def _generate_series(session: Session) -> dict[str, list[float]]:
     """One value an iteration, except ``itl`` (pooled gaps) and ``decode_time_per_step`` (the steps in the middle third)."""
-    batch, length = session.workload.batch_size, session.workload.input_tokens
     names = ("ttft", "prefill_time", "e2e_latency", "prefill_throughput", "output_throughput")
     series: dict[str, list[float]] = {name: [] for name in names}
     series |= {"tpot": [], "itl": [], "decode_time_per_step": [], "decode_throughput": []}
     for generation in session.timed:
         prefill, *steps = gaps(generation)
-        whole = prefill + sum(steps)
+        whole, made = prefill + sum(steps), made_of(generation, session.prompts is not None)
         series["ttft"].append(prefill)
         series["prefill_time"].append(prefill)
         series["e2e_latency"].append(whole)
-        series["prefill_throughput"].append(batch * length / prefill)
-        series["output_throughput"].append(batch * (len(steps) + 1) / whole)
+        series["prefill_throughput"].append(read_by(generation, session) / prefill)
+        series["output_throughput"].append(sum(made) / whole)
         if steps:
             series["tpot"].append(sum(steps) / len(steps))
-            series["decode_throughput"].append(batch * len(steps) / sum(steps))
+            series["decode_throughput"].append(sum(made[1:]) / sum(steps))
             series["itl"] += steps
             third = len(steps) // 3
             series["decode_time_per_step"] += steps[third : len(steps) - third]
     return series
 
 
+def read_by(generation: Generation, session: Session) -> int:
+    """Tokens of the prompts that a pass read, padding left out."""
+    if session.prompts is None:
+        return session.workload.batch_size * session.workload.input_tokens
+    return generation.read
+
+
+def made_of(generation: Generation, several: bool) -> Sequence[int]:
+    """Tokens that each step made. Sequences of one prompt end together; of several, those that have ended make none."""
+    return generation.going if several else [int(generation.ids.shape[0])] * generation.tokens
+
+
 def instrumentation(session: Session) -> dict[str, Any]:
-    """Per stage: what the hooks cost and what part of an un-instrumented pass the modules' own times add up to.
+    """Per stage: what taking the times cost and what part of an un-instrumented pass the modules' own times add up to.
 
     ``overhead``: instrumented ÷ un-instrumented − 1. ``coverage``: sum of all modules' exclusive times ÷ un-instrumented time (what
-    is missing is work outside the model, such as the choice of the token). Nothing is rescaled.
+    is missing is work outside the model, such as the choice of the token; what is too much is the cost of taking times inside).
+    ``calls`` of modules in a pass, ``call_cost_s`` of taking the time of one of them. Nothing is rescaled or subtracted.
     """
     plain, result = _plain(session), {}
     for stage, passes in session.hooked.items():
+        if not plain.get(stage):  # the time ended before the batch with the hooks had its turn
+            continue
         times = central_mean(passes)
         reference = summarise(plain[stage])["median"]
         result[stage] = {
-            "method": "forward hooks on every module",
+            "method": "every module's forward wrapped",
             "passes": len(passes),
+            "calls": sum(time.calls for time in times.values()),
+            "call_cost_s": session.call_cost_s,
             "overhead": times[""].inclusive_s / reference - 1,
             "coverage": sum(time.exclusive_s for time in times.values()) / reference,
         }
@@ -134,7 +161,7 @@ def instrumentation(session: Session) -> dict[str, Any]:
 def _plain(session: Session) -> dict[str, list[float]]:
     """stage → seconds of every un-instrumented pass."""
     plain: dict[str, list[float]] = {}
-    for generation in session.timed:
+    for generation in session.alike(session.timed):
         first, *steps = gaps(generation)
         plain.setdefault("encode" if session.model.kind == "encoder" else "prefill", []).append(first)
         plain.setdefault("decode", []).extend(steps)
@@ -161,27 +188,30 @@ def module_times(session: Session) -> dict[str, Any]:
     return found
 
 
-def output(session: Session, inputs: Inputs) -> dict[str, Any]:
-    """Prompt, texts, token counts and how each sequence ended, of the last timed iteration."""
-    last = session.timed[-1]
-    batch = session.workload.batch_size
-    rows = last.ids.tolist() if last.ids.shape[1] else [[] for _ in range(batch)]
-    finish, counts, texts = [], [], []
-    for row in rows:
-        stop = next((index for index, token in enumerate(row) if token in inputs.stop), None)
-        kept = row if stop is None else row[: stop + 1]
-        counts.append(len(kept))
-        finish.append("length" if stop is None else "eos")
-        if inputs.tokenizer is not None and session.model.kind != "encoder":
-            texts.append(inputs.tokenizer.decode(kept, skip_special_tokens=True))
+def output(session: Session, inputs: Sequence[Inputs]) -> dict[str, Any]:
+    """Prompt, texts, token counts and how each sequence ended, of the last timed pass of each batch of ``inputs``."""
+    finish, counts, texts, lengths = [], [], [], []
+    for batch, generation in enumerate(session.last()):
+        own, encoder = inputs[batch], session.model.kind == "encoder"
+        rows = generation.ids.tolist() if generation.ids.shape[1] else [[] for _ in range(own.ids.shape[0])]
+        lengths += list(own.lengths or [int(own.ids.shape[1])] * len(rows))
+        for row in rows:
+            stop = next((index for index, token in enumerate(row) if token in own.stop), None)
+            kept = row if stop is None else row[: stop + 1]
+            counts.append(len(kept))
+            finish.append("length" if stop is None else "eos")
+            if own.tokenizer is not None and not encoder:
+                texts.append(own.tokenizer.decode(kept, skip_special_tokens=True))
+    first = inputs[0]
     return {
-        "prompt": inputs.prompt,
-        "chat_template": inputs.chat_template,
+        "prompt": first.prompt,
+        **({"prompts": list(session.prompts.texts)} if session.prompts else {}),
+        "chat_template": first.chat_template,
         "texts": texts,
-        "input_tokens": [int(inputs.ids.shape[1])] * batch,
+        "input_tokens": lengths,
         "output_tokens": counts,
         "requested_output_tokens": session.requested_output,
-        "ignore_eos": not inputs.stop,
+        "ignore_eos": not first.stop,
         "finish": [] if session.model.kind == "encoder" else finish,
     }
 
@@ -235,9 +265,18 @@ def model_facts(session: Session, built: Built) -> dict[str, Any]:
         "weight_bytes": built.weight_bytes,
         "weights": model.weights,
         "weights_note": model.weights_note,
+        **weights_identity(model),
         "max_context": built.max_context,
         "layers": built.layers,
     }
+
+
+def weights_identity(model: ModelSpec) -> dict[str, str]:
+    """The digest of weights that have one, with what it covers."""
+    if model.weights_digest is None:
+        return {}
+    covers = folders.COVERS_GGUF if (model.weights_path or "").endswith(".gguf") else folders.COVERS
+    return {"weights_digest": model.weights_digest, "weights_digest_covers": covers}
 
 
 def identity(session: Session, built: Built) -> dict[str, Any]:
@@ -254,11 +293,24 @@ def identity(session: Session, built: Built) -> dict[str, Any]:
 
 
 def document(
-    session: Session, *, built: Built, inputs: Inputs, memory: MemoryRecord, device: torch.device, threads: int
+    session: Session,
+    *,
+    built: Built,
+    inputs: Sequence[Inputs],
+    memory: MemoryRecord,
+    device: torch.device,
+    threads: int,
 ) -> dict[str, Any]:
     """The measured document, still without tables, roofline and estimates."""
     if session.model.weights == "random":
         session.warn("random_weights", "The weights are random: times and memory are real, the output means nothing.")
+    if (session.model.weights_path or "").endswith(".gguf"):
+        dtype = session.workload.dtype
+        session.warn(
+            "dequantised",
+            f"The weights of the GGUF file were dequantised to {dtype} before anything ran: memory and times are those of {dtype}, not of "
+            "a program that computes with the stored formats.",
+        )
     produced = output(session, inputs)
     return identity(session, built) | {
         "duration_s": 0.0,
@@ -269,9 +321,11 @@ def document(
         "instrumentation": instrumentation(session),
         "module_times": module_times(session),
         **({"profiled": profiled(session)} if session.profiled else {}),
+        **({"artifacts": {kind: session.made.get(kind) for kind in session.artifacts}} if session.artifacts else {}),
         "memory": {"phases": memory.phases(), "timeline": memory.timeline_table()},
         "samples": samples_table(session),
         "output": produced,
+        **({"batches": session.prompts.batches.describe(session.prompts.side)} if session.prompts else {}),
         "environment": environment(device, threads),
         "conditions": session.conditions,
         "unknown_operators": [],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from profiling.hooks import ModuleTime, central_mean
 from profiling.units import metric
 
 if TYPE_CHECKING:
-    from profiling.measure import Session
+    from profiling.session import Session  # it needs torch, and the portal reads this module
 
 #: What is kept of an embedded estimate; its tables stand in the measured document already.
 EMBEDDED = ("created", "conventions", "metrics", "stages", "memory", "unknown_operators", "warnings")
@@ -44,8 +45,19 @@ def attach_estimates(document: dict[str, Any], session: Session) -> None:
     roofs = main["roofline"]["roofs"]  # every known one, both levels
     points = main["roofline"]["points"] + measured_points(document["modules"], main["roofline"]["roofs"][0])
     document["roofline"] = {"roofs": roofs, "points": points}
-    document["metrics"] |= _utilisation(document, main, estimates)
-    document["errors"] = errors(document["metrics"], estimates)
+    if same_shape(document):
+        document["metrics"] |= _utilisation(document, main, estimates)
+    document["errors"] = errors(document["metrics"], estimates, compared(document))
+
+
+def same_shape(document: Mapping[str, Any]) -> bool:
+    """Whether every pass had the shape that the estimates are of. Of prompts in batches of different shapes, only the largest has."""
+    return (document.get("batches") or {}).get("same_shape", True)
+
+
+def compared(document: Mapping[str, Any]) -> tuple[str, ...]:
+    """Metrics whose estimate is of the same work: all, or the memory of the largest batch where batches differ."""
+    return COMPARED if same_shape(document) else ("peak_memory",)
 
 
 def _estimates(session: Session) -> dict[str, dict[str, Any]]:
@@ -180,10 +192,12 @@ def _bytes_of_step(estimate: dict[str, Any]) -> float | None:
     return share * step * bandwidth if share and step and bandwidth else None
 
 
-def errors(metrics: dict[str, Any], estimates: dict[str, dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+def errors(
+    metrics: dict[str, Any], estimates: dict[str, dict[str, Any]], keys: Sequence[str] = COMPARED
+) -> dict[str, list[dict[str, Any]]]:
     """metric key → one ``{level, estimated, measured, error_pct}`` per level; metrics that either side lacks are left out."""
     result: dict[str, list[dict[str, Any]]] = {}
-    for key in COMPARED:
+    for key in keys:
         measured = metrics.get(key, {}).get("value")
         for level, estimate in estimates.items():
             estimated = estimate["metrics"].get(key, {}).get("value")

@@ -3,6 +3,7 @@ the device. The profiler slows the pass down, so none of its times is ever publi
 
 from __future__ import annotations
 
+import functools
 import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,7 +12,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-#: Rows of the table of operators that are kept, those with the most time; the rest is summed up in ``dropped``.
+from profiling.allocations import MODULE, STAGE, Allocation, Peak, allocations, storages
+from profiling.artifacts import plain_snapshot
+from profiling.block_folds import folded_paths
+from profiling.generation import CACHE_NAMES
+from profiling.hooks import wrapped
+from profiling.tensors import cache_tensors
+
+#: Rows of the table of operators that are kept, those with the most time; the rest is summed up in ``dropped``. Identical blocks are
+#: one by then, so only models of very many different parts have more.
 ROW_LIMIT = 2000
 #: Decode steps of the profiled pass: steps are alike, and every one of them adds an event per operator.
 DECODE_STEPS = 4
@@ -24,9 +33,13 @@ OPERATOR_COLUMNS = [
     "self_device_s",
     "self_memory_bytes",
     "input_shapes",
+    "modules",
 ]
 MODULE_COLUMNS = ["stage", "path", "calls", "total_s", "own_s", "memory_delta_bytes"]
-_MODULE, _STAGE = "module: ", "stage: "
+#: A trace that torch wrote is read up to this size: read, it takes several times as much memory.
+TRACE_LIMIT = 256 * 2**20
+#: Entries of the history of CUDA's allocator.
+HISTORY_ENTRIES = 200_000
 _DIRECTIONS = {"HtoD": "host to device", "DtoH": "device to host"}
 
 
@@ -40,6 +53,7 @@ class _Group:
     device_s: float = 0.0
     memory: int = 0
     shapes: Any = None
+    members: set[str | None] = field(default_factory=set)
 
 
 @dataclass
@@ -52,40 +66,44 @@ class _Found:
 
 
 class Marks:
-    """Names stages and modules in the profile while it is active: ``switch(stage)`` begins a pass of that stage."""
+    """Names stages and modules in the profile while it is active: ``switch(stage)`` begins a pass of that stage.
 
-    def __init__(self, model: Any, first: str) -> None:
-        self._model, self._stage = model, first
+    ``with_caches``: look at the cache after each pass, outside of the root's range but inside of whatever wraps the root besides.
+    """
+
+    def __init__(self, model: Any, first: str, *, with_caches: bool = True) -> None:
+        self._model, self._stage, self._with_caches = model, first, with_caches
         self._open: Any = None
+        #: Storages of the cache after each pass of the whole model: address → bytes.
+        self.caches: list[dict[int, int]] = []
 
     @contextmanager
     def active(self) -> Iterator[Marks]:
-        handles, opened = [], []
+        def wrap(path: str, forward: Callable[..., Any]) -> Callable[..., Any]:
+            @functools.wraps(forward)
+            def named(*args: Any, **kwargs: Any) -> Any:
+                mark = _annotate(MODULE + path)
+                try:
+                    output = forward(*args, **kwargs)
+                finally:
+                    mark.__exit__(None, None, None)
+                if not path and self._with_caches:
+                    self.caches.append(storages(cached_in(output)))
+                return output
 
-        def begin(path: str) -> Callable[..., None]:
-            def hook(module: Any, arguments: Any) -> None:
-                opened.append(_annotate(_MODULE + path))
+            return named
 
-            return hook
-
-        def end(module: Any, arguments: Any, output: Any) -> None:
-            opened.pop().__exit__(None, None, None)
-
-        for path, module in self._model.named_modules():
-            handles.append(module.register_forward_pre_hook(begin(path)))
-            handles.append(module.register_forward_hook(end, always_call=True))
-        self._open = _annotate(_STAGE + self._stage)
-        try:
-            yield self
-        finally:
-            self._close()
-            for handle in handles:
-                handle.remove()
+        with wrapped(self._model, wrap):
+            self._open = _annotate(STAGE + self._stage)
+            try:
+                yield self
+            finally:
+                self._close()
 
     def switch(self, stage: str | None) -> None:
         self._close()
         if stage is not None:
-            self._open = _annotate(_STAGE + stage)
+            self._open = _annotate(STAGE + stage)
 
     def _close(self) -> None:
         if self._open is not None:
@@ -94,15 +112,37 @@ class Marks:
 
 
 def _annotate(name: str) -> Any:
-    from torch.profiler import record_function
+    """A named range, begun. torch's own for compiled code where it is there: it costs a tenth of ``record_function`` (0.7 in place of 8 µs),
+    which falls into the own time of the module around."""
+    import torch
 
-    mark = record_function(name)
+    mark = getattr(torch._C._profiler, "_RecordFunctionFast", torch.profiler.record_function)(name)
     mark.__enter__()
     return mark
 
 
-def profile_pass(runner: Any, model: Any, device: Any, *, encoder: bool, output_tokens: int) -> dict[str, Any]:
-    """The ``profiled`` section: one prefill and up to ``DECODE_STEPS`` decode steps, or one encode.
+def cached_in(output: Any) -> list[Any]:
+    """The tensors of the cache that a pass returned; none where it returns no cache."""
+    caches = (getattr(output, name, None) for name in CACHE_NAMES)
+    return [tensor for cache in caches if cache is not None for tensor in cache_tensors(cache)]
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What one profiled pass tells. ``tables``: the ``profiled`` section. ``events``: of the profiler's trace; None when it was too
+    large to be read. ``allocated``, ``peaks``: what its memory events say. ``snapshot``: of CUDA's allocator, where it was asked for."""
+
+    tables: dict[str, Any]
+    events: list[dict[str, Any]] | None
+    allocated: list[Allocation]
+    peaks: dict[str, Peak]
+    snapshot: dict[str, Any] | None = None
+
+
+def profile_pass(
+    runner: Any, model: Any, device: Any, *, encoder: bool, output_tokens: int, snapshot: bool = False
+) -> Profile:
+    """One prefill and up to ``DECODE_STEPS`` decode steps, or one encode, under the profiler.
 
     Numbers are means over the passes of a stage: seconds of the host's clock (``self_cpu_s``), of the device (``self_device_s``, null
     on processors), bytes allocated less bytes given back.
@@ -116,12 +156,32 @@ def profile_pass(runner: Any, model: Any, device: Any, *, encoder: bool, output_
         done["decode"] += finished == "decode"
         marks.switch("decode" if not encoder and done["decode"] < steps else None)
 
-    with profiled_times(device) as recorded, marks.active():
+    history: dict[str, Any] = {}
+    with _history(device, history, wanted=snapshot), profiled_times(device) as recorded, marks.active():
         if encoder:
             runner.encode(between)
         else:
             runner.generate(steps + 1, between)
-    return recorded.tables()
+    events = recorded.events()
+    found, peaks = allocations(events or [], marks.caches, cuda=device.type == "cuda")
+    return Profile(recorded.tables(folded_paths(model)), events, found, peaks, history.get("snapshot"))
+
+
+@contextmanager
+def _history(device: Any, found: dict[str, Any], *, wanted: bool) -> Iterator[None]:
+    """On CUDA, keep what its allocator does inside, without stacks: their frames are paths of this machine."""
+    if not wanted or device.type != "cuda":
+        yield
+        return
+    import torch
+
+    torch.cuda.memory._record_memory_history(enabled="all", context=None, stacks="python", max_entries=HISTORY_ENTRIES)
+    try:
+        yield
+        torch.cuda.synchronize(device)
+        found["snapshot"] = plain_snapshot(torch.cuda.memory._snapshot(device))
+    finally:
+        torch.cuda.memory._record_memory_history(enabled=None)
 
 
 class Recorded:
@@ -129,11 +189,20 @@ class Recorded:
 
     def __init__(self, profiled: Any, *, cuda: bool) -> None:
         self._profiled, self._cuda = profiled, cuda
+        self._events: list[dict[str, Any]] | None = None
+        self._read = False
 
-    def tables(self) -> dict[str, Any]:
-        """The ``profiled`` section of a run document."""
-        found = _walk(self._profiled.events(), cuda=self._cuda)
-        return _tables(found, cuda=self._cuda) | {"copies": _copies(self._profiled) if self._cuda else copies_of([])}
+    def events(self) -> list[dict[str, Any]] | None:
+        """The events of the profiler's trace; None when they are too many to be read (``TRACE_LIMIT``)."""
+        if not self._read:
+            self._read, self._events = True, _exported(self._profiled)
+        return self._events
+
+    def tables(self, folds: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """The ``profiled`` section of a run document. ``folds``: module → the first one that is identical, which stands for it."""
+        found = _walk(self._profiled.events(), folds or {}, cuda=self._cuda)
+        copies = (self.events() if self._cuda else []) or []
+        return _tables(found, cuda=self._cuda) | {"copies": copies_of(copies)}
 
 
 @contextmanager
@@ -147,30 +216,33 @@ def profiled_times(device: Any) -> Iterator[Recorded]:
         yield Recorded(profiled, cuda=cuda)
 
 
-def _walk(events: Sequence[Any], *, cuda: bool) -> _Found:
-    """Every event on the host under its stage, its module (None: outside the model) and its operator."""
+def _walk(events: Sequence[Any], folds: Mapping[str, str], *, cuda: bool) -> _Found:
+    """Every event on the host under its stage, its module (None: outside the model; operators: the first that is like it) and its
+    operator."""
     found = _Found()
     waiting = [(event, None, None) for event in events if event.cpu_parent is None]
     while waiting:
         event, stage, path = waiting.pop()
         name = event.name
-        is_module = name.startswith(_MODULE)
-        if name.startswith(_STAGE):
-            stage = name[len(_STAGE) :]
+        is_module = name.startswith(MODULE)
+        if name.startswith(STAGE):
+            stage = name[len(STAGE) :]
             group = found.stages.setdefault(stage, _Group())
         elif is_module and stage is not None:
-            path = name[len(_MODULE) :]
+            path = name[len(MODULE) :]
             group = found.modules.setdefault((stage, path), _Group())
             group.own_s += (event.cpu_time_total - _inner_modules(event)) / 1e6
         elif stage is not None:
-            group = found.operators.setdefault((stage, path, name), _Group())
+            first = path if path is None else folds.get(path, path)
+            group = found.operators.setdefault((stage, first, name), _Group())
+            group.members.add(path)
             group.own_s += event.self_cpu_time_total / 1e6
             group.device_s += event.self_device_time_total / 1e6
             group.shapes = group.shapes or event.input_shapes or None
         if stage is not None:
             memory = (
                 ("device_memory_usage" if cuda else "cpu_memory_usage")
-                if name.startswith((_STAGE, _MODULE))
+                if name.startswith((STAGE, MODULE))
                 else ("self_device_memory_usage" if cuda else "self_cpu_memory_usage")
             )
             group.calls += 1
@@ -185,7 +257,7 @@ def _inner_modules(event: Any) -> float:
     total, waiting = 0.0, list(event.cpu_children)
     while waiting:
         child = waiting.pop()
-        if child.name.startswith(_MODULE):
+        if child.name.startswith(MODULE):
             total += child.cpu_time_total
         else:
             waiting += child.cpu_children
@@ -198,7 +270,8 @@ def _tables(found: _Found, *, cuda: bool) -> dict[str, Any]:
     for (stage, path, name), group in found.operators.items():
         n = passes[stage]
         device_s = group.device_s / n if cuda else None
-        rows.append([stage, path, name, group.calls / n, group.own_s / n, device_s, group.memory / n, group.shapes])
+        figures = [group.calls / n, group.own_s / n, device_s, group.memory / n]
+        rows.append([stage, path, name, *figures, group.shapes, len(group.members)])
     time = OPERATOR_COLUMNS.index("self_device_s" if cuda else "self_cpu_s")
     kept = sorted(rows, key=lambda row: -row[time])[:ROW_LIMIT]
     left = sorted(rows, key=lambda row: -row[time])[ROW_LIMIT:]
@@ -230,12 +303,16 @@ def _tables(found: _Found, *, cuda: bool) -> dict[str, Any]:
     }
 
 
-def _copies(profiled: Any) -> list[dict[str, Any]]:
-    """Copies between host and device in the whole profiled pass, from the profiler's trace: the only place with their bytes."""
+def _exported(profiled: Any) -> list[dict[str, Any]] | None:
+    """The events as torch writes them: the only place with the bytes of copies and the addresses of allocations."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "trace.json"
         profiled.export_chrome_trace(str(path))
-        return copies_of(json.loads(path.read_text()).get("traceEvents", []))
+        if path.stat().st_size > TRACE_LIMIT:
+            return None
+        # A module's or kernel's name may hold what is no UTF-8.
+        events: list[dict[str, Any]] = json.loads(path.read_text(errors="replace")).get("traceEvents", [])
+        return events
 
 
 def copies_of(events: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -18,13 +18,13 @@ import torch
 from transformers.modeling_outputs import BaseModelOutput
 
 import profiling
-from profiling.build import Built, Fold, block_index, cached_build
+from profiling.build import Built, block_index, cached_build
+from profiling.cache_size import cache_bytes, own_elements
 from profiling.explanations import explain
 from profiling.front_ends import front_ends, in_words, layouts, run_front_end, tokens_of
 from profiling.lru import Lru
 from profiling.recording import Call, ModuleOutput, Recording
 from profiling.spec import ModelSpec, SpecError
-from profiling.tensors import cache_layers
 from profiling.trace import TraceTooLong, install_hooks, record, run_unrecorded
 
 
@@ -331,37 +331,6 @@ def forward(built: Built, arguments: dict[str, Any]) -> tuple[Any, Any]:
 # --- cache ------------------------------------------------------------------------------------------------------------
 
 
-def _cached_fold(built: Built, layers: int) -> Fold | None:
-    """The list of blocks to which the layers of the cache belong: the decoder's, where there are two."""
-    fitting = [f for f in built.folds if len(f.kinds) <= layers or f.kept <= layers]
-    named = [f for f in fitting if "decoder" in f.path]
-    found = named or fitting
-    return found[-1] if found else None
-
-
-def _per_layer(built: Built, cache: Any) -> list[tuple[int, list[torch.Tensor]]]:
-    """(how many layers it stands for, its tensors) for each traced layer of the cache."""
-    layers = cache_layers(cache)
-    if not hasattr(cache, "layers") and not hasattr(cache, "self_attention_cache"):
-        return [(1, tensors) for tensors in layers]  # made for the complete model at once
-    fold = _cached_fold(built, len(layers))
-    if fold is None:
-        return [(1, tensors) for tensors in layers]
-    times = (*fold.stands_for, *(1 for _ in layers))
-    return [(times[i], tensors) for i, tensors in enumerate(layers) if tensors]
-
-
-def cache_bytes(built: Built, cache: Any) -> int:
-    """Bytes of a cache as the complete model would hold it."""
-    return sum(times * t.numel() * t.element_size() for times, tensors in _per_layer(built, cache) for t in tensors)
-
-
-def _own_elements(built: Built, cache: Any) -> int:
-    """Elements of a cache, as the complete model would hold it, that are in the model's own dtype."""
-    layers = _per_layer(built, cache)
-    return sum(times * t.numel() for times, tensors in layers for t in tensors if t.dtype == built.dtype)
-
-
 @dataclass(frozen=True)
 class CacheShape:
     """Of one sequence: bytes per cached token (all layers, before any window), constant state, bytes per source token.
@@ -382,7 +351,7 @@ def cache_shape(built: Built) -> CacheShape | None:
     with _followed(built):
         caches = [fill_cache(built, Pass("decode", 1, 1, context, 1)) for context in (1, 2)]
         one, two = (cache_bytes(built, cache) for cache in caches)
-        elements = _own_elements(built, caches[1]) - _own_elements(built, caches[0])
+        elements = own_elements(built, caches[1]) - own_elements(built, caches[0])
         source = 0
         if built.kind == "encdec":
             source = cache_bytes(built, fill_cache(built, Pass("decode", 1, 1, 1, 2))) - one

@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from profiling.merge import errors
+from profiling.energy import energy_metrics
+from profiling.load_pooling import pool_load
+from profiling.merge import compared, errors
 from profiling.resources import pool_resources
 from profiling.statistics import summarise
-from profiling.student import t95
+from profiling.student import interval
 from profiling.units import metric
 
 Document = dict[str, Any]
@@ -30,6 +32,7 @@ def series_of(samples: Mapping[str, Any], batch: int) -> dict[str, list[float]]:
         if not row[at["warmup"]]:
             passes.setdefault(row[at["iteration"]], []).append(row)
     found: dict[str, list[float]] = {}
+    several = "sequences" in at  # of prompts of their own: a row's tokens are those that were made
 
     def add(key: str, *values: float) -> None:
         found.setdefault(key, []).extend(values)
@@ -48,10 +51,12 @@ def series_of(samples: Mapping[str, Any], batch: int) -> dict[str, list[float]]:
         add("prefill_time", first)
         add("e2e_latency", whole)
         add("prefill_throughput", tokens / first)
-        add("output_throughput", batch * (len(steps) + 1) / whole)
+        sequences = rows[0][at["sequences"]] if several else batch
+        made = sum(row[at["tokens"]] for row in rows[1:]) if several else batch * len(steps)
+        add("output_throughput", (sequences + made) / whole)
         if steps:
             add("tpot", sum(steps) / len(steps))
-            add("decode_throughput", batch * len(steps) / sum(steps))
+            add("decode_throughput", made / sum(steps))
             add("itl", *steps)
             third = len(steps) // 3
             add("decode_time_per_step", *steps[third : len(steps) - third])
@@ -76,13 +81,18 @@ def pool(
     known = [document["conditions"] for document in documents if document.get("conditions")]
     if known:
         result["conditions"] = _conditions(known)
+    load = pool_load(documents)
+    result["metrics"] |= load.pop("metrics", {})
+    result |= load
     result.pop("resources", None)
     resources = pool_resources([document.get("resources") for document in documents])
     if resources is not None:
         result["resources"] = resources
+        result["metrics"] = result["metrics"] | energy_metrics(result)
     result["warnings"] = _warnings(documents)
     if first.get("estimates"):
-        result["errors"] = errors(result["metrics"], {entry["level"]: entry for entry in first["estimates"]})
+        estimates = {entry["level"]: entry for entry in first["estimates"]}
+        result["errors"] = errors(result["metrics"], estimates, compared(first))
     return result
 
 
@@ -94,7 +104,7 @@ def _metrics(documents: Sequence[Document]) -> Document:
         groups = [series[key] for series in by_process if series.get(key)]
         medians = [float(np.median(group)) for group in groups]
         summary = summarise([value for group in groups for value in group])
-        summary |= {"median": float(np.median(medians)), "processes": medians, "ci95": _interval(medians)}
+        summary |= {"median": float(np.median(medians)), "processes": medians, "ci95": interval(medians)}
         result[key] = metric(key, summary["median"], "measured", **summary)
     # Utilisation is the same count over the pooled time.
     for key, time in (("mfu_prefill", "prefill_time"), ("mbu_decode", "decode_time_per_step")):
@@ -102,15 +112,6 @@ def _metrics(documents: Sequence[Document]) -> Document:
             ratio = documents[0]["metrics"][time]["value"] / result[time]["value"]
             result[key] = result[key] | {"value": result[key]["value"] * ratio}
     return result
-
-
-def _interval(medians: Sequence[float]) -> list[float] | None:
-    """95 % interval over processes: Student's t on the logarithms of their medians; None for one."""
-    if len(medians) < 2:
-        return None
-    logs = np.log(medians)
-    half = t95(len(logs) - 1) * float(logs.std(ddof=1)) / len(logs) ** 0.5
-    return [float(np.exp(logs.mean() - half)), float(np.exp(logs.mean() + half))]
 
 
 def _samples(documents: Sequence[Document]) -> Document:

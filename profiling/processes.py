@@ -9,7 +9,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from profiling.client import EngineChild, Log, Progress
+from profiling.client import EngineChild, Log, Progress, TakeArtifact
+from profiling.energy import energy_metrics
 from profiling.failures import EngineError
 from profiling.pooling import pool
 from profiling.protocol import Protocol
@@ -28,6 +29,7 @@ def measure_in_processes(
     should_stop: Callable[[], bool] | None = None,
     timeout_s: float | None = None,
     engine: Callable[[], Any] = EngineChild,
+    on_artifact: TakeArtifact | None = None,
 ) -> dict[str, Any]:
     """The pooled run document of ``spec`` (kind ``measure``). ``engine`` makes one process, as a context manager.
 
@@ -59,6 +61,7 @@ def measure_in_processes(
                 should_stop=should_stop,
                 timeout_s=left,
                 engine=engine,
+                on_artifact=on_artifact,
             )
         )
         longest = max(longest, time.monotonic() - started)
@@ -79,15 +82,16 @@ def measure_in_one(
     should_stop: Callable[[], bool] | None,
     timeout_s: float | None,
     engine: Callable[[], Any],
+    on_artifact: TakeArtifact | None = None,
 ) -> dict[str, Any]:
-    """The document of one more fresh process after those of ``before``; the first has the estimates and the load. ``left``:
+    """The document of one more fresh process after those of ``before``; each is sent the load; the first has the estimates and the files. ``left``:
     processes that share the time limit with it and after it.
 
     The ``partial`` of an :class:`EngineError` holds ``before`` and what this process had measured.
     """
     share = _shared(spec, timeout_s, left)
     if before:
-        share = share | {"load": None}
+        share = share | {"artifacts": None}
     payload = {"spec": share, "protocol": protocol.to_json(), "estimates": not before}
     sampler = ResourceSampler(accelerator=spec["hardware"].get("kind") != "cpu")
     try:
@@ -101,6 +105,7 @@ def measure_in_one(
                     should_stop=should_stop,
                     timeout_s=timeout_s,
                     on_wake=sampler,
+                    **({"on_artifact": on_artifact} if share.get("artifacts") else {}),
                 )
             finally:
                 sampler.close()
@@ -117,7 +122,10 @@ def measure_in_one(
 
 def _with_resources(document: dict[str, Any], sampler: ResourceSampler) -> dict[str, Any]:
     section = sampler.section()
-    return document if section is None else document | {"resources": section}
+    if section is None:
+        return document
+    found = document | {"resources": section}
+    return found | {"metrics": document.get("metrics", {}) | energy_metrics(found)}
 
 
 def _shared(spec: dict[str, Any], left: float | None, processes: int) -> dict[str, Any]:

@@ -7,10 +7,13 @@ Standard library only.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
 UNKNOWN = "unknown"
+#: How that word is said. The portal, whose pages are in several languages, puts its own function here; documents are in English.
+translate: Callable[[str], str] = str
 #: Between number and unit: narrow, and no line breaks there.
 SPACE = "\u202f"
 
@@ -29,11 +32,16 @@ def number(value: Any) -> float | None:
     return float(value)
 
 
+def unknown() -> str:
+    """The word for what is not known, in the language of whoever reads it."""
+    return translate(UNKNOWN)
+
+
 def show(value: Any, unit: str = "") -> str:
     """``value`` in three digits with its unit: ``show(0.0123, "s")`` → "12.3 ms"; a ratio (unit "1" or "ratio") as per cent."""
     plain = number(value)
     if plain is None:
-        return UNKNOWN
+        return unknown()
     if unit == "s":
         return _scaled(plain, "s", _SMALL, 3) if plain else f"0{SPACE}s"
     if unit in _PREFIXED:
@@ -55,7 +63,7 @@ def datasheet(value: Any, unit: str, *, largest: str = "T") -> str:
     """
     plain = number(value)
     if plain is None:
-        return UNKNOWN
+        return unknown()
     prefixes = [prefix for _, prefix in _LARGE]
     return _scaled(plain, unit, _LARGE[prefixes.index(largest) :], 6)
 
@@ -64,7 +72,7 @@ def count(value: Any) -> str:
     """A large count in short: 134,515,008 → "135 M", 70,553,706,496 → "70.6 B"; below 10,000 in full."""
     plain = number(value)
     if plain is None:
-        return UNKNOWN
+        return unknown()
     if abs(plain) < 10_000:
         return f"{plain:,.0f}" if plain == int(plain) else _digits(plain, 3)
     return _scaled(plain, "", _COUNTS, 3)
@@ -74,7 +82,7 @@ def percent(value: Any) -> str:
     """A fraction as per cent: 0.1234 → "12.3 %"; tiny but not nothing → "< 0.1 %"."""
     plain = number(value)
     if plain is None:
-        return UNKNOWN
+        return unknown()
     if 0 < plain < 0.001:
         return f"<{SPACE}0.1{SPACE}%"
     return f"{plain * 100:.1f}{SPACE}%"
@@ -84,7 +92,7 @@ def signed_percent(value: Any) -> str:
     """A difference that is already in per cent: -12.34 → "−12.3 %"."""
     plain = number(value)
     if plain is None:
-        return UNKNOWN
+        return unknown()
     sign = "−" if plain < 0 else "+"
     return f"{sign}{abs(plain):.1f}{SPACE}%"
 

@@ -2,15 +2,27 @@
 
 Time of one operator = max(FLOPs / peak, bytes / bandwidth) + overhead. Two levels of ceilings: ``datasheet`` (an
 optimistic bound: nothing runs faster) and ``measured`` (rates timed on one host, ``HardwareSpec.ceilings``), where products
-of one row, of few rows, attention and copies have rates of their own.
+of one row, of few rows, attention and copies have rates of their own, those of products by the size of their weights.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
+from profiling.ceiling_rows import (
+    PEAK_UNITS,
+    Surface,
+    contended_among,
+    measured_bandwidth,
+    measured_peak,
+    measured_rate,
+    rate_of,
+    shapes_left_out,
+    sized_rates,
+    skinny,
+)
 from profiling.spec import HardwareSpec
 
 #: Which rate stands in, in this order, when a device has none for a format. Never silently: a warning names it. Every step is to a
@@ -28,8 +40,6 @@ LADDER: dict[str, tuple[str, ...]] = {
 
 #: A matrix product of at most this many rows streams its weights: the matrix-vector bandwidth applies to it.
 SKINNY_ROWS = 8
-#: Integer formats are counted in operations, the others in floating-point operations.
-PEAK_UNITS = ("FLOP/s", "OP/s")
 
 
 @dataclass(frozen=True)
@@ -41,6 +51,8 @@ class Ceilings:
     kernels were timed, each kind of operator has its own: ``product`` is the rate of large matrix products, ``skinny`` (rows,
     FLOP/s) that of products with few rows, fewest first, ``attention`` that of an attention kernel, softmax included, ``vector``
     that of element-wise arithmetic (fp32 units); ``stream`` is the bandwidth of skinny products, ``copy`` that of all else.
+    ``sized``: rates of products with weights by rows of the left matrix (1: bytes/s, more: FLOP/s), each by the shape of the weights; they
+    take the place of ``stream`` and ``skinny`` where they were timed.
     ``quantised``: the ceilings of products in the format of quantised layers, where that is not ``dtype``.
     ``interconnect``: bytes/s that a device sends to others; ``linked``: whether the devices of the workload depend on each other.
     """
@@ -56,6 +68,7 @@ class Ceilings:
     product: float | None = None
     copy: float | None = None
     skinny: tuple[tuple[int, float], ...] = ()
+    sized: tuple[tuple[int, Surface], ...] = ()
     bandwidth_from: str | None = None
     overhead_s: float = 0.0
     interconnect: float | None = None
@@ -79,6 +92,16 @@ class Ceilings:
         return self.peak_flops, self.bandwidth
 
     @property
+    def shapes(self) -> tuple[float, float, int, int] | None:
+        """Weights that products were timed with, where several shapes were: fewest and most elements, shortest and longest rows of them."""
+        if not self.sized:
+            return None
+        surfaces = [surface for _, surface in self.sized]
+        sizes = [elements for surface in surfaces for _, curve in surface for elements, _ in curve]
+        inner = [inner for surface in surfaces for inner, _ in surface]
+        return min(sizes), max(sizes), min(inner), max(inner)
+
+    @property
     def ridge(self) -> float | None:
         """Intensity (FLOP/B) above which the peak limits, below which the bandwidth does."""
         return self.peak_flops / self.bandwidth if self.peak_flops and self.bandwidth else None
@@ -88,7 +111,9 @@ class Ceilings:
 class Load:
     """What one operator asks of the device; ``rows`` of the left matrix for matrix products, else 0.
 
-    ``network``: bytes sent. ``compute_dtype``: format of the product; "": that of the workload.
+    ``network``: bytes sent. ``compute_dtype``: format of the product; "": that of the workload. ``weights``: elements of the matrix of
+    weights in a product (of one expert, where it has several), ``inner``: how many of them one result adds up; 0 where none of its inputs
+    are weights.
     """
 
     op_class: str
@@ -98,6 +123,8 @@ class Load:
     rows: int = 0
     network: float = 0.0
     compute_dtype: str = ""
+    weights: float = 0.0
+    inner: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +141,14 @@ class Timing:
         return max(self.compute_s, self.memory_s) + self.overhead_s + self.network_s
 
     @property
+    def parts(self) -> dict[str, float]:
+        """Seconds by what they go to; they add up to ``time_s``. What is under a roof goes to that roof alone."""
+        roof = "compute" if self.compute_s > self.memory_s else "memory"
+        return {roof: max(self.compute_s, self.memory_s), "overhead": self.overhead_s, "network": self.network_s}
+
+    @property
     def bound(self) -> str:
+        """The largest of :attr:`parts`."""
         roof = max(self.compute_s, self.memory_s)
         if self.network_s > max(roof, self.overhead_s):
             return "network"
@@ -199,7 +233,6 @@ def _datasheet(hardware: HardwareSpec, dtype: str) -> tuple[Ceilings, list[dict[
 
 def _measured(hardware: HardwareSpec, dtype: str, threads: int | None) -> tuple[Ceilings, list[dict[str, str]]]:
     warnings = []
-    rows = hardware.ceilings
 
     def rate(op_class: str, unit: str, name: str | None) -> float | None:
         return measured_rate(hardware, op_class, PEAK_UNITS if unit == "FLOP/s" else (unit,), name, threads)
@@ -207,7 +240,7 @@ def _measured(hardware: HardwareSpec, dtype: str, threads: int | None) -> tuple[
     used = next((name for name in LADDER[dtype] if rate("gemm", "FLOP/s", name)), None)
     copy = rate("copy", "B/s", dtype) or rate("copy", "B/s", None)
     stream = rate("gemv", "B/s", dtype)
-    bandwidth = max(copy, stream or 0.0) if copy else None
+    bandwidth, bandwidth_from = measured_bandwidth(hardware, dtype, threads)
     if used is None:
         warnings.append(
             _warning("peak_unknown", f"No matrix-product rate for {dtype} was measured on {hardware.name}.")
@@ -216,16 +249,29 @@ def _measured(hardware: HardwareSpec, dtype: str, threads: int | None) -> tuple[
         warnings.append(_fallback(hardware, dtype, used, "measured"))
     if bandwidth is None:
         warnings.append(_warning("bandwidth_unknown", f"No copy bandwidth was measured on {hardware.name}."))
-    shaky = [name for name, found in ((f"gemm {used}", used and rate("gemm", "FLOP/s", used)), ("copy", copy), (f"gemv {dtype}", stream))
-             if found and _is_contended(rows, name.split()[0], found)]  # fmt: skip
-    if shaky:
+    sized = sized_rates(hardware, dtype, used, threads)
+    stand_on = [
+        ("gemm", used, rate("gemm", "FLOP/s", used) if used else None),
+        ("copy", "", copy),
+        ("gemv", dtype, stream),
+    ]
+    if shaky := contended_among(hardware.ceilings, stand_on):
         message = (
             f"Ceilings of {hardware.name} that its processes did not agree on, or that were measured beside other work: "
             f"{', '.join(shaky)}. The machine may be faster than these times say. Measure its ceilings again while it is idle."
         )
         warnings.append(_warning("ceilings_contended", message))
+    missing, timed = shapes_left_out(hardware, dtype, threads)
+    if missing:
+        message = (
+            f"{missing} of {timed} rates of {dtype} products by the shape of their weights were not accepted on {hardware.name} and are "
+            "left out: the nearest accepted shape, or the largest matrix, stands for them. Measure its ceilings again while it is idle."
+        )
+        warnings.append(_warning("shapes_not_accepted", message))
     overhead = [
-        float(r["value"]) for r in rows if r.get("op_class") == "overhead" and r.get("value") and r.get("unit") == "s"
+        float(r["value"])
+        for r in hardware.ceilings
+        if r.get("op_class") == "overhead" and r.get("value") and r.get("unit") == "s"
     ]
     return (
         Ceilings(
@@ -239,51 +285,13 @@ def _measured(hardware: HardwareSpec, dtype: str, threads: int | None) -> tuple[
             attention=rate("attention", "FLOP/s", used) if used else None,
             product=rate("gemm", "FLOP/s", used) if used else None,
             copy=copy,
-            skinny=_skinny(hardware, used, threads) if used else (),
-            bandwidth_from=f"gemv {dtype}" if bandwidth and bandwidth == stream else "copy",
+            skinny=skinny(hardware, used, threads) if used else (),
+            sized=sized,
+            bandwidth_from=bandwidth_from,
             overhead_s=min(overhead, default=0.0),
         ),
         warnings,
     )
-
-
-def measured_rate(
-    hardware: HardwareSpec, op_class: str, units: tuple[str, ...], dtype: str | None, threads: int | None
-) -> float | None:
-    """The best rate of a kind of kernel among the ceilings of ``hardware``: with ``threads`` threads where that was timed."""
-    found = [
-        r
-        for r in hardware.ceilings
-        if r.get("op_class") == op_class
-        and r.get("unit") in units
-        and dtype in (None, r.get("dtype"))
-        and r.get("value")
-    ]
-    exact = [r for r in found if threads is not None and r.get("threads") == threads]
-    return max((float(r["value"]) for r in exact or found), default=None)
-
-
-def _is_contended(rows: Sequence[Mapping[str, object]], op_class: str, value: float) -> bool:
-    """Whether that rate is of a row that was not accepted."""
-    return any(
-        r.get("op_class") == op_class and r.get("value") == value and r.get("quality") == "contended" for r in rows
-    )
-
-
-def _skinny(hardware: HardwareSpec, dtype: str, threads: int | None) -> tuple[tuple[int, float], ...]:
-    """(rows, FLOP/s) of the products with few rows that were timed, fewest rows first."""
-    names = {str(r.get("op_class")) for r in hardware.ceilings}
-    counts = sorted(int(name.removeprefix("skinny-")) for name in names if name.startswith("skinny-"))
-    found = [(count, measured_rate(hardware, f"skinny-{count}", PEAK_UNITS, dtype, threads)) for count in counts]
-    return tuple((count, value) for count, value in found if value)
-
-
-def measured_peak(hardware: HardwareSpec, dtype: str, threads: int | None) -> float | None:
-    """The highest rate of arithmetic that any kernel reached in ``dtype``; None without a large matrix product."""
-    product = measured_rate(hardware, "gemm", PEAK_UNITS, dtype, threads)
-    attention = measured_rate(hardware, "attention", PEAK_UNITS, dtype, threads)
-    few = [value for _, value in _skinny(hardware, dtype, threads)]
-    return max(product, attention or 0.0, *few) if product else None
 
 
 def _warning(code: str, message: str) -> dict[str, str]:
@@ -301,10 +309,21 @@ def rates(load: Load, limits: Ceilings) -> tuple[float, float]:
     if _in_attention_kernel(load, limits):
         peak = limits.attention or peak
     if load.op_class in ("matmul", "experts"):
-        peak = _peak_of_rows(load.rows, limits.product or peak, limits.skinny)
-        if limits.stream and 0 < load.rows <= SKINNY_ROWS:
-            bandwidth = limits.stream
+        few, stream = _of_shape(load.weights, load.inner, limits)
+        peak = _peak_of_rows(load.rows, limits.product or peak, few)
+        if stream and 0 < load.rows <= SKINNY_ROWS:
+            bandwidth = stream
     return peak, bandwidth
+
+
+def _of_shape(weights: float, inner: int, limits: Ceilings) -> tuple[Sequence[tuple[int, float]], float | None]:
+    """((rows, FLOP/s) of products with few rows, bytes/s of one with a single row) for a matrix of so many ``weights``, of which one result
+    adds up ``inner``; 0: no weights, for which the rates of the largest matrix hold."""
+    if not weights or not limits.sized:
+        return limits.skinny, limits.stream
+    found = {rows: rate_of(surface, weights, inner) for rows, surface in limits.sized}
+    stream = found.pop(1, None) or limits.stream
+    return sorted((dict(limits.skinny) | found).items()), stream
 
 
 def _in_attention_kernel(load: Load, limits: Ceilings) -> bool:

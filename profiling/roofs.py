@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from profiling.roofline import Ceilings, measured_peak, measured_rate
+from profiling.ceiling_rows import measured_bandwidth, measured_peak
+from profiling.roofline import Ceilings
 from profiling.spec import DTYPE_BYTES, HardwareSpec
 
 
@@ -23,13 +24,11 @@ def roofs(hardware: HardwareSpec, used: Ceilings, threads: int | None = None) ->
         peak = hardware.peak_flops.get(dtype)
         if peak:
             found.append(_roof(hardware, "datasheet", dtype, peak, hardware.memory_bandwidth, "datasheet"))
-    copy = measured_rate(hardware, "copy", ("B/s",), None, threads)
     for dtype in DTYPE_BYTES:
         peak = measured_peak(hardware, dtype, threads)
-        if peak and copy:
-            stream = measured_rate(hardware, "gemv", ("B/s",), dtype, threads) or 0.0
-            source = f"gemv {dtype}" if stream > copy else "copy"
-            found.append(_roof(hardware, "measured", dtype, peak, max(copy, stream), source))
+        bandwidth, source = measured_bandwidth(hardware, dtype, threads)
+        if peak and bandwidth:
+            found.append(_roof(hardware, "measured", dtype, peak, bandwidth, source))
     return [roof | {"used": True} for roof in found[:count]] + [
         roof | {"used": False} for roof in found[count:] if (roof["level"], roof["dtype"]) not in standing
     ]

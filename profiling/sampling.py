@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import ctypes
 import gc
 import os
@@ -74,7 +75,23 @@ class MemoryRecord:
         release_unused()
         self._baseline = resident_bytes()
         self._anonymous = anonymous_memory(os.getpid())
+        self._rest: tuple[int, int] | None = None
         self._phases["start"] = self._row("start", self._baseline, self._baseline, self._anonymous)
+
+    def again(self) -> MemoryRecord:
+        """A record of other phases of the same process: what it held before, and loading, are as they were.
+
+        Call it after :func:`release_unused`, with no pass under way. What the process holds by now and did not when this was called
+        first, traces of estimates above all, is left by measurements before and no memory of the model: it counts to the baseline.
+        """
+        now = resident_bytes(), anonymous_memory(os.getpid())
+        self._rest = self._rest or now
+        other = copy.copy(self)
+        other._baseline += max(0, now[0] - self._rest[0])
+        other._anonymous += max(0, now[1] - self._rest[1])
+        other._phases = {name: dict(row) for name, row in self._phases.items() if name in ("start", "load")}
+        other.timeline, other._origin = [], time.perf_counter_ns()
+        return other
 
     @contextlib.contextmanager
     def phase(self, name: str, *, sample: bool = True) -> Iterator[None]:
@@ -121,12 +138,15 @@ class MemoryRecord:
             "anonymous_delta_bytes": anonymous - self._anonymous,
             "device_allocated_peak_bytes": None,
             "device_reserved_peak_bytes": None,
+            "device_used_bytes": None,
         }
         if self._cuda is not None:
             import torch
 
             row["device_allocated_peak_bytes"] = torch.cuda.max_memory_allocated(self._cuda)
             row["device_reserved_peak_bytes"] = torch.cuda.max_memory_reserved(self._cuda)
+            free, whole = torch.cuda.mem_get_info(self._cuda)
+            row["device_used_bytes"] = whole - free
         return row
 
     def _merge(self, row: dict[str, Any]) -> None:

@@ -60,9 +60,10 @@ def serve(
     batch_size: int,
     clock: Clock | None = None,
     enough: Callable[[int], bool] = lambda done: False,
+    told: Callable[[Sequence[Served]], None] = lambda found: None,
 ) -> list[Served]:
     """Every request that was due, in order. ``enough(served so far)`` ends the load before the next batch; those that wait then are
-    returned without times.
+    returned without times. ``told`` gets all that were served so far after every batch; the time it takes is the server's.
 
     Latency counts from ``scheduled_ns``: in an open loop from the arrival that was drawn beforehand, so time in the queue is in it and
     a slow server does not slow the load down (no coordinated omission); in a closed loop from the end of the user's request before.
@@ -71,7 +72,7 @@ def serve(
     begin = clock.now_ns()
     due: list[tuple[int, int, Asked]] = []
     following: Iterator[Asked] = iter(())
-    if load.mode == "poisson":
+    if load.open:
         due = [(round((one.arrival_s or 0.0) * 1e9), one.index, one) for one in asked]
     else:
         due = [(0, one.index, one) for one in asked[: load.concurrency]]
@@ -106,6 +107,7 @@ def serve(
                 after = next(following, None)
                 if after is not None:
                     heapq.heappush(due, (end, after.index, after))
+        told(found)
     now = clock.now_ns() - begin
     found += [
         Served(one.index, at, None, None, None, one.input_tokens, one.output_tokens, None)

@@ -85,6 +85,8 @@ class ModelSpec(_Spec):
     ``config`` is the content of a transformers ``config.json`` (it has ``model_type``; ``architectures`` names the class
     unless ``architecture`` does). ``weights`` is ``random`` or ``local``; with ``local``, ``weights_path`` is a folder with
     safetensors and tokenizer. ``weights_note`` is shown wherever results are ("dequantised from Q4_1").
+    ``weights_root``: the registered folder that ``weights_path`` must lie under when it is loaded; ``weights_digest``: what it must still be
+    then (see :mod:`profiling.folders`). None: not checked.
     """
 
     name: str
@@ -95,6 +97,8 @@ class ModelSpec(_Spec):
     weights: str = "random"
     weights_path: str | None = None
     weights_note: str | None = None
+    weights_root: str | None = None
+    weights_digest: str | None = None
 
     def config_sha256(self) -> str:
         """Digest of what decides the architecture: config and class, not the name. Raises :class:`SpecError` for what is no JSON."""
@@ -158,7 +162,8 @@ class Counting:
 class Workload(_Spec):
     """What the model is asked to do.
 
-    ``input_tokens`` counts the prompt per sequence; it is derived from ``prompt`` when one is given to a measured run.
+    ``input_tokens`` counts the prompt per sequence; it is derived from ``prompt`` when one is given to a measured run, or from
+    ``prompts``: several, each a request of its own, which fill batches of ``batch_size`` in their order (:mod:`profiling.prompts`).
     ``output_tokens`` are generated per sequence (0 for encoders). ``iterations`` are timed, ``warmup`` come before them.
     ``logits``: ``last`` computes the LM head on the last prompt position (what generate() does), ``all`` on every one.
     ``execution``, ``causal``, ``window``, ``mla``, ``experts``: see :class:`Counting`.
@@ -176,6 +181,7 @@ class Workload(_Spec):
     output_tokens: int = 32
     dtype: str = "bf16"
     prompt: str | None = None
+    prompts: tuple[str, ...] | None = None
     logits: str = "last"
     execution: str = "eager"
     causal: str = "full"
@@ -202,6 +208,10 @@ class Workload(_Spec):
     seed: int = 0
     threads: int | None = None
     time_limit_s: float = 900.0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.prompts, list):  # as JSON has it
+            object.__setattr__(self, "prompts", tuple(self.prompts))
 
     def check(self) -> None:
         """Raise :class:`SpecError` at the first value that makes no sense, whatever the model."""
@@ -231,7 +241,22 @@ class Workload(_Spec):
             if getattr(self, name) not in choices:
                 shown = [c for c in choices if c is not None]
                 raise SpecError(name, f"Choose {', '.join(shown[:-1])} or {shown[-1]}.")
+        if self.prompts is not None:
+            self._check_prompts()
         self._check_draft()
+
+    def _check_prompts(self) -> None:
+        from profiling.prompts import checked  # here: it raises errors of the class above
+
+        prompts = checked(self.prompts)
+        if self.prompt is not None:
+            raise SpecError("prompt", "Give one prompt or a file of them, not both: clear one of the two.")
+        if len(prompts) < self.batch_size:
+            raise SpecError(
+                "batch_size",
+                f"{'Only one prompt was' if len(prompts) == 1 else f'Only {len(prompts)} prompts were'} given: a batch of "
+                f"{self.batch_size} cannot be filled. Enter at most {len(prompts)}.",
+            )
 
     def _check_draft(self) -> None:
         if self.draft_tokens and self.draft_acceptance is None:
@@ -245,7 +270,7 @@ class Workload(_Spec):
             value = getattr(self, name)
             number = isinstance(value, (int, float)) and not isinstance(value, bool)
             if value is not None and not (number and 0 <= value <= high and math.isfinite(value)):
-                raise SpecError(name, f"Enter a number from 0{' to 1' if high == 1 else ''}.")
+                raise SpecError(name, "Enter a number from 0 to 1." if high == 1 else "Enter a number from 0.")
         from profiling.precision import check_formats  # here: formats are made of the names above
 
         check_formats(self)
@@ -262,6 +287,7 @@ class RunSpec(_Spec):
     ``protocol``: how a measurement is repeated, of :class:`profiling.protocol.Protocol`; None: of an estimate, or in one process.
     ``against``: the specification of the measurement that this one takes turns with (:mod:`profiling.turns`).
     ``load``: requests against the model after the iterations, of :class:`profiling.load.Load`; None: none.
+    ``artifacts``: files to make of a measurement (kinds of :data:`profiling.artifacts.KINDS`); None: none.
     """
 
     kind: str
@@ -271,6 +297,7 @@ class RunSpec(_Spec):
     protocol: dict[str, Any] | None = None
     against: dict[str, Any] | None = None
     load: dict[str, Any] | None = None
+    artifacts: list[str] | None = None
 
     def parts(self) -> tuple[ModelSpec, HardwareSpec, Workload]:
         """The three inputs as checked values; raises :class:`SpecError`."""

@@ -17,11 +17,11 @@ BOOTSTRAP_RESAMPLES = 2000
 _T95 = (12.71, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120)
 
 
-def summarise(values: Sequence[float]) -> dict[str, Any]:
+def summarise(values: Sequence[float], *, interval: bool = True) -> dict[str, Any]:
     """``n, median, min, max, mean, q1, q3, cv, ci95`` of ``values`` (at least one), and the percentiles that n allows.
 
     ``cv`` is the sample standard deviation over the mean (null for one value or a zero mean); quartiles by linear
-    interpolation; ``ci95`` the bootstrap interval of the median, null when n < 5. ``p90`` needs n ≥ 50, ``p95`` 100, ``p99`` 500.
+    interpolation; ``ci95`` the bootstrap interval of the median, null when n < 5 and without ``interval``, for it takes a while. ``p90`` needs n ≥ 50, ``p95`` 100, ``p99`` 500.
     """
     if not values:
         raise ValueError("no values to summarise")
@@ -37,7 +37,7 @@ def summarise(values: Sequence[float]) -> dict[str, Any]:
         "q1": float(np.quantile(data, 0.25)),
         "q3": float(np.quantile(data, 0.75)),
         "cv": float(data.std(ddof=1)) / mean if n > 1 and mean else None,
-        "ci95": bootstrap_ci(values),
+        "ci95": bootstrap_ci(values) if interval else None,
     }
     for percentile in PERCENTILES:
         if n >= needed_for(percentile):

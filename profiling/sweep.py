@@ -23,12 +23,16 @@ from profiling.limits import check_context
 from profiling.parallel import Plan, link
 from profiling.precision import Precision
 from profiling.roofline import Ceilings, ceilings
+from profiling.scratch import scratch_warnings
+from profiling.small_products import SHARE, warning
 from profiling.spec import HardwareSpec, ModelSpec, SpecError, Workload
 from profiling.workspace import kernel_threads
 
 #: What a point may set: fields of a workload that decide an estimate.
 OPTIONS = tuple(
-    f.name for f in fields(Workload) if f.name not in ("prompt", "iterations", "warmup", "seed", "time_limit_s")
+    f.name
+    for f in fields(Workload)
+    if f.name not in ("prompt", "prompts", "iterations", "warmup", "seed", "time_limit_s")
 )
 _FREE = ("batch_size", "input_tokens", "output_tokens")
 
@@ -212,6 +216,7 @@ class _Run:
         limits, warnings = ceilings(device, workload.dtype, self._level, workload.threads, products)
         plan = Plan.of(workload)
         interconnect, unlinked = link(device, plan)
+        warnings = warnings + scratch_warnings(device, workload)
         return replace(limits, interconnect=interconnect, linked=plan.communicates), warnings, unlinked
 
     def _evaluate(
@@ -243,10 +248,12 @@ class _Run:
         )
         covered = evaluator.covered(at)
         rows = rows[covered]
+        small: dict[str, np.ndarray] = {}
         if len(rows):
             at = at.at(covered)
-            found = evaluator(at)
+            found, small = evaluator(at), evaluator.small_shares(at)
             if encode is not None:
+                small = encode.small_shares(at.batch_size, at.device, limits) | small
                 found = encode.added(found, at.batch_size, at.output_tokens, at.device, limits, capacities)
             for name, values in found.items():
                 numbers[name][rows] = values
@@ -254,14 +261,15 @@ class _Run:
         of_model = cautions(
             self._model, workload, facts["architecture"], facts["kind"], facts["attention"], facts["unknown"]
         )
-        levels = {d: item.level for d, item in zip(used, limits, strict=True)}
-        notes = {
-            d: _said(rates + facts["uneven"] + links + of_model)
-            for d, rates, links in zip(used, of_rates, of_links, strict=True)
-        }
-        for i in rows.tolist():
-            d = int(device[i])
-            texts["method"][i], texts["level"][i], texts["notes"][i] = "closed form", levels[d], notes[d]
+        of_device = [rates + facts["uneven"] + links for rates, links in zip(of_rates, of_links, strict=True)]
+        notes = [_said(before + of_model) for before in of_device]
+        for n, i in enumerate(rows.tolist()):
+            d = int(at.device[n])
+            texts["method"][i], texts["level"][i], texts["notes"][i] = "closed form", limits[d].level, notes[d]
+        for n in {n for share in small.values() for n in np.flatnonzero(share > SHARE).tolist()}:
+            d = int(at.device[n])
+            beside = warning({stage: float(share[n]) for stage, share in small.items()}, limits[d])
+            texts["notes"][int(rows[n])] = _said(of_device[d] + beside + of_model)
         return [pair for pair, held in zip(valid, covered.tolist(), strict=True) if not held]
 
     def _trace(

@@ -75,7 +75,7 @@ def ratio(a: float, b: float) -> float | None:
 
 
 class _Sum:
-    """Totals of some operators, and their time by bound."""
+    """Totals of some operators, and their time by what it goes to."""
 
     __slots__ = ("bounds", "calls", "elementwise", "flops", "network", "read", "time", "weights", "written")
 
@@ -95,7 +95,9 @@ class _Sum:
         self.network += n * work.network
         if time is not None and time.time_s:
             self.time += n * time.time_s
-            self.bounds[time.bound] += n * time.time_s
+            for part, seconds in time.parts.items():
+                if seconds:
+                    self.bounds[part] += n * seconds
 
     def bound(self) -> str | None:
         return max(sorted(self.bounds), key=self.bounds.__getitem__) if self.bounds else None

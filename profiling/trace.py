@@ -21,6 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import profiling.stand_ins  # noqa: F401  (registers)
 from profiling import issued, masks, metas
+from profiling.aten_facts import op_facts
 from profiling.build import Built
 from profiling.fused import CatchFused
 from profiling.liveness import Timeline
@@ -37,35 +38,7 @@ class TraceTooLong(RuntimeError):
     """The model's forward loops in Python for longer than can be followed."""
 
 
-_VIEWS = {
-    "_unsafe_view",
-    "_reshape_alias",
-    "detach",
-    "alias",
-    "lift_fresh",
-    "lift",
-    "detach_",
-    "set_",
-    "requires_grad_",
-}
-_SILENT = {"sym_size", "sym_stride", "sym_numel", "sym_storage_offset", "is_pinned", "is_same_size", "_assert_async"}
-_facts: dict[Any, tuple[str, bool, bool]] = {}
 _names: dict[torch.dtype, str] = {}
-
-
-def _op_facts(func: Any) -> tuple[str, bool, bool]:
-    """Name, moves nothing?, in place?"""
-    known = _facts.get(func)
-    if known is None:
-        schema = func._schema
-        name = schema.name.split("::")[-1]
-        returns = schema.returns
-        aliases = [r.alias_info for r in returns]
-        view = bool(returns) and all(a is not None and not a.is_write for a in aliases)
-        in_place = any(a is not None and a.is_write for a in aliases)
-        known = _facts[func] = (name, view or name in _VIEWS or name in _SILENT or not returns, in_place)
-    return known
-
 
 _local = threading.local()
 
@@ -214,7 +187,7 @@ class Tracer(TorchDispatchMode):
         out = metas.run(func, args, kwargs)
         if self._paused:
             return out
-        name, silent, in_place = _op_facts(func)
+        name, silent, in_place = op_facts(func)
         if not silent:
             inputs = tensors_in(args)
             self._record(

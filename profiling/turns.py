@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from profiling.client import EngineChild, Log, Progress
+from profiling.client import EngineChild, Log, Progress, TakeArtifact
 from profiling.failures import EngineError
 from profiling.judgements import verdict_on
 from profiling.pooling import pool
@@ -26,6 +26,7 @@ BASE_KEPT = (
     "protocol",
     "processes",
     "metrics",
+    "load",
     "samples",
     "module_times",
     "conditions",
@@ -48,6 +49,7 @@ def measure_in_turns(
     should_stop: Callable[[], bool] | None = None,
     timeout_s: float | None = None,
     engine: Callable[[], Any] = EngineChild,
+    on_artifact: TakeArtifact | None = None,
 ) -> Document:
     """The run document of ``other`` with ``in_turns``: ``order``, what is kept of the document of the ``base``, and ``verdicts`` (metric → verdict).
 
@@ -76,6 +78,7 @@ def measure_in_turns(
                 should_stop=should_stop,
                 timeout_s=left,
                 engine=engine,
+                on_artifact=on_artifact if side == "B" else None,
             )
         except EngineError as error:
             error.message = (

@@ -15,8 +15,11 @@ UNITS: dict[str, str] = {
     "FLOP/s": "floating-point operations per second",
     "FLOP/B": "floating-point operations per byte moved",
     "token/s": "tokens per second",
+    "J/token": "joules per token",
     "token": "tokens",
     "request/s": "requests per second",
+    "kWh": "kilowatt-hours",
+    "money": "the currency in which a price was entered",
     "1": "a plain ratio",
 }
 
@@ -75,6 +78,42 @@ DEFINITIONS: dict[str, Definition] = {
     "output_throughput/1": Definition(
         "Output throughput", "token/s", "Batch size × output tokens ÷ end-to-end latency.", "higher"
     ),
+    "interactivity/1": Definition(
+        "Interactivity",
+        "token/s",
+        "Output tokens per second that one sequence sees: 1 ÷ time per output token.",
+        "higher",
+    ),
+    "device_throughput/1": Definition(
+        "Output throughput per device", "token/s", "Output throughput ÷ devices of the deployment.", "higher"
+    ),
+    "cost_per_million_tokens/1": Definition(
+        "Cost per million output tokens",
+        "money",
+        "Price per device-hour that was entered × devices × end-to-end latency ÷ (batch size × output tokens) × 10⁶; the prompt's work "
+        "is in it, time in which the devices idle is not.",
+        "lower",
+    ),
+    "energy_per_million_tokens/1": Definition(
+        "Energy per million output tokens",
+        "kWh",
+        "Power per device that was entered × devices × end-to-end latency ÷ (batch size × output tokens) × 10⁶.",
+        "lower",
+    ),
+    "package_energy_per_token/1": Definition(
+        "Processor energy per token",
+        "J/token",
+        "Energy of all processor packages (RAPL) during the timed iterations ÷ their output tokens (of an encoder: tokens read). Idle power "
+        "and whatever else ran on them are in it; memory outside the packages is not.",
+        "lower",
+    ),
+    "gpu_energy_per_token/1": Definition(
+        "Accelerator energy per token",
+        "J/token",
+        "Power of the whole board (nvidia-smi) × time during the timed iterations ÷ their output tokens (of an encoder: tokens read). Idle "
+        "power is in it.",
+        "lower",
+    ),
     "encode_time/1": Definition("Encode time", "s", "Time of one forward pass of an encoder over its input.", "lower"),
     "encode_throughput/1": Definition(
         "Encode throughput", "token/s", "Batch size × input tokens ÷ encode time.", "higher"
@@ -99,6 +138,39 @@ DEFINITIONS: dict[str, Definition] = {
         "1",
         "(Bytes of weights and cache that one decode step reads) ÷ (time of that step × memory bandwidth).",
         "higher",
+    ),
+    "endpoint_ttft/1": Definition(
+        "Time to first token of an endpoint",
+        "s",
+        "From the moment at which a request was due (in a closed loop: free to be sent) until the first event arrived here that holds "
+        "text, reasoning or part of a function call. Network, gateway and the server's queue are in it. One value a request.",
+        "lower",
+    ),
+    "endpoint_first_event/1": Definition(
+        "Time to first event of an endpoint",
+        "s",
+        "From the moment at which a request was due until anything of the stream arrived here, also an event that only names the role. "
+        "One value a request.",
+        "lower",
+    ),
+    "endpoint_tpot/1": Definition(
+        "Time per output token of an endpoint",
+        "s",
+        "(Arrival of the last event with output − arrival of the first) ÷ (output tokens − 1), tokens as the server reports them, without "
+        "reasoning that it does not send. One value a request; requests of one token, or whose tokens the server does not report, have none.",
+        "lower",
+    ),
+    "endpoint_e2e_latency/1": Definition(
+        "End-to-end latency of an endpoint",
+        "s",
+        "From the moment at which a request was due until the last event with output arrived here. One value a request.",
+        "lower",
+    ),
+    "inter_chunk_latency/1": Definition(
+        "Inter-chunk latency",
+        "s",
+        "Time between two events with output of one answer. An event can hold several tokens: this is not the time per token.",
+        "lower",
     ),
     "request_ttft/1": Definition(
         "Time to first token under load",

@@ -129,9 +129,9 @@ def _incomparable(base: Measurement, other: Measurement) -> tuple[str, ...]:
 def _too_few(logs: Sequence[np.ndarray]) -> tuple[str, ...]:
     if min(len(side) for side in logs) >= LEAST_PROCESSES:
         return ()
-    counts = " and ".join(str(len(side)) for side in logs)
+    mine, others = (len(side) for side in logs)
     return (
-        f"Too few processes ({counts}): how much processes of the same program differ is unknown. Measure with at least {FEW_PROCESSES}.",
+        f"Too few processes ({mine} and {others}): how much processes of the same program differ is unknown. Measure with at least {FEW_PROCESSES}.",
     )
 
 

@@ -16,19 +16,43 @@ LIMITS: dict[str, tuple[float, float | None]] = {
 
 
 def summary(pairs: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Per method: number of pairs with a prediction, median and 90th percentile of |error|, and the median error with its sign."""
+    """Per method: number of pairs with a prediction, median and 90th percentile of |error|, and the median error with its sign; ``paired``:
+    the same two of :func:`paired_error`."""
     found = {}
     for method in METHODS:
         errors = [pair["error"][method] for pair in pairs if pair["error"][method] is not None]
         sizes = sorted(abs(error) for error in errors)
+        paired = sorted(abs(error) for pair in pairs if (error := paired_error(pair, method)) is not None)
         found[method] = {
             "n": len(errors),
             "of": len(pairs),
             "median": median(sizes) if sizes else None,
             "p90": percentile_90(sizes),
             "bias": median(errors) if errors else None,
+            "paired": {"median": median(paired) if paired else None, "p90": percentile_90(paired)},
         }
     return found
+
+
+def paired_error(pair: dict[str, Any], method: str) -> float | None:
+    """Median over the rounds of prediction ÷ measurement of the same round − 1: without the machine's swings from round to round, which
+    the error of the two medians has in it. None where a round has no prediction."""
+    predicted = pair["predicted_rounds_s"][method]
+    if any(value is None for value in predicted):
+        return None
+    return median(p / m - 1 for p, m in zip(predicted, pair["measured_rounds_s"], strict=True))
+
+
+def repeats(pairs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """How far a measurement is from the median of the other rounds' measurements of the same: what no prediction can be better than.
+    Over all pairs and rounds; None where there is one round only."""
+    sizes = sorted(
+        abs(value / median([*rounds[:n], *rounds[n + 1 :]]) - 1)
+        for pair in pairs
+        if len(rounds := pair["measured_rounds_s"]) > 1
+        for n, value in enumerate(rounds)
+    )
+    return {"n": len(sizes), "median": median(sizes) if sizes else None, "p90": percentile_90(sizes)}
 
 
 def percentile_90(sizes: Sequence[float]) -> float | None:
@@ -75,7 +99,16 @@ def text(document: dict[str, Any]) -> str:
     for name, key in (("median |error|", "median"), ("90th percentile", "p90"), ("median error", "bias")):
         values = "".join(f" {_percent(document['summary'][method][key], key == 'bias'):>11}" for method in METHODS)
         lines.append(f"{name:<43}{values}")
+    for name, key in (("median, paired by round", "median"), ("90th percentile, paired by round", "p90")):
+        values = "".join(f" {_percent(document['summary'][method]['paired'][key], False):>11}" for method in METHODS)
+        lines.append(f"{name:<43}{values}")
     lines.append("")
+    repeat = document["repeat"]
+    if repeat["n"]:
+        lines.append(
+            f"A measurement against the median of the other rounds: median {_percent(repeat['median'], False)}, 90th percentile "
+            f"{_percent(repeat['p90'], False)}."
+        )
     words = {True: "met", False: "NOT met", None: "not decided"}
     for target in document["targets"]:
         value = target["value"]

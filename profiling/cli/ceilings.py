@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import Any
 
-from profiling.cli import inputs
+from profiling.cli.answers import deliver
 from profiling.cli.measure import show
 
 
@@ -19,7 +19,9 @@ def add(commands: argparse._SubParsersAction) -> None:
         "and marked contended when it still does.",
         epilog="example: python -m profiling ceilings --quick --json ceilings.json",
     )
-    parser.add_argument("--quick", action="store_true", help="about half a minute on a quiet machine, instead of two")
+    parser.add_argument(
+        "--quick", action="store_true", help="shorter timings and without kernels that take seconds on most processors"
+    )
     parser.add_argument("--threads", type=int, help="default: one per physical core, and one")
     parser.add_argument(
         "--processes", type=int, default=3, help="fresh processes that must agree (default %(default)s)"
@@ -45,22 +47,18 @@ def run(arguments: argparse.Namespace) -> int:
     except EngineError as error:
         print(f"error: {error.field or error.phase}: {error}", file=sys.stderr)
         return 1
-    if arguments.json:
-        inputs.write_json(document, arguments.json)
-    if arguments.json != "-":
-        print("\n".join(table(document)))
-    return 0
+    return deliver(document, arguments.json, table(document))
 
 
 def table(document: dict[str, Any]) -> list[str]:
     """One line per ceiling: class, dtype, threads, best, median, how far the processes are apart, and whether they agree."""
-    head = f"{'kernel':<15} {'dtype':<6} {'threads':>7} {'best':>14} {'median':>14}  {'unit':<8} {'spread':>8}  quality"
+    head = f"{'kernel':<20} {'dtype':<6} {'threads':>7} {'best':>14} {'median':>14}  {'unit':<8} {'spread':>8}  quality"
     lines = [head]
     for row in document["rows"]:
         best, median = (_scaled(row[key], row["unit"]) for key in ("value", "median"))
         threads, spread = row["threads"] or "-", row["detail"]["spread_pct"]
         lines.append(
-            f"{row['op_class']:<15} {row['dtype']:<6} {threads:>7} {best:>14} {median:>14}  {row['unit']:<8} {spread:>6.1f} %  "
+            f"{row['op_class']:<20} {row['dtype']:<6} {threads:>7} {best:>14} {median:>14}  {row['unit']:<8} {spread:>6.1f} %  "
             f"{row['quality']} ({agreement(row['detail'])})"
         )
     for item in document["skipped"]:

@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from profiling.cli import inputs
+from profiling.cli.answers import deliver
 from profiling.quantities import say
 
 _MEMORY = (
@@ -43,11 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     from profiling.estimate import estimate
 
     document = estimate(model, hardware, workload)
-    if arguments.json:
-        inputs.write_json(document, arguments.json)
-    if arguments.json != "-":
-        print("\n".join(summary(document)))
-    return 0
+    return deliver(document, arguments.json, summary(document))
 
 
 def summary(document: dict[str, Any]) -> list[str]:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from profiling.folders import gguf_note
 from profiling.precision import ACTIVATION_FORMATS, KV_FORMATS, SCHEMES
 from profiling.safety import parse_constant
 from profiling.spec import (
@@ -40,9 +41,17 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("model")
     which = group.add_mutually_exclusive_group(required=True)
     which.add_argument(
-        "--model", "-m", metavar="ID", help="id in the model catalogue (gpt2, llama-3-70b), or path of a config.json"
+        "--model",
+        "-m",
+        metavar="ID",
+        help="id in the model catalogue (gpt2, llama-3-70b), path of a config.json or of a GGUF file",
     )
     which.add_argument("--config", metavar="FILE", help="a config.json of transformers, or the folder that holds one")
+    which.add_argument(
+        "--hub",
+        metavar="ORG/NAME[@REVISION]",
+        help="model of the Hugging Face Hub at a commit, branch or tag; needs LLMCOMPARE_HUB=on. A measurement downloads its weights",
+    )
     group.add_argument("--architecture", help="transformers class; default: the one that the configuration names")
     group.add_argument("--kind", choices=MODEL_KINDS, help="default: the catalogue's, or decoder for a config.json")
 
@@ -168,6 +177,8 @@ def add_input_tokens(group: Any, default: int, text: str) -> None:
 
 def model_spec(arguments: argparse.Namespace) -> ModelSpec:
     """The model that ``--config`` or ``--model`` names. Raises :class:`SpecError` when there is none."""
+    if getattr(arguments, "hub", None):
+        return hub_spec(hub_look(arguments.hub))
     given = getattr(arguments, "config", None)
     field, name = ("config", given) if given else ("model", arguments.model)
     path = Path(name)
@@ -175,6 +186,8 @@ def model_spec(arguments: argparse.Namespace) -> ModelSpec:
         path = path / "config.json"
     if given and not path.is_file():
         raise SpecError("config", f"There is no file {name!r}.")
+    if path.is_file() and path.suffix == ".gguf":
+        return gguf_spec(path, field)
     if path.is_file():
         config = _json(path, field, parse_constant)
         if not isinstance(config, dict):
@@ -197,6 +210,49 @@ def model_spec(arguments: argparse.Namespace) -> ModelSpec:
         architecture=arguments.architecture or entry["model_class"],
         kind=arguments.kind or entry["kind"],
         source="catalogue",
+    )
+
+
+def hub_look(text: str) -> dict[str, Any]:
+    """What the Hub has under ``text`` (:class:`profiling.hub.Look` as JSON). Raises :class:`SpecError`."""
+    from profiling import hub
+    from profiling.client import EngineError
+
+    repo, revision = hub.parse(text)
+    try:
+        return hub.ask("hub_look", repo=repo, revision=revision, timeout_s=120)
+    except EngineError as error:
+        raise SpecError("hub", error.message) from None
+
+
+def hub_spec(look: dict[str, Any]) -> ModelSpec:
+    """The model of a ``look``, with its commit, without weights."""
+    return ModelSpec(
+        name=look["name"],
+        config=look["config"],
+        architecture=look["architecture"],
+        source="hub",
+        weights_note=f"Hub, commit {look['commit']}",
+    )
+
+
+def gguf_spec(path: Path, field: str) -> ModelSpec:
+    """The model of a GGUF file, with its weights; read in a process of its own. Raises :class:`SpecError`."""
+    from profiling.client import EngineChild, EngineError
+
+    try:
+        with EngineChild() as engine:
+            found = engine.request("gguf", {"source": str(path.resolve())}, timeout_s=120)
+    except EngineError as error:
+        raise SpecError(field, error.message) from None
+    return ModelSpec(
+        name=path.stem,
+        config=found["config"],
+        architecture=found["architecture"],
+        source="gguf",
+        weights="local",
+        weights_path=str(path.resolve()),
+        weights_note=gguf_note(found["stored"]),
     )
 
 

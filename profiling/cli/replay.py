@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from profiling.cli import inputs
+from profiling.cli.answers import deliver
 from profiling.cli.measure import show
 from profiling.quantities import say
 
@@ -85,17 +86,16 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"error: {error.field or error.phase}: {error}", file=sys.stderr)
         return 1
     (document,) = answer["predictions"]
+    status = 0
     if not arguments.stored:
         try:
             tables.write(tables.Table.from_json(answer["table"]), path)
         except OSError as error:
-            print(f"error: table: {path} cannot be written: {error}.", file=sys.stderr)
-            return 1
-    if arguments.json:
-        inputs.write_json(document, arguments.json)
-    if arguments.json != "-":
-        print("\n".join(summary(document)))
-    return 0
+            print(
+                f"error: table: {path} cannot be written: {error}. What it had before is still there.", file=sys.stderr
+            )
+            status = 1
+    return deliver(document, arguments.json, summary(document)) or status
 
 
 def summary(document: dict[str, Any]) -> list[str]:

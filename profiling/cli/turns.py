@@ -7,8 +7,8 @@ import json
 import sys
 from typing import Any
 
-from profiling.cli import inputs
-from profiling.cli.measure import add_options, asked, show
+from profiling.cli.answers import deliver
+from profiling.cli.measure import add_load, add_options, asked, load_of, show
 from profiling.quantities import say
 from profiling.spec import SpecError, Workload
 
@@ -26,6 +26,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         epilog="example: python -m profiling turns -m gpt2 --dtype fp32 --processes 5 --other threads=1",
     )
     add_options(parser)
+    add_load(parser)
     parser.add_argument(
         "--other",
         metavar="NAME=VALUE",
@@ -44,7 +45,9 @@ def run(arguments: argparse.Namespace) -> int:
     from profiling.turns import measure_in_turns
 
     changes = changed(arguments.other)
+    load = load_of(arguments)
     base, protocol = asked(arguments)
+    base |= {"load": load.to_json() if load else None}
     workload = Workload.from_json(base["workload"] | changes)
     workload.check()
     other = base | {"workload": workload.to_json()}
@@ -53,11 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
     except EngineError as error:
         print(f"error: {error.field or error.phase}: {error.message}", file=sys.stderr)
         return 1
-    if arguments.json:
-        inputs.write_json(document, arguments.json)
-    if arguments.json != "-":
-        print("\n".join(summary(document, changes)))
-    return 0
+    return deliver(document, arguments.json, summary(document, changes))
 
 
 def changed(settings: list[str]) -> dict[str, Any]:

@@ -63,6 +63,27 @@ class Encode:
                         seconds[part, device] += work.times * value
         return seconds, peak
 
+    def small_shares(
+        self, batch_size: np.ndarray, device: np.ndarray, limits: Sequence[Ceilings]
+    ) -> dict[str, np.ndarray]:
+        """What :meth:`profiling.forms.evaluate.Evaluator.small_shares` is of the language model, of the encode passes."""
+        from profiling.options import operators
+        from profiling.small_products import small_shares
+        from profiling.tables import evaluate
+
+        found: dict[str, np.ndarray] = {}
+        batch = -(-batch_size // Plan.of(self._workload).data)
+        for one, place in set(zip(batch.tolist(), device.tolist(), strict=True)):
+            if limits[place].shapes is None:
+                continue
+            items = {
+                stage: evaluate(trace, operators(trace, self._built, self._workload), limits[place])
+                for stage, trace in self._traces(one).items()
+            }
+            for stage, share in small_shares(items, limits[place]).items():
+                found.setdefault(stage, np.zeros(len(batch)))[(batch == one) & (device == place)] = share
+        return found
+
     def added(
         self,
         columns: dict[str, np.ndarray],

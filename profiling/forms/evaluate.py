@@ -5,10 +5,11 @@ One function for one point and for a million; the points are cut into chunks tha
 
 from __future__ import annotations
 
+import copy
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -17,7 +18,7 @@ from threadpoolctl import ThreadpoolController
 
 from profiling.forms.prepare import prepare
 from profiling.forms.terms import ModelForm, NoForm
-from profiling.forms.timing import PARTS, Rates, pass_seconds, steps_seconds
+from profiling.forms.timing import PARTS, Rates, by_kernel, pass_seconds, small_share, steps_seconds
 from profiling.parallel import Plan
 from profiling.precision import Precision, kv_bits
 from profiling.roofline import Ceilings
@@ -65,6 +66,10 @@ class Points:
         return Points(*(getattr(self, f)[chosen] for f in ("batch_size", "input_tokens", "output_tokens", "device")))
 
 
+def _on_first(points: Points) -> Points:
+    return replace(points, device=np.zeros(len(points), dtype=np.int64))
+
+
 def _unchanging(prompt: Mapping[str, Any]) -> dict[str, Any]:
     """What is the same for every step after a prompt."""
     return {name: prompt[name] for name in ("batch", "source") if name in prompt}
@@ -93,9 +98,89 @@ class Evaluator:
             name: prepare(stage, self._precision, self._plan, workload.experts) for name, stage in form.stages.items()
         }
 
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """What the model is (see :mod:`profiling.forms.make`)."""
+        return self._form.facts
+
+    def on(self, limits: Sequence[Ceilings], capacities: Sequence[int | None]) -> Evaluator:
+        """The same form and options on other devices: nothing is prepared anew."""
+        other = copy.copy(self)
+        other._limits = list(limits)
+        other._capacities = np.array([np.nan if c is None else c for c in capacities], dtype=np.float64)
+        return other
+
+    def by_stage(self, points: Points) -> dict[str, np.ndarray]:
+        """Seconds of each stage by what limits them, shape (4, points), in the order of ``timing.PARTS``; decode: all steps together. The
+        evaluator has one device.
+
+        Raises :class:`NoForm` for points that the form does not cover.
+        """
+        size, r = len(points), Rates.of(self._limits, points.device)
+        batch = -(-points.batch_size // self._plan.data)
+        if "encode" in self._stages:
+            return {"encode": self._pass("encode", self._encoder_input(points, batch), r, size)[0]}
+        prompt = {**self._prompt(points.input_tokens, size), "batch": batch}
+        first, *memory = self._pass("prefill", prompt, r, size)
+        steps = np.maximum(points.output_tokens - 1, 0)
+        if not steps.any():
+            return {"prefill": first}
+        decode = self._decode(prompt, steps, r, (memory[0], memory[1], memory[2]))[0]
+        return {"prefill": first, "decode": decode * steps_per_token(self._workload)}
+
+    def small_shares(self, points: Points) -> dict[str, np.ndarray]:
+        """Part (0–1) of each stage's time that goes to products with smaller weights than any that were timed on the device, as
+        :func:`profiling.small_products.warning` takes it; of decode, in the step in the middle, as an estimate lists it. 0 on devices
+        without rates by shape, {} where all are such. Raises :class:`NoForm` for points that the form does not cover."""
+        found: dict[str, np.ndarray] = {}
+        for rows, alone in self._device_by_device(points):
+            if alone._limits[0].shapes is None or not alone._limits[0].known:
+                continue
+            for start in range(0, len(rows), CHUNK):
+                some = rows[start : start + CHUNK]
+                for stage, share in alone._small_by_stage(_on_first(points.at(some))).items():
+                    found.setdefault(stage, np.zeros(len(points)))[some] = share
+        return found
+
+    def _device_by_device(self, points: Points) -> Iterator[tuple[np.ndarray, Evaluator]]:
+        """(positions of its points, this on it alone) for every device that points name."""
+        for device in np.unique(points.device).tolist():
+            yield np.flatnonzero(points.device == device), self.on([self._limits[device]], [self._capacities[device]])
+
+    def _small_by_stage(self, points: Points) -> dict[str, np.ndarray]:
+        size, r = len(points), Rates.of(self._limits, points.device)
+        batch = -(-points.batch_size // self._plan.data)
+        if "encode" in self._stages:
+            return {"encode": self._small("encode", self._encoder_input(points, batch), r, size)}
+        prompt = {**self._prompt(points.input_tokens, size), "batch": batch}
+        found = {"prefill": self._small("prefill", prompt, r, size)}
+        steps = np.maximum(points.output_tokens - 1, 0)
+        some = steps > 0
+        if some.any():
+            count = int(some.sum())
+            step = {name: v[some] for name, v in _unchanging(prompt).items()}
+            constants = self._form.stages["decode"].constants
+            step |= {name: np.full(count, v) for name, v in constants.items() if name not in step}
+            step["context"] = (prompt["tokens"] + prompt["context"] + steps // 2)[some]
+            found["decode"] = np.zeros(size)
+            found["decode"][some] = self._small("decode", step, r.at(some), count)
+        return found
+
+    def _small(self, stage: str, point: Mapping[str, Any], r: Rates, size: int) -> np.ndarray:
+        share = np.empty(size)
+        for piece, chosen, count in self._places(stage, point, size):
+            x = piece.features({name: v[chosen] for name, v in point.items()}, count)
+            share[chosen] = small_share([piece.steady, piece.growing], x, r.at(chosen))
+        return share
+
     def __call__(self, points: Points) -> dict[str, np.ndarray]:
         """Every column of :data:`COLUMNS` at every point. Raises :class:`NoForm` for points that the form does not cover."""
         result = {name: np.empty(len(points)) for name in COLUMNS}
+        if len(self._limits) > 1 and any(map(by_kernel, self._limits)):
+            for rows, alone in self._device_by_device(points):
+                for name, values in alone(_on_first(points.at(rows))).items():
+                    result[name][rows] = values
+            return result
 
         def fill(start: int) -> None:
             chosen = slice(start, start + CHUNK)

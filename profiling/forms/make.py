@@ -55,6 +55,11 @@ def make_form(
     Raises :class:`NoForm` where no polynomial holds, :class:`SpecError` for a model that cannot be built or traced.
     """
     tell = progress or (lambda stage, fraction, message: None)
+    if kernel_threads is not None and workload.tensor_parallel * workload.pipeline_parallel > 1:
+        # An estimate takes the processor's peak at the part that a device has of an accelerator's: no polynomial.
+        raise NoForm(
+            "What kernels of a processor take of memory where several devices share a model is in no closed form."
+        )
     built = cached_build(model, workload.dtype, workload.attn_implementation)
     deadline = time.thread_time() + TIME_LIMIT_S
     tell("fit", 0.2, "Fitting closed forms")
@@ -318,6 +323,6 @@ class _Maker:
 
     def _alive(self, item: Trace, marks: Marks | None) -> tuple[Any, ...]:
         """Bytes of activations after each allocation, of the device with the most."""
-        if marks is not None:
-            return divided_profile(item, marks, self.plan)
-        return item.recording.alive if self._threads is None else item.recording.alive_on_cpu(self._threads)
+        if self._threads is not None:
+            return item.recording.alive_on_cpu(self._threads)  # whole: see :func:`make_form`
+        return item.recording.alive if marks is None else divided_profile(item, marks, self.plan)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from profiling.demand import CHANNELS, Routing, experts_touched
+from profiling.demand import CHANNELS, Routing, expert_share, experts_touched
 from profiling.forms.basis import VARIABLES, features
 from profiling.forms.terms import Piece, StageForm, Term
 from profiling.parallel import Plan, shard
@@ -39,7 +39,8 @@ class Share:
 @dataclass(frozen=True, eq=False)
 class Matrices:
     """Some terms of a piece, one row each, one column per feature. Totals over all operators of a term; ``network`` and ``calls`` of
-    all terms together. ``flops`` run at the rate of ``dtype``, ``low_flops`` at that of the format of quantised products."""
+    all terms together. ``flops`` run at the rate of ``dtype``, ``low_flops`` at that of the format of quantised products. Tokens of
+    ``replicas`` meet at the experts, of whose weights a step reads what ``convention`` says."""
 
     terms: tuple[Term, ...]
     flops: np.ndarray
@@ -48,6 +49,8 @@ class Matrices:
     moved: np.ndarray
     network: np.ndarray
     calls: np.ndarray
+    replicas: int = 1
+    convention: str = "uniform"
 
     @cached_property
     def has_low(self) -> bool:
@@ -65,7 +68,7 @@ class Matrices:
         return bool(self.network.any())
 
     @classmethod
-    def of(cls, terms: Sequence[Term], columns: int, dtype: str) -> Matrices:
+    def of(cls, terms: Sequence[Term], columns: int, dtype: str, replicas: int, convention: str) -> Matrices:
         def stacked(rows: list[Any]) -> np.ndarray:
             return np.array(rows, dtype=np.float64).reshape(len(rows), columns)
 
@@ -79,6 +82,8 @@ class Matrices:
             moved=stacked([t.bytes_moved for t in terms]),
             network=stacked([t.network for t in terms]).sum(axis=0),
             calls=stacked([t.calls for t in terms]).sum(axis=0),
+            replicas=replicas,
+            convention=convention,
         )
 
 
@@ -138,15 +143,17 @@ def _prepared(piece: Piece, precision: Precision, plan: Plan, experts: str) -> P
     by_term = channels.reshape(len(terms), len(CHANNELS), columns)[:, :, grows]
     growing = np.any(by_term, axis=(1, 2)).tolist()
     pad = np.zeros(len(shares))
+
+    def matrices(some: Sequence[Term]) -> Matrices:
+        return Matrices.of(some, columns, precision.dtype, plan.gathered, experts)
+
     return PreparedPiece(
         piece=piece,
         shares=tuple(shares),
         convention=experts,
         replicas=plan.gathered,
-        steady=Matrices.of(
-            _merged([t for t, g in zip(terms, growing, strict=True) if not g]), columns, precision.dtype
-        ),
-        growing=Matrices.of([t for t, g in zip(terms, growing, strict=True) if g], columns, precision.dtype),
+        steady=matrices(_merged([t for t, g in zip(terms, growing, strict=True) if not g])),
+        growing=matrices([t for t, g in zip(terms, growing, strict=True) if g]),
         cache=np.concatenate([[float(c) for c in piece.cache], pad]),
         copies=np.array(copies).reshape(len(copies), columns),
         peaks=np.array([[*map(float, p), *pad] for p in piece.peaks]).reshape(len(piece.peaks), columns),
@@ -168,12 +175,18 @@ def _widened(term: Term, keys: Mapping[tuple[Any, ...], int], columns: int) -> T
 
 def _applied(term: Term, precision: Precision, plan: Plan) -> Term:
     """As :func:`profiling.options.operators` does it: devices first, then the formats of what each of them has."""
-    return reprecise(_shared(term, plan), precision, precision.base_bytes)
+    found = reprecise(_shared(term, plan), precision, precision.base_bytes)
+    if found.flops.any() or found.elementwise_flops.any() or found.bytes_moved.any():
+        return found
+    # It may send, but no kernel of its own is launched (profiling.roofline.timing).
+    return replace(found, calls=0 * found.calls)
 
 
 def _shared(term: Term, plan: Plan) -> Term:
     """What the device with the most has of it. How replicas share experts is in the column of their share already."""
-    return shard(term if plan.gathered == 1 else replace(term, routing=None), plan)
+    if plan.gathered == 1:
+        return shard(term, plan)
+    return replace(shard(replace(term, routing=None), plan), routing=term.routing)
 
 
 def _copies(term: Term, precision: Precision) -> list[np.ndarray]:
@@ -197,7 +210,7 @@ def _merged(terms: Sequence[Term]) -> list[Term]:
     groups: dict[Any, Term] = {}
     for term in terms:
         scale = term.calls[0]
-        key: tuple[Any, ...] = (term.op_class, term.compute_dtype, term.rows.tobytes())
+        key: tuple[Any, ...] = (term.op_class, term.compute_dtype, term.inner, term.rows.tobytes())
         if term.flops.any() or term.elementwise_flops.any():
             if not scale or np.any(term.calls[1:]):
                 groups[id(term)] = term
@@ -213,11 +226,32 @@ def _merged(terms: Sequence[Term]) -> list[Term]:
     return list(groups.values())
 
 
-def rows_at(term: Term, x: np.ndarray, touched: np.ndarray | None = None) -> np.ndarray:
-    """Rows of one operator of a term at many points; of a routed product, of one expert's share."""
+def rows_at(term: Term, x: np.ndarray, replicas: int, convention: str) -> np.ndarray:
+    """Rows of one operator of a term at many points; of a routed product, of one expert's share, where tokens of ``replicas`` meet."""
     if term.routing is None or term.routed_tokens is None:
         return term.rows @ x
     tokens = term.routed_tokens @ x[: len(term.routed_tokens)]
     experts, top_k = term.routing.experts, term.routing.top_k
     read = np.array([experts_touched(experts, top_k, t) for t in tokens])
-    return np.ceil(tokens * top_k / np.maximum(read, 1e-300))
+    rows = np.ceil(tokens * top_k / np.maximum(read, 1e-300))
+    if replicas == 1:
+        return rows
+
+    def share(some: float) -> float:
+        return expert_share(Routing(experts, top_k, round(some)), convention)
+
+    # As profiling.parallel.shard has it: more rows for each of the experts that are read then.
+    return rows * replicas * np.array([share(t) / share(t * replicas) if t else 1.0 for t in tokens.tolist()])
+
+
+def weights_at(term: Term, x: np.ndarray, flops: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Elements of the weights in one operator of a term at many points (:func:`profiling.demand.weights_in_product`). ``flops``: of all
+    its operators, ``rows``: of one."""
+    if not term.inner:
+        return np.zeros_like(rows)
+    matrices = term.calls @ x
+    if term.routing is not None and term.routed_tokens is not None:
+        tokens = term.routed_tokens @ x[: len(term.routed_tokens)]
+        matrices = matrices * np.array([experts_touched(term.routing.experts, term.routing.top_k, t) for t in tokens])
+    whole = 2.0 * rows * matrices
+    return np.round(np.divide(flops, whole, out=np.zeros_like(flops), where=whole > 0))

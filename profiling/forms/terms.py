@@ -15,7 +15,7 @@ from profiling.demand import CHANNELS, STATIC, Demand, Routing, expert_share
 from profiling.forms.basis import Monomial, Number, at, value
 
 #: Changes when stored forms of before can no longer be read.
-FORMAT = 3
+FORMAT = 5
 
 
 class NoForm(ValueError):

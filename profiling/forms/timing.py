@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from profiling.forms.prepare import Matrices, rows_at
+from profiling.forms.prepare import Matrices, rows_at, weights_at
 from profiling.roofline import Ceilings, Load, rates
 
 #: Order of the parts in a result, shape (4, points).
@@ -35,7 +35,8 @@ class Rates:
 
     @classmethod
     def of(cls, limits: Sequence[Ceilings], device: np.ndarray) -> Rates:
-        """``device``: for each point, which of ``limits`` holds there."""
+        """``device``: for each point, which of ``limits`` holds there. Rates of kinds of kernels are kept of a single device alone: with
+        several, ask for one after the other."""
 
         def column(values: list[float | None], missing: float) -> np.ndarray:
             return np.array([missing if v is None else v for v in values], dtype=np.float64)[device]
@@ -76,7 +77,7 @@ def low_peak(limits: Ceilings) -> float | None:
 
 def by_kernel(limits: Ceilings) -> bool:
     """Do kinds of kernels have rates of their own?"""
-    return bool(limits.stream or limits.attention or limits.product or limits.copy or limits.skinny)
+    return bool(limits.stream or limits.attention or limits.product or limits.copy or limits.skinny or limits.sized)
 
 
 def roof_times(matrices: Matrices, x: np.ndarray, r: Rates) -> tuple[np.ndarray, np.ndarray]:
@@ -89,20 +90,33 @@ def roof_times(matrices: Matrices, x: np.ndarray, r: Rates) -> tuple[np.ndarray,
 
 
 def _by_kernel(matrices: Matrices, x: np.ndarray, limits: Ceilings) -> tuple[np.ndarray, np.ndarray]:
-    """The same where each kind of kernel has rates of its own, which may depend on the rows of a product."""
+    """The same where each kind of kernel has rates of its own, which may depend on the rows of a product and on its weights."""
     flops = (matrices.flops + matrices.low_flops) @ x
     elementwise, moved = matrices.elementwise @ x, matrices.moved @ x
     compute, memory = np.empty_like(flops), np.empty_like(moved)
     for i, term in enumerate(matrices.terms):
-        rows = rows_at(term, x)
-        for number in np.unique(rows):
-            here = rows == number
-            load = Load(term.op_class, 1.0, 0.0, 1.0, int(number), compute_dtype=term.compute_dtype)
-            peak, bandwidth = rates(load, limits)
-            in_kernel = term.op_class == "attention" and bool(limits.attention) and number > 8
-            vector = 0.0 if in_kernel or not limits.vector else 1.0 / limits.vector
-            compute[i, here] = flops[i, here] / peak + elementwise[i, here] * vector
-            memory[i, here] = moved[i, here] / bandwidth
+        rows = rows_at(term, x, matrices.replicas, matrices.convention)
+        weights = weights_at(term, x, flops[i], rows) if limits.sized else np.zeros_like(rows)
+        # As complex numbers: finding distinct pairs in two rows takes ten times as long.
+        pairs, place = np.unique(rows + 1j * weights, return_inverse=True)
+        found = np.empty((3, len(pairs)))
+        for n, pair in enumerate(pairs.tolist()):
+            whole = round(pair.real)
+            load = Load(
+                term.op_class,
+                1.0,
+                0.0,
+                1.0,
+                whole if abs(pair.real - whole) < 1e-6 else pair.real,  # experts that replicas share have parts of rows
+                compute_dtype=term.compute_dtype,
+                weights=pair.imag,
+                inner=term.inner,
+            )
+            in_kernel = term.op_class == "attention" and bool(limits.attention) and pair.real > 8
+            found[:, n] = *rates(load, limits), 0.0 if in_kernel or not limits.vector else 1.0 / limits.vector
+        peak, bandwidth, vector = found[:, place]
+        compute[i] = flops[i] / peak + elementwise[i] * vector
+        memory[i] = moved[i] / bandwidth
     return compute, memory
 
 
@@ -122,6 +136,32 @@ def pass_seconds(groups: Sequence[Matrices], x: np.ndarray, r: Rates) -> np.ndar
         if matrices.sends:
             result[3] += (matrices.network @ x) / r.interconnect
     return result
+
+
+def small_share(groups: Sequence[Matrices], x: np.ndarray, r: Rates) -> np.ndarray:
+    """Part (0–1) of one pass, at every point, that goes to products with smaller weights, or shorter sums, than any that were timed.
+
+    0 where ``r`` has no rates by shape."""
+    small = np.zeros(x.shape[1])
+    if r.limits is None or r.limits.shapes is None:
+        return small
+    smallest, _, shortest, _ = r.limits.shapes
+    for matrices in groups:
+        flops = (matrices.flops + matrices.low_flops) @ x
+        found = {}
+        for i, term in enumerate(matrices.terms):
+            if term.inner:
+                weights = weights_at(term, x, flops[i], rows_at(term, x, matrices.replicas, matrices.convention))
+                is_small = (weights > 0) & ((weights < smallest) | (term.inner < shortest))
+                if is_small.any():
+                    found[i] = is_small
+        if found:
+            compute, memory = roof_times(matrices, x, r)
+        for i, is_small in found.items():
+            term = matrices.terms[i]
+            apart = (term.calls @ x) * r.overhead + (term.network @ x) / r.interconnect
+            small += is_small * (np.maximum(compute[i], memory[i]) + apart)
+    return small / pass_seconds(groups, x, r).sum(axis=0) if small.any() else small
 
 
 def steps_seconds(

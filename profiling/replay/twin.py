@@ -9,11 +9,13 @@ import statistics
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
 import torch
 
+from profiling import host
 from profiling.build import build, cached_build
 from profiling.classes import resolve
 from profiling.failures import EngineError
@@ -149,17 +151,17 @@ def _narrow(config: dict[str, Any], heads: int, size: int) -> dict[str, Any]:
 def pass_seconds(twin: Twin, device: torch.device, passes: dict[str, Trace], caches: Caches) -> dict[str, float]:
     """Stage → seconds of one pass of the twin, the middle of those measured.
 
-    Between the model's large operators, the program and what it works on have left the cores' own caches; in a twin they never do. So
-    passes with and without an eviction after the modules in which those operators run (the time of which is taken out) are measured as
-    well, and what they differ by is added. ``passes``: of the model itself.
+    The model's large operators drive through the caches what they read and write, and with it goes the program and what it works on; in a twin
+    nothing does. So passes are also measured with as many other bytes read after the modules in which those operators run, and without (the
+    time that it takes is taken out), and what they differ by is added. ``passes``: of the model itself.
     """
     with torch.inference_mode(False):
         loaded = load(twin.model, twin.workload, device)
     inputs = prepare_inputs(twin.model, loaded, twin.workload, device)
     runner = Runner(loaded, inputs, kind=twin.model.kind, logits=twin.workload.logits, device=device)
     plain = _timed(twin, runner, None)
-    evictions = _Evictions(caches)
-    evictions.put(loaded, _large_modules(passes, caches))
+    evictions = _Evictions(caches, {stage: bytes_by_module(trace, caches) for stage, trace in passes.items()})
+    evictions.put(loaded)
     if not evictions.handles:
         return plain
     evictions.evict = False
@@ -175,12 +177,12 @@ def _timed(twin: Twin, runner: Runner, evictions: _Evictions | None) -> dict[str
     for number in range(twin.workload.warmup + PASSES):
         spent: list[float] = []
         if evictions is not None:
-            evictions.seconds = 0.0
+            evictions.begin("encode" if encodes else "prefill")
 
         def between(_stage: str, spent: list[float] = spent) -> None:
             if evictions is not None:
                 spent.append(evictions.seconds)
-                evictions.seconds = 0.0
+                evictions.begin("decode")
 
         done = runner.encode(between) if encodes else runner.generate(twin.workload.output_tokens, between)
         gaps = [(after.wall_ns - before.wall_ns) / 1e9 for before, after in pairwise(done.stamps)]
@@ -193,35 +195,56 @@ def _timed(twin: Twin, runner: Runner, evictions: _Evictions | None) -> dict[str
     return {stage: statistics.median(times) for stage, times in found.items()}
 
 
-class _Evictions:
-    """Hooks that drive everything out of the cores' own caches. ``seconds``: what they took."""
+def bytes_by_module(found: Trace, caches: Caches) -> dict[str, int]:
+    """Path of a module, numbers replaced by #, → bytes that its own operators drive through the caches in a pass of the model, of those in
+    which that is more than a core's own cache holds. Twice the last-level cache is as good as any more."""
+    moved: dict[str, int] = {}
+    for call in found.calls:
+        if call.path:
+            moved[call.path] = moved.get(call.path, 0) + call.bytes_read + call.bytes_written
+    most: dict[str, int] = {}
+    for path, nbytes in moved.items():
+        pattern = re.sub(r"\d+", "#", path)
+        most[pattern] = max(most.get(pattern, 0), nbytes)
+    return {pattern: min(n, 2 * caches.last) for pattern, n in most.items() if 0 < caches.private < n}
 
-    def __init__(self, caches: Caches) -> None:
-        self._memory = torch.ones(max(1, 2 * caches.private * torch.get_num_threads() // 4))
+
+class _Evictions:
+    """Hooks that drive through the caches what the model's modules drive through them. ``seconds``: what that took since :meth:`begin`.
+
+    ``wanted``: stage → bytes by :func:`bytes_by_module`. What is read next was last read two last-level caches ago, or as long ago as the free
+    memory allows.
+    """
+
+    def __init__(self, caches: Caches, wanted: dict[str, dict[str, int]]) -> None:
+        free = host.available_memory()
+        size = 2 * caches.last if free is None else min(2 * caches.last, free // 16)
+        self._memory = torch.ones(max(1, size // 4) if any(wanted.values()) else 1)
+        self._wanted, self._stage, self._place = wanted, "", 0
         self.handles: list[Any] = []
         self.evict = False
         self.seconds = 0.0
 
-    def put(self, module: torch.nn.Module, patterns: set[str]) -> None:
+    def begin(self, stage: str) -> None:
+        self._stage, self.seconds = stage, 0.0
+
+    def put(self, module: torch.nn.Module) -> None:
+        patterns = {pattern for sizes in self._wanted.values() for pattern in sizes}
         for path, item in module.named_modules():
-            if re.sub(r"\d+", "#", path) in patterns:
-                self.handles.append(item.register_forward_hook(self._hook))
+            pattern = re.sub(r"\d+", "#", path)
+            if pattern in patterns:
+                self.handles.append(item.register_forward_hook(partial(self._hook, pattern)))
 
-    def _hook(self, *_: Any) -> None:
+    def _hook(self, pattern: str, *_: Any) -> None:
         begin = time.perf_counter()
-        if self.evict:
-            self._memory.sum()
+        nbytes = self._wanted.get(self._stage, {}).get(pattern, 0)
+        if self.evict and nbytes:
+            count = min(nbytes // 4, self._memory.numel())
+            if self._place + count > self._memory.numel():
+                self._place = 0
+            self._memory[self._place : self._place + count].sum()
+            self._place += count
         self.seconds += time.perf_counter() - begin
-
-
-def _large_modules(passes: dict[str, Trace], caches: Caches) -> set[str]:
-    """Paths, numbers replaced by #, of the modules in which an operator moves more than a core's own cache holds."""
-    return {
-        re.sub(r"\d+", "#", call.path)
-        for found in passes.values()
-        for call in found.calls
-        if call.path and 0 < caches.private < call.bytes_read + call.bytes_written
-    }
 
 
 #: What building, loading or running a twin may raise: then its glue is not measured, and the table's is used.

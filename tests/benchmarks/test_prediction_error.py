@@ -16,13 +16,30 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def pair(family="a", **errors):
-    return {"family": family, "error": dict.fromkeys(report.METHODS) | errors}
+    """Two rounds: in the second the machine took twice as long, for the measurement and for what was predicted."""
+    error = dict.fromkeys(report.METHODS) | errors
+    predicted = {name: [None if e is None else factor * (1 + e) for factor in (1, 2)] for name, e in error.items()}
+    return {"family": family, "error": error, "measured_rounds_s": [1.0, 2.0], "predicted_rounds_s": predicted}
 
 
 def test_errors_are_summed_up_by_size_and_bias():
     found = report.summary([pair(own=-0.1), pair(own=0.3), pair(own=-0.2)])
-    assert found["own"] == {"n": 3, "of": 3, "median": 0.2, "p90": pytest.approx(0.28), "bias": -0.1}
+    assert found["own"] == {"n": 3, "of": 3, "median": 0.2, "p90": pytest.approx(0.28), "bias": -0.1} | {
+        "paired": {"median": pytest.approx(0.2), "p90": pytest.approx(0.28)}
+    }
     assert found["left out"]["median"] is None
+
+
+def test_rounds_are_compared_with_themselves_too():
+    """Medians of measurement and prediction fall into different rounds; the paired error does not."""
+    one = {
+        "measured_rounds_s": [1.0, 1.0, 4.0],
+        "predicted_rounds_s": {"own": [1.1, 4.4, 4.4], "left out": [1.0, None, 1.0]},
+    }
+    assert report.paired_error(one, "own") == pytest.approx(0.1)
+    assert report.paired_error(one, "left out") is None
+    found = report.repeats([one])
+    assert found == {"n": 3, "median": pytest.approx(0.6), "p90": pytest.approx(0.6 + 0.8 * 2.4)}
 
 
 def document(pairs, **extra):

@@ -249,13 +249,15 @@ RATE = st.floats(1e6, 1e15)
     st.sampled_from(["matmul", "attention", "experts", "elementwise", "copy"]),
     st.tuples(st.floats(0, 1e15), st.floats(0, 1e13), st.floats(0, 1e13)),
     st.integers(0, 5000),
-    st.tuples(RATE, RATE, RATE, RATE, RATE, RATE),
+    st.tuples(RATE, RATE, RATE, RATE, RATE, RATE, RATE, RATE),
     st.floats(0, 1e-3),
+    st.floats(0, 1e9),
 )
-def test_no_operator_is_faster_than_the_roofs_that_are_drawn(op_class, amounts, rows, rates, overhead):
-    gemm, attention, few, many, copy, gemv = rates
+def test_no_operator_is_faster_than_the_roofs_that_are_drawn(op_class, amounts, rows, rates, overhead, weights):
+    gemm, attention, few, many, copy, gemv, small, small_gemv = rates
     found = [
         {"op_class": name, "dtype": dtype, "threads": 1, "value": value, "unit": unit}
+        | ({"bytes": 1 << 20, "inner": 768} if "MiB" in name else {"bytes": 1 << 27, "inner": 4096})
         for name, dtype, value, unit in (
             ("gemm", "fp32", gemm, "FLOP/s"),
             ("attention", "fp32", attention, "FLOP/s"),
@@ -263,12 +265,16 @@ def test_no_operator_is_faster_than_the_roofs_that_are_drawn(op_class, amounts, 
             ("skinny-64", "fp32", many, "FLOP/s"),
             ("copy", "", copy, "B/s"),
             ("gemv", "fp32", gemv, "B/s"),
+            ("gemv-1MiB-768", "fp32", small_gemv, "B/s"),
+            ("skinny-64-1MiB-768", "fp32", small, "FLOP/s"),
             ("overhead", "", overhead, "s"),
         )
     ]
     limits, _ = ceilings(HardwareSpec(name="Host", ceilings=found), "fp32")
     flops, elementwise, moved = amounts
-    time = timing(Load(op_class, flops, elementwise, moved, rows), limits).time_s
+    time = timing(
+        Load(op_class, flops, elementwise, moved, rows, weights=weights, inner=int(weights % 5000)), limits
+    ).time_s
     assert time >= flops / limits.peak_flops * (1 - 1e-12)
     assert time >= moved / limits.bandwidth * (1 - 1e-12)
 

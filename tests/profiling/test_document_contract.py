@@ -34,13 +34,54 @@ OPEN = {
 #: Described, but in none of the documents here: classes of operators, endings and values that these models do not have.
 NOT_HERE = {
     *("convolution", "scan", "other", "length", "random", "reported", "weight", "ok"),
-    *("spec", "spec_digest", "weights_path", "anonymous_delta_bytes"),
+    *(
+        "spec",
+        "spec_digest",
+        "weights_path",
+        "anonymous_delta_bytes",
+        "package_energy_per_token",
+        "gpu_energy_per_token",
+    ),
     *("columns", "rows", "low", "high", "json", "null", "error_pct"),
     *("protocol", "processes", "process", "min_iterations", "min_seconds", "max_iterations", "complete", "load_time_s"),
     *("verdicts", "base", "order", "verdict", "effect_pct", "ci95_pct", "minimum_pct", "spread_pct"),
-    *("module_times", "paths"),
+    *("module_times", "paths", "call_cost_s", "inner", "constant", "device_used_bytes", "one_pass"),
+    *(
+        "batches",
+        "prompts",
+        "prompt_tokens",
+        "sequences",
+        "padding_tokens",
+        "padding_side",
+        "same_shape",
+        "instrumented",
+    ),
+    *("weights_digest", "weights_digest_covers", "weights_root"),
     *("profiled", "dropped", "copies", "direction", "count", "operator", "self_cpu_s", "self_device_s", "passes"),
     *("self_memory_bytes", "input_shapes", "memory_delta_bytes", "own_s", "total_s", "overhead"),
+    *("FILE", "ID", "_snapshot", "activations", "api", "cuda", "v1"),
+    *(
+        "artifacts",
+        "file",
+        "content_type",
+        "stored_bytes",
+        "sha256",
+        "events",
+        "cut",
+        "artifact_missing",
+        "trace",
+        "t_ns",
+    ),
+    *(
+        "held_bytes",
+        "snapshot",
+        "activation",
+        "before",
+        "part",
+        "measured_bytes",
+        "estimated_bytes",
+        "note",
+    ),
     *(
         "resources",
         "interval_s",
@@ -92,9 +133,11 @@ NOT_HERE = {
 
 
 def described() -> set[str]:
-    """Every name in code marks in the part about documents."""
+    """Every name in code marks in the part about documents; of endpoints it is looked at in ``tests/profiling/remote/test_document.py``."""
     text = (ROOT / "docs" / "run-document.md").read_text()
-    text = text[: text.index("## The child's protocol")]
+    text = text[: text.index("## Runs of an endpoint")].replace(
+        ", `measure` or `endpoint` ([below](#runs-of-an-endpoint))", " or `measure`"
+    )
     return {name for span in re.findall(r"`([^`]+)`", text) for name in re.findall(r"[A-Za-z_]\w*", span)}
 
 

@@ -19,7 +19,9 @@ import psutil
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from torch.nn.modules import module as hooks
 
+from profiling.build import build
 from profiling.client import EngineChild, EngineError
 from profiling.explanations import explain
 from profiling.safety import check_config, decoded
@@ -236,3 +238,22 @@ def test_the_defaults_of_every_type_pass_the_check():
             refused[model_type] = str(error)
     assert checked > 700
     assert refused == {}
+
+
+@pytest.mark.parametrize(
+    ("base", "changes"),
+    [
+        ("gemma3n_text", {"num_hidden_layers": 2_000}),
+        ("switch_transformers", {"num_layers": 12, "num_experts": 100_000}),
+    ],
+)
+def test_what_is_too_large_is_refused_before_it_is_made(base, changes):
+    """What is still to come is told from the first blocks; the limit itself would be met after seconds only."""
+    made = []
+    handle = hooks.register_module_module_registration_hook(lambda *_: made.append(1))
+    try:
+        with pytest.raises(SpecError, match=r"more than 40,000 modules.*use fewer layers"):
+            build(base_model(base, changes), "bf16")
+    finally:
+        handle.remove()
+    assert 0 < len(made) < 2_000

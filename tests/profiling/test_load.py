@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import pytest
 
+from profiling import load_run
 from profiling.cli import main
 from profiling.load import Asked, Load, lengths, planned
 from profiling.load_metrics import latencies, load_metrics, met, queue_grows
@@ -142,6 +143,12 @@ def test_arrivals_of_a_poisson_load_are_exponential_and_seeded():
     assert statistics.stdev(gaps) == pytest.approx(1 / 50, rel=0.05)
 
 
+def test_arrivals_of_a_constant_load_are_at_equal_distances():
+    load = Load(mode="constant", rate=4.0, requests=5, seconds=0.75)
+    load.check()
+    assert [one.arrival_s for one in planned(load, input_tokens=1, output_tokens=1, seed=3)] == [0.0, 0.25, 0.5, 0.75]
+
+
 def test_seconds_end_the_arrivals():
     load = Load(mode="poisson", rate=50.0, requests=5000, seconds=2.0)
     asked = planned(load, input_tokens=1, output_tokens=1, seed=0)
@@ -176,6 +183,7 @@ def test_other_lengths_leave_the_arrivals_as_they_are():
     [
         ("load_mode", {"mode": "gamma"}),
         ("load_rate", {"mode": "poisson"}),
+        ("load_rate", {"mode": "constant"}),
         ("load_rate", {"rate": 2.0}),
         ("load_rate", {"mode": "poisson", "rate": float("nan")}),
         ("load_concurrency", {"concurrency": 0}),
@@ -193,6 +201,29 @@ def test_what_makes_no_sense_is_refused_at_its_field(field, wrong):
     with pytest.raises(SpecError) as caught:
         Load(**wrong).check()
     assert caught.value.field == field
+
+
+def test_requests_that_were_served_are_kept_while_the_load_goes_on(monkeypatch):
+    """A process that is killed during a load leaves what it had sent by then."""
+    kept = []
+
+    class Report:
+        def __call__(self, stage, fraction, message): ...
+
+        def partial(self, document):
+            kept.append(document)
+
+    monkeypatch.setattr(load_run, "LOAD_PARTIAL_S", 0.0)
+    load = Load(requests=5, output_lengths="fixed(2)")
+    document = measure(
+        tiny.MODEL, tiny.HOST, replace(tiny.WORKLOAD, iterations=1), Report(), load=load, estimates=False
+    )
+    during = [one for one in kept if "requests" in one]
+    assert [len(one["requests"]["rows"]) for one in during] == [1, 2, 3, 4, 5]
+    assert during[-1]["requests"]["rows"] == document["requests"]["rows"]
+    assert during[0]["load"]["mode"] == "closed"
+    assert "during its load" in during[0]["warnings"][-1]["message"]
+    json.dumps(during[-1], allow_nan=False)
 
 
 def test_a_real_model_under_load_has_every_request_with_the_lengths_that_were_drawn():
@@ -256,9 +287,10 @@ def test_from_the_command_line(tmp_path, capsys):
     options += ["--load-output-lengths", "uniform(2, 4)", "--slo-ttft", "30"]
     assert main(["measure", "--config", str(config), *options, "--json", str(out)]) == 0
     document = json.loads(out.read_text())
-    assert len(document["requests"]["rows"]) == 9
+    assert len(document["requests"]["rows"]) == 2 * 9, "each process is sent the load"
     assert document["metrics"]["goodput_share"]["value"] == 1
+    assert len(document["metrics"]["request_ttft"]["processes"]) == 2
     assert len(document["processes"]) == 2
     assert "Goodput" in capsys.readouterr().out
     assert main(["measure", "--config", str(config), "--load-rate", "3", "--no-ceilings"]) == 2
-    assert "--load poisson" in capsys.readouterr().err
+    assert "Choose --load closed, poisson" in capsys.readouterr().err

@@ -15,11 +15,12 @@ from tests.profiling import tiny
 
 torch = pytest.importorskip("torch")
 
-from profiling import loading, measured  # noqa: E402
+from profiling import hooks, loading, measured  # noqa: E402
 from profiling.generation import Runner  # noqa: E402
 from profiling.hooks import ModuleTime, ModuleTimer, central_mean  # noqa: E402
 from profiling.loading import Inputs  # noqa: E402
-from profiling.measure import Session, measure  # noqa: E402
+from profiling.measure import measure  # noqa: E402
+from profiling.session import Session  # noqa: E402
 
 CPU = torch.device("cpu")
 
@@ -245,7 +246,7 @@ def test_generation_ends_at_the_stop_token_and_counts_what_was_produced(clock):
     (generation,) = session.timed
     assert generation.ids.tolist() == [[1, 2, 3], [1, 2, 3]]
     assert len(generation.stamps) == 4
-    produced = measured.output(session, inputs)
+    produced = measured.output(session, [inputs])
     assert produced["output_tokens"] == [3, 3]
     assert produced["finish"] == ["eos", "eos"]
 
@@ -276,7 +277,28 @@ def test_exclusive_time_is_what_the_children_did_not_use(clock):
         assert timer.collect() == {}
     assert times["child"] == ModuleTime(2, pytest.approx(0.02), pytest.approx(0.02))
     assert times[""] == ModuleTime(1, pytest.approx(0.05), pytest.approx(0.03))
-    assert not model._forward_hooks, "the hooks are gone afterwards"
+    assert "forward" not in vars(model), "nothing of it is left afterwards"
+
+
+def test_a_module_that_fails_or_was_wrapped_before_leaves_no_trace():
+    class Failing(torch.nn.Module):
+        def forward(self, x):
+            raise ValueError("no")
+
+    model = torch.nn.Sequential(torch.nn.Identity(), Failing())
+    model[0].forward = before = lambda x: x
+    with ModuleTimer(model, CPU) as timer:
+        with pytest.raises(ValueError, match="no"):
+            model(1)
+        assert {path: time.calls for path, time in timer.collect().items()} == {"": 1, "0": 1, "1": 1}
+        assert model[0](1) == 1
+        assert list(timer.collect()) == ["0"]
+    assert model[0].forward is before
+    assert "forward" not in vars(model[1])
+
+
+def test_taking_the_time_of_a_module_costs_a_few_microseconds():
+    assert 0 < hooks.call_cost(CPU) < 50e-6
 
 
 def test_the_middle_half_of_the_passes_counts():

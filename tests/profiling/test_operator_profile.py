@@ -30,13 +30,15 @@ def rows(table: dict, **where: Any) -> list[dict]:
 def test_operators_stand_under_the_module_that_called_them(document):
     table = document["profiled"]["operators"]
     for stage in ("prefill", "decode"):
-        inner = {row["operator"]: row for row in rows(table, stage=stage, path="model.layers.1.mlp.down_proj")}
-        assert inner["aten::linear"]["calls"] == inner["aten::mm"]["calls"] == 1
+        inner = {row["operator"]: row for row in rows(table, stage=stage, path="model.layers.0.mlp.down_proj")}
+        assert inner["aten::linear"]["calls"] == inner["aten::mm"]["calls"] == 2, "of two identical blocks"
+        assert inner["aten::linear"]["modules"] == 2
+        assert not rows(table, stage=stage, path="model.layers.1.mlp.down_proj")
         assert inner["aten::linear"]["input_shapes"][1] == [32, 64]
         (attention,) = rows(
             table, stage=stage, path="model.layers.0.self_attn", operator="aten::scaled_dot_product_attention"
         )
-        assert attention["calls"] == 1
+        assert attention["calls"] == 2
         assert rows(table, stage=stage, path=None, operator="aten::argmax"), (
             "the choice of the token is outside the model"
         )
@@ -63,6 +65,16 @@ def test_a_module_leaves_behind_what_it_puts_out(document):
     assert [row["memory_delta_bytes"] for row in rows(table, path="lm_head")] == [512, 512]
     (projection,) = rows(table, stage="prefill", path="model.layers.0.mlp.up_proj")
     assert projection["memory_delta_bytes"] == 9 * 64 * 4
+
+
+def test_forty_layers_lose_no_operator_to_the_limit():
+    """Without folding, 40 layers make more than 2,000 rows; every call is still there."""
+    deep = ModelSpec("Deep", tiny.LLAMA | {"num_hidden_layers": 40})
+    profiled = measure(deep, tiny.HOST, replace(tiny.WORKLOAD, iterations=1))["profiled"]
+    assert profiled["dropped"] == {"rows": 0, "self_cpu_s": 0}
+    (product,) = rows(profiled["operators"], stage="decode", path="model.layers.0.mlp.up_proj", operator="aten::mm")
+    assert (product["calls"], product["modules"]) == (40, 40)
+    assert len(profiled["operators"]["rows"]) < 500
 
 
 def test_the_profiled_pass_is_no_sample(document):

@@ -379,6 +379,18 @@ def test_what_is_sent_is_time_of_its_own():
     assert sum_over_contexts(a, b, 4, range(5), limits) == pytest.approx(by_hand)
 
 
+def test_what_limits_a_stage_names_the_time_of_sending():
+    """Sending does not overlap: it is a part of the stage's time, also of operators that memory or arithmetic limits."""
+    document = run("llama-3-70b", tensor_parallel=4)
+    table = document["parallelism"]["communication"]
+    at = {name: table["columns"].index(name) for name in ("stage", "time_s")}
+    for name, stage in document["stages"].items():
+        sending = sum(row[at["time_s"]] for row in table["rows"] if row[at["stage"]] == name)
+        assert sending > 0
+        assert stage["time_by_bound"]["network"] == pytest.approx(sending)
+        assert sum(stage["time_by_bound"].values()) == pytest.approx(stage["latency_s"])
+
+
 def test_decode_on_several_devices_is_the_sum_of_every_single_step():
     built = build(catalogue_model("llama-3-8b"), "bf16")
     workload = Workload(batch_size=2, tensor_parallel=4)

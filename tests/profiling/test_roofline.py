@@ -10,7 +10,8 @@ from profiling import units
 from profiling.demand import experts_touched
 from profiling.memory import memory_estimate
 from profiling.operators import REGISTRY, operator
-from profiling.roofline import Ceilings, Load, sum_over_contexts, timing
+from profiling.roofline import Ceilings, Load, ceilings, sum_over_contexts, timing
+from profiling.spec import HardwareSpec
 
 LIMITS = Ceilings(level="datasheet", dtype="bf16", peak_dtype="bf16", peak_flops=1e12, bandwidth=1e10)
 ROUNDS = st.floats(0, 1e12)
@@ -38,6 +39,94 @@ def test_skinny_products_stream_at_their_own_rate_and_attention_has_its_own_peak
     assert timing(Load("matmul", 0, 0, 1e9, rows=1), limits).time_s == pytest.approx(0.2)
     assert timing(Load("matmul", 0, 0, 1e9, rows=64), limits).time_s == pytest.approx(0.1)
     assert timing(Load("attention", 1e12, 0, 1, rows=512), limits).time_s == pytest.approx(2)
+
+
+MIB = 1 << 20
+
+
+def host(*rows: tuple, threads: int = 2, **changes) -> HardwareSpec:
+    """A host with these rates of fp32 kernels: (class, rate, unit, bytes of the weights, weights that one result adds up)."""
+    found = [("gemm", 100e9, "FLOP/s"), ("copy", 30e9, "B/s"), ("gemv", 20e9, "B/s", 128 * MIB, 4096), *rows]
+    return HardwareSpec(
+        name="Host",
+        ceilings=[
+            {"op_class": name, "dtype": "" if name == "copy" else "fp32", "threads": threads, "value": value}
+            | {"unit": unit, "quality": "ok"}
+            | dict(zip(("bytes", "inner"), shape, strict=False))
+            | changes.get(name.replace("-", "_"), {})
+            for name, value, unit, *shape in found
+        ],
+    )
+
+
+SIZED = (("gemv-1MiB-4096", 10e9, "B/s", MIB, 4096), ("gemv-16MiB-4096", 16e9, "B/s", 16 * MIB, 4096))
+NARROW = (("gemv-1MiB-512", 5e9, "B/s", MIB, 512), ("gemv-16MiB-512", 8e9, "B/s", 16 * MIB, 512))
+
+
+def seconds_of(nbytes: float, limits: Ceilings, rows: int = 1, inner: int = 4096) -> float:
+    """``inner`` 0: a product of activations."""
+    elements = nbytes / 4
+    load = Load("matmul", 2.0 * rows * elements, 0, nbytes, rows, weights=elements if inner else 0, inner=inner)
+    return timing(load, limits).time_s
+
+
+def test_a_product_takes_the_time_of_its_size():
+    limits, warnings = ceilings(host(*SIZED), "fp32", threads=2)
+    assert warnings == []
+    assert seconds_of(MIB, limits) == pytest.approx(MIB / 10e9)
+    assert seconds_of(16 * MIB, limits) == pytest.approx(16 * MIB / 16e9)
+    assert seconds_of(128 * MIB, limits) == pytest.approx(128 * MIB / 20e9)
+    # Between two sizes time grows in a straight line: 6 MiB take what 1 MiB take and a third of the way to 16 MiB.
+    assert seconds_of(6 * MIB, limits) == pytest.approx(MIB / 10e9 * 2 / 3 + 16 * MIB / 16e9 / 3)
+    # Nothing is extrapolated: the rate of the nearest size.
+    assert seconds_of(MIB / 8, limits) == pytest.approx(MIB / 8 / 10e9)
+    assert seconds_of(1024 * MIB, limits) == pytest.approx(1024 * MIB / 20e9)
+    # Products of activations (scores of attention) are no matter of weights.
+    assert seconds_of(MIB, limits, inner=0) == pytest.approx(MIB / 20e9)
+
+
+def test_a_product_with_short_sums_takes_the_time_of_its_results():
+    limits, _ = ceilings(host(*SIZED, *NARROW), "fp32", threads=2)
+    assert seconds_of(MIB, limits, inner=512) == pytest.approx(MIB / 5e9)
+    assert seconds_of(MIB, limits) == pytest.approx(MIB / 10e9)
+    # As many results more for sums of 1024 as lie 3/7 of the way from those of 4096 to those of 512.
+    assert seconds_of(MIB, limits, inner=1024) == pytest.approx(MIB / 10e9 * 4 / 7 + MIB / 5e9 * 3 / 7)
+    # Of the nearest beyond: sizes with these sums end at 16 MiB.
+    assert seconds_of(MIB, limits, inner=64) == pytest.approx(MIB / 5e9)
+    assert seconds_of(160 * MIB, limits, inner=512) == pytest.approx(160 * MIB / 8e9)
+    times = [seconds_of(16 * MIB, limits, inner=n) for n in range(100, 5000, 100)]
+    assert times == sorted(times, reverse=True)
+
+
+def test_products_with_few_rows_have_rates_by_rows_and_shape():
+    rows = [("skinny-2", 8e9, "FLOP/s", 128 * MIB, 4096), ("skinny-2-1MiB-4096", 4e9, "FLOP/s", MIB, 4096)]
+    rows += [("skinny-8", 32e9, "FLOP/s", 128 * MIB, 4096), ("skinny-8-1MiB-4096", 10e9, "FLOP/s", MIB, 4096)]
+    limits, _ = ceilings(host(*SIZED, *rows), "fp32")
+    flops = 2.0 * MIB / 4  # of a row
+    assert seconds_of(MIB, limits, rows=2) == pytest.approx(2 * flops / 4e9)
+    assert seconds_of(MIB, limits, rows=8) == pytest.approx(8 * flops / 10e9)
+    assert seconds_of(MIB, limits, rows=5) == pytest.approx((2 * flops / 4e9 + 8 * flops / 10e9) / 2)
+    assert seconds_of(128 * MIB, limits, rows=8) == pytest.approx(8 * 128 * flops / 32e9)
+    times = [seconds_of(n * MIB / 4, limits, rows=4) for n in range(1, 600)]
+    assert times == sorted(times)
+
+
+def test_ceilings_stored_before_shapes_were_timed_still_hold():
+    old, warnings = ceilings(host(gemv={"bytes": None, "inner": None}), "fp32", threads=2)
+    assert (old.sized, warnings) == ((), [])
+    assert seconds_of(MIB, old) == pytest.approx(MIB / 20e9)
+
+
+def test_shapes_of_another_number_of_threads_or_that_were_not_accepted_are_left_out():
+    one = host(threads=1)
+    both = HardwareSpec(name="Host", ceilings=host(*SIZED).ceilings + one.ceilings)
+    assert seconds_of(MIB, ceilings(both, "fp32", threads=1)[0]) == pytest.approx(MIB / 20e9)
+    assert seconds_of(MIB, ceilings(both, "fp32", threads=2)[0]) == pytest.approx(MIB / 10e9)
+    shaky = host(*SIZED, gemv_1MiB_4096={"quality": "contended"})
+    limits, warnings = ceilings(shaky, "fp32", threads=2)
+    assert seconds_of(MIB, limits) == pytest.approx(MIB / 16e9), "the nearest accepted size"
+    assert [w["code"] for w in warnings] == ["shapes_not_accepted"]
+    assert "1 of 2 rates" in warnings[0]["message"]
 
 
 @given(st.tuples(ROUNDS, ROUNDS), st.tuples(ROUNDS, ROUNDS), st.integers(1, 60), st.floats(0, 1e-3), st.integers(0, 20))

@@ -15,12 +15,18 @@ from hypothesis import strategies as st
 
 from profiling.estimate import estimate
 from profiling.forms.evaluate import CHUNK, COLUMNS, MANY, Evaluator, Points
+from profiling.forms.keys import form_key
 from profiling.forms.make import make_form
 from profiling.forms.store import FormStore
 from profiling.forms.terms import ModelForm, NoForm, point_terms
+from profiling.options import operators
 from profiling.roofline import ceilings
+from profiling.small_products import small_shares
 from profiling.spec import HardwareSpec, ModelSpec, Workload
+from profiling.stages import trace_workload
 from profiling.sweep import from_document, sweep
+from profiling.tables import evaluate
+from profiling.workspace import kernel_threads
 from tests.profiling.documents import ROOT, catalogue_model, device
 from tests.profiling.tiny import BERT, LLAMA, MAMBA, T5
 
@@ -42,6 +48,25 @@ HOST = HardwareSpec(
             ("elementwise", "fp32", 5e9, "FLOP/s"),
             ("copy", "", 2e10, "B/s"),
             ("overhead", "", 4e-6, "s"),
+        )
+    ],
+)
+#: The same with rates by the shape of the weights, of shapes as tiny models have.
+SHAPED = replace(
+    HOST,
+    ceilings=[
+        row | ({"bytes": 1 << 20, "inner": 64} if row["op_class"] in ("gemv", "skinny-2", "skinny-8") else {})
+        for row in HOST.ceilings
+    ]
+    + [
+        {"op_class": name, "dtype": "bf16", "threads": 4, "value": value, "unit": unit, "bytes": size, "inner": inner}
+        for name, value, unit, size, inner in (
+            ("gemv-1MiB-768", 2e10, "B/s", 1 << 12, 16),
+            ("gemv-16MiB-768", 2.5e10, "B/s", 1 << 14, 16),
+            ("gemv-1MiB-4096", 2.8e10, "B/s", 1 << 12, 64),
+            ("skinny-2-1MiB-768", 1e10, "FLOP/s", 1 << 12, 16),
+            ("skinny-8-1MiB-768", 5e10, "FLOP/s", 1 << 12, 16),
+            ("skinny-8-16MiB-768", 6e10, "FLOP/s", 1 << 14, 16),
         )
     ],
 )
@@ -93,7 +118,7 @@ def points_of(model: ModelSpec) -> list[dict]:
     ]
 
 
-@pytest.mark.parametrize("hardware", [H100, HOST], ids=["datasheet", "measured"])
+@pytest.mark.parametrize("hardware", [H100, HOST, SHAPED], ids=["datasheet", "measured", "by shape"])
 @pytest.mark.parametrize("name", ["window", "experts", "encoder-decoder"])
 def test_a_sweep_gives_the_figures_of_estimates(name, hardware, tmp_path):
     same(TINY[name], hardware, {}, points_of(TINY[name]), tmp_path)
@@ -104,12 +129,74 @@ def test_formats_and_devices_give_the_figures_of_estimates(options, tmp_path):
     same(TINY["llama"], H100, options, points_of(TINY["llama"]), tmp_path)
 
 
+def test_experts_that_replicas_share_have_the_rates_of_their_rows(tmp_path):
+    linked = replace(SHAPED, interconnect_bandwidth=9e11)
+    same(TINY["experts"], linked, {"data_parallel": 2, "expert_parallel": 2}, points_of(TINY["experts"]), tmp_path)
+
+
+def test_what_only_sends_launches_no_kernel(tmp_path):
+    """A fused kernel takes the operator in; its collective is left."""
+    linked = replace(HOST, kind="gpu", interconnect_bandwidth=9e11)
+    options = {"pipeline_parallel": 2, "execution": "fused"}
+    same(TINY["experts"], linked, options, points_of(TINY["experts"]), tmp_path)
+
+
+def test_each_device_of_a_sweep_keeps_the_rates_of_its_own_kernels(tmp_path):
+    """Also beside another: they were taken for those of a datasheet where several devices shared a form."""
+    model, devices = TINY["llama"], [SHAPED, replace(HOST, name="Other")]
+    points = [{**point, "hardware": d.name} for point in points_of(model) for d in devices]
+    table = sweep(model, devices, points, Workload(), store=FormStore(tmp_path))
+    for row, point in zip(table.rows(), points, strict=True):
+        chosen = next(d for d in devices if d.name == point["hardware"])
+        workload = Workload(**{name: value for name, value in point.items() if name != "hardware"})
+        for name, value in from_document(estimate(model, chosen, workload)).items():
+            assert row[name] == (None if value is None else pytest.approx(value, rel=1e-9)), (name, point)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("llama", {"weights_dtype": "int4", "tensor_parallel": 2}),
+        ("llama", {"draft_tokens": 2, "draft_acceptance": 0.5}),
+        ("experts", {}),
+        ("encoder", {}),
+        pytest.param("encoder-decoder", {}, marks=pytest.mark.slow),
+    ],
+    ids=str,
+)
+def test_products_smaller_than_any_that_was_timed_are_named_as_estimates_name_them(name, options, tmp_path):
+    # Processors that share a model have no form (``test_processors``).
+    kind = "gpu" if "tensor_parallel" in options else "cpu"
+    model, linked = TINY[name], replace(SHAPED, interconnect_bandwidth=9e11, kind=kind)
+    points = points_of(model)
+    store = FormStore(tmp_path)
+    table = sweep(model, [linked], points, Workload(**options), store=store)
+    form_of = store.get(form_key(model, Workload(**options), kernel_threads(linked.kind, None)))
+    limits = replace(ceilings(linked, "bf16")[0], interconnect=4.5e11, linked="tensor_parallel" in options)
+    evaluate_form = Evaluator(form_of, Workload(**options), [limits], [None])
+    told = evaluate_form.small_shares(
+        Points(
+            *(np.array([p[n] for p in points]) for n in ("batch_size", "input_tokens", "output_tokens")),
+            np.zeros(3, int),
+        )
+    )
+    for n, (row, point) in enumerate(zip(table.rows(), points, strict=True)):
+        workload = Workload(**options, **point)
+        traced = trace_workload(model, workload, lambda *_: None)
+        items = {s: evaluate(t, operators(t, traced.built, workload), limits) for s, t in traced.stages.items()}
+        for stage, share in small_shares(items, limits).items():
+            assert told[stage][n] == pytest.approx(share, rel=1e-5 if name == "experts" else 1e-9), (stage, point)
+        warnings = estimate(model, linked, workload)["warnings"]
+        (message,) = [w["message"] for w in warnings if w["code"] == "smaller_than_timed"]
+        assert message in row["notes"]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("hardware", [H100, HOST], ids=["datasheet", "measured"])
+@pytest.mark.parametrize("hardware", [H100, HOST, SHAPED], ids=["datasheet", "measured", "by shape"])
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 @pytest.mark.parametrize("name", TINY)
 def test_every_option_of_every_kind_gives_the_figures_of_estimates(name, options, hardware, tmp_path):
-    if hardware is HOST and ("parallel" in str(options) or "fp8" in str(options) or "fp32" in str(options)):
+    if hardware is not H100 and ("parallel" in str(options) or "fp8" in str(options) or "fp32" in str(options)):
         pytest.skip("this host has no such rate")
     if name == "encoder-decoder" and "pipeline_parallel" in options:
         pytest.skip("an encoder and a decoder are not divided into pipeline stages")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import subprocess
 from dataclasses import asdict, replace
 
 import pytest
@@ -187,3 +190,41 @@ def test_from_the_command_line(tmp_path, capsys):
 
     assert main([*command, "--threads", "0"]) == 2
     assert "threads" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount a small file system")
+def test_a_full_disk_loses_neither_the_table_nor_the_prediction(tmp_path, capsys):
+    """A real file system of 200 kB that fills up between two replays."""
+    small = tmp_path / "small"
+    small.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(small)]
+    mounted = subprocess.run(mount, capture_output=True, text=True)
+    if mounted.returncode:
+        pytest.skip(f"mounting is not allowed here: {mounted.stderr.strip()}")
+    try:
+        (tmp_path / "config.json").write_text(json.dumps(tiny.LLAMA))
+        path = small / "table.json"
+        command = ["replay", "--config", str(tmp_path), "--dtype", "fp32", "--output-tokens", "2", "--threads", "1"]
+        command += ["--table", str(path)]
+        assert main([*command, "--input-tokens", "9"]) == 0
+        capsys.readouterr()
+        before = path.read_bytes()
+        with (small / "filler").open("wb", buffering=0) as filler, contextlib.suppress(OSError):
+            while True:
+                filler.write(b"x" * 4096)
+        assert main([*command, "--input-tokens", "11", "--json", str(small / "out.json")]) == 1
+        said = capsys.readouterr()
+        assert "Time to first token" in said.out, "what was timed is said all the same"
+        assert f"error: table: {path} cannot be written" in said.err
+        assert "No space left" in said.err
+        assert f"error: json: {small / 'out.json'} cannot be written" in said.err
+        assert "Traceback" not in said.err
+        assert path.read_bytes() == before
+        assert {item.name for item in small.iterdir()} <= {"filler", "table.json", "out.json"}, "no half-written table"
+        # The table still answers, and grows again once there is room.
+        assert main([*command, "--input-tokens", "9", "--stored"]) == 0
+        (small / "filler").unlink()
+        assert main([*command, "--input-tokens", "11"]) == 0
+        assert path.stat().st_size > len(before)
+    finally:
+        subprocess.run(["umount", str(small)], check=True)

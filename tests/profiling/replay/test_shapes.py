@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from statistics import median
 
@@ -178,23 +179,53 @@ def test_time_spent_on_evictions_is_no_time_of_the_twin(monkeypatch):
     each: list[float] = []
 
     class Slow(twins._Evictions):
-        def __init__(self, caches):
-            super().__init__(caches)
-            self._memory = torch.ones(8 << 20)
-
-        def _hook(self, *_):
+        def _hook(self, *given):
             before = self.seconds
-            super()._hook()
+            if self.evict:
+                begin = time.perf_counter()
+                other.sum()
+                self.seconds += time.perf_counter() - begin
+            super()._hook(*given)
             if self.evict:
                 each.append(self.seconds - before)
 
+    other = torch.ones(8 << 20)
     monkeypatch.setattr(twins, "_Evictions", Slow)
-    plain = twins.pass_seconds(twin, torch.device("cpu"), found, Caches(1 << 30, 1 << 30))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(
+        1
+    )  # threads that wait for each other would take longer on a busy machine than all that is measured here
+    small, none = Caches(1 << 24, 1 << 13), Caches(1 << 24, 1 << 24)
+    plain = twins.pass_seconds(twin, torch.device("cpu"), found, none)
     assert each == []
-    evicting = twins.pass_seconds(twin, torch.device("cpu"), found, Caches(1 << 30, 1 << 13))
-    modules = sum(
-        1 for path in twins._large_modules(found, Caches(1 << 30, 1 << 13)) for _ in range(2 if "#" in path else 1)
-    )
+    evicting = twins.pass_seconds(twin, torch.device("cpu"), found, small)
+    torch.set_num_threads(threads)
+    patterns = {path for trace in found.values() for path in twins.bytes_by_module(trace, small)}
+    modules = sum(1 for path in patterns for _ in range(2 if "#" in path else 1))
     assert modules >= 6
     for stage, seconds in plain.items():
         assert evicting[stage] - seconds < modules * median(each) / 2
+
+
+def test_a_twin_drives_through_the_caches_what_the_model_drives_through_them():
+    _, _, found = passes("llama")
+    trace = found["decode"]
+    paths = {call.path for call in trace.calls if call.path.endswith("mlp.down_proj")}
+    nbytes = sum(call.bytes_read + call.bytes_written for call in trace.calls if call.path == min(paths))
+    by_module = twins.bytes_by_module(trace, Caches(1 << 30, 1))
+    assert by_module["model.layers.#.mlp.down_proj"] == nbytes > 0
+    assert twins.bytes_by_module(trace, Caches(nbytes // 4, 1))["model.layers.#.mlp.down_proj"] == 2 * (nbytes // 4)
+    assert "model.layers.#.mlp.down_proj" not in twins.bytes_by_module(trace, Caches(1 << 30, nbytes))
+
+    evictions = twins._Evictions(Caches(1 << 12, 1), {"decode": {"down": 1 << 12}, "prefill": {}})
+    assert evictions._memory.numel() * 4 == 1 << 13
+    evictions.evict = True
+    evictions.begin("prefill")
+    evictions._hook("down")
+    assert evictions._place == 0, "the prefill moves nothing there"
+    evictions.begin("decode")
+    places = []
+    for _ in range(3):
+        evictions._hook("down")
+        places.append(evictions._place)
+    assert places == [1 << 10, 1 << 11, 1 << 10], "always what was read longest ago"
