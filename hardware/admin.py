@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.contrib import admin
+from django.utils.translation import gettext_lazy as _
 
 from hardware.forms import AdminHardwareForm
 from hardware.models import Ceiling, CeilingMeasurement, Hardware, Host
@@ -61,15 +62,15 @@ class HardwareAdmin(admin.ModelAdmin):
             )
         super().save_model(request, obj, form, change)
 
-    @admin.display(description="memory", ordering="memory_bytes")
+    @admin.display(description=_("memory"), ordering="memory_bytes")
     def memory(self, hardware) -> str:
         return size(hardware.memory_bytes)
 
-    @admin.display(description="bandwidth", ordering="memory_bandwidth")
+    @admin.display(description=_("bandwidth"), ordering="memory_bandwidth")
     def memory_rate(self, hardware) -> str:
         return bandwidth(hardware.memory_bandwidth)
 
-    @admin.display(description="edited here", boolean=True)
+    @admin.display(description=_("edited here"), boolean=True)
     def edited(self, hardware) -> bool:
         return is_edited(hardware)
 

@@ -1,6 +1,7 @@
 from django.apps import AppConfig
+from django.utils.translation import gettext_lazy as _
 
 
 class HardwareConfig(AppConfig):
     name = "hardware"
-    verbose_name = "Hardware"
+    verbose_name = _("Hardware")

@@ -6,16 +6,17 @@ import django_filters
 from django.db.models import F, FloatField, Q
 from django.db.models.fields.json import KeyTextTransform
 from django.db.models.functions import Cast, Coalesce, NullIf
+from django.utils.translation import gettext_lazy as _
 
 from hardware.models import Hardware
 
 #: Choice → (label, order). Unknown figures come last, and every order ends in one that is total.
 SORTS = {
-    "name": ("Name", []),
-    "memory": ("Memory, largest first", [F("memory_bytes").desc(nulls_last=True)]),
-    "bandwidth": ("Bandwidth, fastest first", [F("memory_bandwidth").desc(nulls_last=True)]),
-    "peak": ("16-bit peak, fastest first", [F("peak_16bit").desc(nulls_last=True)]),
-    "year": ("Newest first", [F("year").desc(nulls_last=True)]),
+    "name": (_("Name"), []),
+    "memory": (_("Memory, largest first"), [F("memory_bytes").desc(nulls_last=True)]),
+    "bandwidth": (_("Bandwidth, fastest first"), [F("memory_bandwidth").desc(nulls_last=True)]),
+    "peak": (_("16-bit peak, fastest first"), [F("peak_16bit").desc(nulls_last=True)]),
+    "year": (_("Newest first"), [F("year").desc(nulls_last=True)]),
 }
 
 
@@ -27,12 +28,15 @@ def _peak(dtype: str) -> NullIf:
 class HardwareFilter(django_filters.FilterSet):
     """``q`` (every word in vendor, name or slug), ``vendor``, ``kind``, ``source``, ``sort``."""
 
-    q = django_filters.CharFilter(method="search", label="Search")
-    vendor = django_filters.CharFilter(lookup_expr="iexact", label="Vendor")
-    kind = django_filters.ChoiceFilter(choices=Hardware.Kind.choices, label="Kind", empty_label="any")
-    source = django_filters.ChoiceFilter(choices=Hardware.Source.choices, label="Source", empty_label="any")
+    q = django_filters.CharFilter(method="search", label=_("Search"))
+    vendor = django_filters.CharFilter(lookup_expr="iexact", label=_("Vendor"))
+    kind = django_filters.ChoiceFilter(choices=Hardware.Kind.choices, label=_("Kind"), empty_label=_("any"))
+    source = django_filters.ChoiceFilter(choices=Hardware.Source.choices, label=_("Source"), empty_label=_("any"))
     sort = django_filters.ChoiceFilter(
-        choices=[(name, label) for name, (label, _) in SORTS.items()], method="order", label="Sort", empty_label=None
+        choices=[(name, label) for name, (label, _order) in SORTS.items()],
+        method="order",
+        label=_("Sort"),
+        empty_label=None,
     )
 
     class Meta:

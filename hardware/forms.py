@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django import forms
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 
 from hardware.catalogue import GIGA, MEGA, TERA, exact
 from hardware.models import Hardware
 from hardware.presentation import DTYPES
 from llmcompare.common.forms import BootstrapForm
 from profiling.spec import DTYPE_BYTES
+
+if TYPE_CHECKING:
+    from django_stubs_ext import StrOrPromise
 
 #: Form field → (model field, units in one of its units).
 SCALES = {
@@ -23,7 +28,7 @@ SCALES = {
 }
 
 
-def _figure(label: str, help_text: str = "") -> forms.DecimalField:
+def _figure(label: StrOrPromise, help_text: StrOrPromise = "") -> forms.DecimalField:
     return forms.DecimalField(
         label=label,
         required=False,
@@ -32,28 +37,28 @@ def _figure(label: str, help_text: str = "") -> forms.DecimalField:
         max_digits=18,
         decimal_places=6,
         help_text=help_text,
-        error_messages={"min_value": "Enter a number above 0, or leave it empty for unknown."},
+        error_messages={"min_value": _("Enter a number above 0, or leave it empty for unknown.")},
     )
 
 
 class PrivateHardwareForm(BootstrapForm, forms.Form):
     """A device of one's own. An empty figure is unknown."""
 
-    name = forms.CharField(max_length=120)
-    vendor = forms.CharField(max_length=60, required=False)
-    kind = forms.ChoiceField(choices=Hardware.Kind.choices)
-    memory_gb = _figure("Memory (GB)", "1 GB is 10⁹ bytes")
-    bandwidth_gb_s = _figure("Memory bandwidth (GB/s)")
-    cache_mb = _figure("Cache (MB)", "last level on the chip")
-    interconnect_gb_s = _figure("Interconnect (GB/s)", "sum of both directions")
-    tdp = _figure("Power (W)")
-    note = forms.CharField(widget=forms.Textarea(attrs={"rows": 2}), max_length=2000, required=False)
+    name = forms.CharField(label=_("Name"), max_length=120)
+    vendor = forms.CharField(label=_("Vendor"), max_length=60, required=False)
+    kind = forms.ChoiceField(label=_("Kind"), choices=Hardware.Kind.choices)
+    memory_gb = _figure(_("Memory (GB)"), _("1 GB is 10⁹ bytes"))
+    bandwidth_gb_s = _figure(_("Memory bandwidth (GB/s)"))
+    cache_mb = _figure(_("Cache (MB)"), _("last level on the chip"))
+    interconnect_gb_s = _figure(_("Interconnect (GB/s)"), _("sum of both directions"))
+    tdp = _figure(_("Power (W)"))
+    note = forms.CharField(label=_("Note"), widget=forms.Textarea(attrs={"rows": 2}), max_length=2000, required=False)
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         for dtype in DTYPES:
             unit = "TOP/s" if dtype.startswith("int") else "TFLOP/s"
-            field = _figure(f"Peak {dtype} ({unit})", "dense")
+            field = _figure(gettext("Peak %(dtype)s (%(unit)s)") % {"dtype": dtype, "unit": unit}, gettext("dense"))
             field.widget.attrs["class"] = "form-control"
             self.fields[f"peak_{dtype}"] = field
 
@@ -89,7 +94,7 @@ def initial_of(hardware: Hardware) -> dict[str, Any]:
         name: _scaled(getattr(hardware, field), scale) for name, (field, scale) in SCALES.items()
     }
     initial |= {f"peak_{dtype}": _scaled(hardware.peak_flops.get(dtype), TERA) for dtype in DTYPES}
-    name = f"{hardware.name} (my copy)"[:120]
+    name = (gettext("%(name)s (my copy)") % {"name": hardware.name})[:120]
     return initial | {"name": name, "vendor": hardware.vendor, "kind": hardware.kind, "note": hardware.note}
 
 
@@ -126,13 +131,19 @@ class AdminHardwareForm(forms.ModelForm):
         """A rate or null for each format that the portal knows."""
         peaks = self.cleaned_data["peak_flops"]
         if not isinstance(peaks, dict):
-            raise forms.ValidationError('Enter an object, for example {"fp16": 125e12, "bf16": null}.')
+            raise forms.ValidationError(gettext('Enter an object, for example {"fp16": 125e12, "bf16": null}.'))
         for dtype, value in peaks.items():
             if dtype not in DTYPE_BYTES:
-                raise forms.ValidationError(f"{dtype!r} is no format; use {', '.join(DTYPE_BYTES)}.")
+                raise forms.ValidationError(
+                    gettext("%(dtype)s is no format; use %(known)s.")
+                    % {"dtype": repr(dtype), "known": ", ".join(DTYPE_BYTES)}
+                )
             number = isinstance(value, int | float) and not isinstance(value, bool)
             if value is not None and not (number and 0 < value < 1e24):
-                raise forms.ValidationError(f"{dtype}: enter FLOP/s as a number above 0, or null when it is unknown.")
+                raise forms.ValidationError(
+                    gettext("%(dtype)s: enter FLOP/s as a number above 0, or null when it is unknown.")
+                    % {"dtype": dtype}
+                )
         return peaks
 
     def clean_confidence(self) -> dict[str, Any]:
@@ -144,7 +155,9 @@ class AdminHardwareForm(forms.ModelForm):
             for entry in confidence.values()
         )
         if not shape:
-            message = 'Enter an object like {"memory_bytes": {"status": "confirmed", "sources": ["datasheet"]}}.'
+            message = gettext(
+                'Enter an object like {"memory_bytes": {"status": "confirmed", "sources": ["datasheet"]}}.'
+            )
             raise forms.ValidationError(message)
         return confidence
 
@@ -154,12 +167,12 @@ class AdminHardwareForm(forms.ModelForm):
             isinstance(r, dict) and {"field", "source", "value"} <= set(r) for r in rows
         ):
             raise forms.ValidationError(
-                'Enter a list like [{"field": "tdp_w", "source": "…", "value": 300, "ours": 350}].'
+                gettext('Enter a list like [{"field": "tdp_w", "source": "…", "value": 300, "ours": 350}].')
             )
         return rows
 
     def clean_source(self) -> str:
         source = self.cleaned_data["source"]
         if source == Hardware.Source.PRIVATE and self.instance.owner_id is None:
-            raise forms.ValidationError("Private entries belong to a user and are made on the hardware page.")
+            raise forms.ValidationError(gettext("Private entries belong to a user and are made on the hardware page."))
         return source

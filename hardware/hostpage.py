@@ -5,20 +5,29 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.utils.translation import gettext
+
 from hardware.measurements import active
 from hardware.models import Ceiling, CeilingMeasurement, Host
 from hardware.roofchart import host_roofs, roof_figure
+from hardware.sizechart import host_products, size_figure
 from profiling.ceiling_processes import TOLERANCE
+from profiling.ceiling_rows import has_shape
 from profiling.quantities import show
 
 
 def ceilings_context(host: Host, user: Any) -> dict[str, Any]:
     """Context of ``hardware/_ceilings.html``."""
     ceilings = list(host.ceilings.all())
-    roofs = host_roofs(ceilings)
+    roofs, products = host_roofs(ceilings), host_products(ceilings)
+    for point in (point for curve in products for point in curve["points"]):
+        point["row"] = ceiling_row(point["ceiling"])
     last = host.ceiling_measurements.select_related("asked_by").first()
     return {
-        "ceilings": [ceiling_row(ceiling) for ceiling in ceilings],
+        "ceilings": [ceiling_row(ceiling) for ceiling in ceilings if not has_shape(ceiling.op_class)],
+        "total": len(ceilings),
+        "products": products,
+        "product_figure": size_figure(products),
         "contended": sum(ceiling.quality != "ok" for ceiling in ceilings),
         "roofs": roofs,
         "figure": roof_figure(roofs),
@@ -27,6 +36,25 @@ def ceilings_context(host: Host, user: Any) -> dict[str, Any]:
         "tolerance_pct": round(100 * TOLERANCE),
         "may_measure": Host.objects.measurable_by(user).filter(pk=host.pk).exists(),
         **status_context(host),
+    }
+
+
+def host_object(host: Host) -> dict[str, Any]:
+    """What the page of a host shows, in base units: its ceilings, and the numbers of both charts (``roofs``, ``products``)."""
+    ceilings = list(host.ceilings.all())
+    products = host_products(ceilings)
+    for point in (point for curve in products for point in curve["points"]):
+        point["op_class"] = point.pop("ceiling").op_class
+        point.pop("size")
+    return {
+        "schema": "llmcompare-host",
+        "schema_version": "1.0",
+        "host": host.slug,
+        "name": host.name,
+        "hardware": host.hardware.slug if host.hardware else None,
+        "ceilings": [ceiling.to_json() for ceiling in ceilings],
+        "roofs": host_roofs(ceilings),
+        "products": products,
     }
 
 
@@ -51,8 +79,8 @@ def waiting_text(measurement: CeilingMeasurement, host: Host) -> str:
     if measurement.state != CeilingMeasurement.State.QUEUED:
         return ""
     if not Host.objects.online().filter(pk=host.pk).exists():
-        return "No worker of this host is online. The measurement begins by itself as soon as one is."
-    return "It begins as soon as the machine is free: nothing else is measured on it at the same time."
+        return gettext("No worker of this host is online. The measurement begins by itself as soon as one is.")
+    return gettext("It begins as soon as the machine is free: nothing else is measured on it at the same time.")
 
 
 def ceiling_row(ceiling: Ceiling) -> dict[str, Any]:
@@ -85,8 +113,9 @@ def ceiling_row(ceiling: Ceiling) -> dict[str, Any]:
 def _agreement(detail: dict[str, Any]) -> str:
     """How many processes reached the best rate, and how many of those were disturbed by other work."""
     if "agreed" not in detail:
-        return "one process"
+        return gettext("one process")
     disturbed = detail["agreed"] - detail.get("undisturbed", detail["agreed"])
-    return f"{detail['agreed']} of {len(detail.get('values') or [])}" + (
-        f", {disturbed} disturbed" if disturbed else ""
-    )
+    return gettext("%(agreed)s of %(count)s") % {
+        "agreed": detail["agreed"],
+        "count": len(detail.get("values") or []),
+    } + (gettext(", %(disturbed)s disturbed") % {"disturbed": disturbed} if disturbed else "")

@@ -16,10 +16,12 @@ from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
 from django.utils import timezone
+from django.utils.translation import gettext
 
 from hardware.models import CeilingMeasurement, Host
 from hardware.services import set_ceilings_state, store_ceilings
 from llmcompare.celery import app
+from llmcompare.common.engine_texts import engine_text, stored
 from profiling.failures import without_paths
 
 logger = logging.getLogger(__name__)
@@ -40,7 +42,10 @@ def ask(*, host: Host, user: Any = None, quick: bool = True) -> tuple[CeilingMea
     Raises ``ValueError`` with the reason when the host cannot measure.
     """
     if not host.has_engine:
-        raise ValueError(f"{host} cannot measure: {host.engine_note or 'its worker has no engine.'}")
+        raise ValueError(
+            gettext("%(host)s cannot measure: %(engine_note)s")
+            % {"host": host, "engine_note": engine_text(host.engine_note) or gettext("its worker has no engine.")}
+        )
     for _ in range(3):
         if found := active(host):
             return found, False
@@ -66,7 +71,7 @@ def cancel(*, measurement: CeilingMeasurement) -> None:
     """End one that waits at once; ask the worker of one that is under way to stop."""
     rows = CeilingMeasurement.objects.filter(pk=measurement.pk)
     waiting = rows.filter(state=State.QUEUED).update(
-        state=State.CANCELLED, finished=timezone.now(), message="Cancelled."
+        state=State.CANCELLED, finished=timezone.now(), message=stored("Cancelled.")
     )
     if not waiting:
         rows.filter(state=State.RUNNING).update(cancel_requested=True)
@@ -140,7 +145,7 @@ def fail(*, measurement: CeilingMeasurement, message: str) -> bool:
 
 
 def end_cancelled(*, measurement: CeilingMeasurement) -> bool:
-    return _end_without_rows(measurement, State.CANCELLED, without="missing", message="Cancelled.")
+    return _end_without_rows(measurement, State.CANCELLED, without="missing", message=stored("Cancelled."))
 
 
 @transaction.atomic
@@ -159,7 +164,9 @@ def put_back(*, measurement: CeilingMeasurement) -> bool:
 def recover_lost() -> int:
     """Fail the measurements whose worker was lost. Idempotent; returns how many."""
     lost = CeilingMeasurement.objects.filter(state=State.RUNNING, lease_until__lt=timezone.now()).select_related("host")
-    text = "The worker that measured was lost (killed, or cut off from the database). Ask again once it is online."
+    text = stored(
+        "The worker that measured was lost (killed, or cut off from the database). Ask again once it is online."
+    )
     return sum(fail(measurement=measurement, message=text) for measurement in lost)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.conf import settings
 from django.db import models
 from django.db.models import Q
+from django.utils.translation import gettext_lazy as _
 
 from hardware.querysets import HardwareQuerySet, HostQuerySet
 from profiling.spec import HardwareSpec
@@ -22,14 +23,14 @@ class Hardware(models.Model):
         CPU = "cpu", "CPU"
         TPU = "tpu", "TPU"
         NPU = "npu", "NPU"
-        ACCELERATOR = "accelerator", "Accelerator"
-        SOC = "soc", "System on chip"
+        ACCELERATOR = "accelerator", _("Accelerator")
+        SOC = "soc", _("System on chip")
 
     class Source(models.TextChoices):
-        CATALOGUE = "catalogue", "Catalogue"
-        ADMIN = "admin", "Added by an administrator"
-        DETECTED = "detected", "Detected on a host"
-        PRIVATE = "private", "Private"
+        CATALOGUE = "catalogue", _("Catalogue")
+        ADMIN = "admin", _("Added by an administrator")
+        DETECTED = "detected", _("Detected on a host")
+        PRIVATE = "private", _("Private")
 
     slug = models.SlugField(max_length=100, unique=True)
     name = models.CharField(max_length=120)
@@ -37,15 +38,15 @@ class Hardware(models.Model):
     kind = models.CharField(max_length=16, choices=Kind.choices)
     year = models.PositiveSmallIntegerField(null=True, blank=True)
     memory_bytes = models.BigIntegerField(null=True, blank=True)
-    memory_bandwidth = models.FloatField(null=True, blank=True, help_text="bytes per second")
-    peak_flops = models.JSONField(default=dict, blank=True, help_text="dense FLOP/s by dtype; null where unknown")
-    cache_bytes = models.BigIntegerField(null=True, blank=True, help_text="last on-chip level")
+    memory_bandwidth = models.FloatField(null=True, blank=True, help_text=_("bytes per second"))
+    peak_flops = models.JSONField(default=dict, blank=True, help_text=_("dense FLOP/s by dtype; null where unknown"))
+    cache_bytes = models.BigIntegerField(null=True, blank=True, help_text=_("last on-chip level"))
     interconnect_bandwidth = models.FloatField(
-        null=True, blank=True, help_text="bytes per second, sum of both directions"
+        null=True, blank=True, help_text=_("bytes per second, sum of both directions")
     )
     tdp_w = models.FloatField(null=True, blank=True)
     note = models.TextField(blank=True)
-    confidence = models.JSONField(default=dict, blank=True, help_text="field → {status, sources}")
+    confidence = models.JSONField(default=dict, blank=True, help_text=_("field → {status, sources}"))
     disagreements = models.JSONField(default=list, blank=True)
     source = models.CharField(max_length=16, choices=Source.choices, default=Source.ADMIN)
     compiled_on = models.DateField(null=True, blank=True)
@@ -104,7 +105,7 @@ class Host(models.Model):
     hardware = models.ForeignKey(Hardware, null=True, blank=True, on_delete=models.SET_NULL, related_name="hosts")
     fingerprint = models.CharField(max_length=64, blank=True)
     details = models.JSONField(
-        default=dict, blank=True, help_text="what the worker detected: CPU, memory, caches, accelerators, versions"
+        default=dict, blank=True, help_text=_("what the worker detected: CPU, memory, caches, accelerators, versions")
     )
     queue = models.CharField(max_length=120)
     has_engine = models.BooleanField(default=False)
@@ -112,10 +113,10 @@ class Host(models.Model):
     ceilings_state = models.CharField(
         max_length=16,
         choices=[
-            ("missing", "not measured"),
-            ("measuring", "being measured"),
-            ("done", "measured"),
-            ("failed", "failed"),
+            ("missing", _("not measured")),
+            ("measuring", _("being measured")),
+            ("done", _("measured")),
+            ("failed", _("failed")),
         ],
         default="missing",
     )
@@ -139,11 +140,11 @@ class CeilingMeasurement(models.Model):
     """
 
     class State(models.TextChoices):
-        QUEUED = "queued", "waiting"
-        RUNNING = "running", "under way"
-        DONE = "done", "done"
-        FAILED = "failed", "failed"
-        CANCELLED = "cancelled", "cancelled"
+        QUEUED = "queued", _("waiting")
+        RUNNING = "running", _("under way")
+        DONE = "done", _("done")
+        FAILED = "failed", _("failed")
+        CANCELLED = "cancelled", _("cancelled")
 
     ACTIVE = (State.QUEUED, State.RUNNING)
 
@@ -161,7 +162,9 @@ class CeilingMeasurement(models.Model):
     message = models.CharField(max_length=300, blank=True)
     error = models.TextField(blank=True)
     outcome = models.JSONField(
-        default=dict, blank=True, help_text="accepted, contended and kept rows; versions, affinity, processes, duration"
+        default=dict,
+        blank=True,
+        help_text=_("accepted, contended and kept rows; versions, affinity, processes, duration"),
     )
     created = models.DateTimeField(auto_now_add=True)
     started = models.DateTimeField(null=True, blank=True)
@@ -187,13 +190,13 @@ class Ceiling(models.Model):
     """One rate reached on a host by a plain kernel: what a measured roof is drawn from."""
 
     host = models.ForeignKey(Host, on_delete=models.CASCADE, related_name="ceilings")
-    op_class = models.CharField(max_length=20, help_text="gemm, gemv, copy, attention, overhead, …")
+    op_class = models.CharField(max_length=20, help_text=_("gemm, gemv, copy, attention, overhead, …"))
     dtype = models.CharField(max_length=10, blank=True)
-    threads = models.PositiveSmallIntegerField(default=0, help_text="0: threads play no part")
+    threads = models.PositiveSmallIntegerField(default=0, help_text=_("0: threads play no part"))
     value = models.FloatField()
-    unit = models.CharField(max_length=10, help_text="FLOP/s, B/s or s")
+    unit = models.CharField(max_length=10, help_text=_("FLOP/s, B/s or s"))
     median = models.FloatField(null=True, blank=True)
-    quality = models.CharField(max_length=16, default="ok", help_text="ok or contended")
+    quality = models.CharField(max_length=16, default="ok", help_text=_("ok or contended"))
     detail = models.JSONField(default=dict, blank=True)
     measured_at = models.DateTimeField()
 
@@ -214,4 +217,6 @@ class Ceiling(models.Model):
             "median": self.median,
             "quality": self.quality,
             "measured_at": self.measured_at.isoformat(),
+            # Of the weights that a product was timed with: estimates go by them.
+            **{key: self.detail[key] for key in ("bytes", "inner") if key in self.detail},
         }

@@ -6,9 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from django.utils.translation import gettext
+
 from hardware.catalogue import CATALOGUE_FIELDS, peak_field, source_versions
 from hardware.models import Hardware
-from hardware.templatetags.figures import bandwidth, rate, size
+from hardware.templatetags.figures import bandwidth, rate, said, size
 from profiling.quantities import datasheet
 
 #: Number formats in the order in which pages show them.
@@ -55,16 +57,25 @@ def dtypes_of(hardware: Hardware) -> list[str]:
 def figures(hardware: Hardware) -> list[Figure]:
     """Every figure of a device as the detail page shows it."""
     plain = [
-        ("memory_bytes", "Memory", size, "decimal: 1 GB is 10⁹ bytes"),
-        ("memory_bandwidth", "Memory bandwidth", bandwidth, ""),
-        ("cache_bytes", "Cache", size, "last level on the chip"),
-        ("interconnect_bandwidth", "Interconnect", bandwidth, "sum of both directions"),
-        ("tdp_w", "Power", _watts, "thermal design power"),
+        ("memory_bytes", gettext("Memory"), size, gettext("decimal: 1 GB is 10⁹ bytes")),
+        ("memory_bandwidth", gettext("Memory bandwidth"), bandwidth, ""),
+        ("cache_bytes", gettext("Cache"), size, gettext("last level on the chip")),
+        ("interconnect_bandwidth", gettext("Interconnect"), bandwidth, gettext("sum of both directions")),
+        ("tdp_w", gettext("Power"), _watts, gettext("thermal design power")),
     ]
     rows = [_figure(hardware, name, label, getattr(hardware, name), show, hint) for name, label, show, hint in plain]
     for dtype in dtypes_of(hardware):
         value = hardware.peak_flops[dtype]
-        rows.append(_figure(hardware, peak_field(dtype), f"Peak {dtype}", value, _rate_of(dtype), "dense"))
+        rows.append(
+            _figure(
+                hardware,
+                peak_field(dtype),
+                gettext("Peak %(dtype)s") % {"dtype": dtype},
+                value,
+                _rate_of(dtype),
+                gettext("dense"),
+            )
+        )
     return rows
 
 
@@ -73,7 +84,7 @@ def _rate_of(dtype: str):
 
 
 def _watts(value: float | None) -> str:
-    return datasheet(value, "W", largest="")
+    return said(datasheet(value, "W", largest=""))
 
 
 def _figure(hardware: Hardware, name: str, label: str, value, show, hint: str) -> Figure:

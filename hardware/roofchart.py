@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+from django.utils.translation import gettext, ngettext
+
 from hardware.models import Ceiling
 from profiling.quantities import show
 
@@ -48,6 +50,13 @@ def host_roofs(ceilings: Iterable[Ceiling]) -> list[dict[str, Any]]:
     return sorted(roofs, key=lambda roof: (-roof["threads"], _order(roof["dtype"]), roof["kind"]))
 
 
+def threads_text(threads: int) -> str:
+    """ ", 2 threads" behind the name of a rate; empty where threads play no part."""
+    if not threads:
+        return ""
+    return ngettext(", %(count)s thread", ", %(count)s threads", threads) % {"count": threads}
+
+
 def _order(dtype: str) -> int:
     return DTYPE_ORDER.index(dtype) if dtype in DTYPE_ORDER else len(DTYPE_ORDER)
 
@@ -65,9 +74,9 @@ def roof_figure(roofs: list[dict[str, Any]]) -> dict[str, Any] | None:
     for roof in roofs:
         xs = sorted({LOW, HIGH, min(max(roof["ridge"], LOW), HIGH)})
         ys = [min(roof["peak"], x * roof["bandwidth"]) for x in xs]
-        name = f"{roof['dtype']}{', sustained' if roof['kind'] == 'sustained' else ''}"
-        name += f", {roof['threads']} thread{'s' if roof['threads'] > 1 else ''}" if roof["threads"] else ""
-        name += "" if roof["accepted"] else " (contended)"
+        name = f"{roof['dtype']}{gettext(', sustained') if roof['kind'] == 'sustained' else ''}"
+        name += threads_text(roof["threads"])
+        name += "" if roof["accepted"] else gettext(" (contended)")
         card = (
             f"{name}<br>{show(roof['peak'], roof['unit'])}, {show(roof['bandwidth'], 'B/s')} ({roof['bandwidth_from']})"
         )
@@ -92,15 +101,15 @@ def roof_figure(roofs: list[dict[str, Any]]) -> dict[str, Any] | None:
         template=None,
         height=420,
         margin={"l": 64, "r": 12, "t": 16, "b": 56},
-        xaxis=_log_axis("Arithmetic intensity (operations per byte)", LOW, HIGH, ""),
-        yaxis=_log_axis("Performance", low, high, "FLOP/s"),
+        xaxis=log_axis(gettext("Arithmetic intensity (operations per byte)"), LOW, HIGH, ""),
+        yaxis=log_axis(gettext("Performance"), low, high, "FLOP/s"),
         hovermode="closest",
         legend={"orientation": "v"},
     )
     return go.Figure(traces, layout=layout).to_plotly_json()
 
 
-def _log_axis(title: str, low: float, high: float, unit: str) -> dict[str, Any]:
+def log_axis(title: str, low: float, high: float, unit: str) -> dict[str, Any]:
     """Powers of ten written by us: plotly would write exponents with an inline style, which the content security policy refuses."""
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     return {

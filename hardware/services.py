@@ -15,6 +15,7 @@ from django.utils.text import slugify
 from hardware.catalogue import CATALOGUE_FIELDS, FACTS_PATH, catalogue_rows, peak_field, row_digest
 from hardware.matching import match_accelerator, match_cpu
 from hardware.models import Ceiling, Hardware, Host
+from llmcompare.common.engine_texts import stored
 from profiling.spec import HardwareSpec
 
 HOST_QUEUE_PREFIX = "hw."
@@ -97,7 +98,10 @@ def save_private(*, owner, hardware: Hardware, before: Mapping[str, Any] | None 
     hardware.owner, hardware.source = owner, Hardware.Source.PRIVATE
     hardware.catalogue_digest = ""
     hardware.confidence = confidence_after_edit(
-        before=before or {}, hardware=hardware, status="unconfirmed", source=f"entered by {owner}"
+        before=before or {},
+        hardware=hardware,
+        status="unconfirmed",
+        source=stored("entered by {owner}").format(owner=owner),
     )
     changed = {name for name, entry in hardware.confidence.items() if entry["status"] == "unconfirmed"}
     hardware.disagreements = [row for row in hardware.disagreements if row["field"] not in changed]
@@ -250,7 +254,9 @@ def _detected_accelerator(device: Mapping[str, Any]) -> dict[str, Any]:
         "kind": device.get("kind") or Hardware.Kind.GPU,
         "memory_bytes": memory,
         "cache_bytes": None,
-        "note": "Found on a host by its driver; it is not in the catalogue, so its peak rates and bandwidth are unknown.",
+        "note": stored(
+            "Found on a host by its driver; it is not in the catalogue, so its peak rates and bandwidth are unknown."
+        ),
     }
 
 
@@ -259,14 +265,21 @@ def _detected_cpu(detected: Mapping[str, Any]) -> dict[str, Any]:
     size = f", {memory / 2**30:.0f} GiB" if memory else ""
     count = f" ({cores} core{'s' if cores != 1 else ''}{size})" if cores else ""
     isa = ", ".join(cpu.get("isa") or [])
+    note = stored(
+        "Found on a host: {physical} physical and {logical} logical cores{isa}. "
+        "Its datasheet rates are unknown; the ceilings measured on its hosts give the roof."
+    )
     return {
         "name": f"{cpu['model']}{count}",
         "vendor": cpu.get("vendor") or "",
         "kind": Hardware.Kind.CPU,
         "memory_bytes": memory,
         "cache_bytes": detected.get("cache_bytes"),
-        "note": f"Found on a host: {cores or 'unknown'} physical and {detected.get('cores_logical') or 'unknown'} logical cores"
-        f"{'; ' + isa if isa else ''}. Its datasheet rates are unknown; the ceilings measured on its hosts give the roof.",
+        "note": note.format(
+            physical=cores or "unknown",
+            logical=detected.get("cores_logical") or "unknown",
+            isa=f"; {isa}" if isa else "",
+        ),
     }
 
 
@@ -276,7 +289,7 @@ def _detected_entry(values: dict[str, Any]) -> Hardware:
     # The vendor is shown before the name: "AMD AMD EPYC" would be odd.
     name = values["name"].removeprefix(vendor).strip()[:120]
     confidence = {
-        field: {"status": "measured", "sources": ["detected on a host"]}
+        field: {"status": "measured", "sources": [stored("detected on a host")]}
         for field in ("memory_bytes", "cache_bytes")
         if values[field]
     }

@@ -13,6 +13,7 @@ urlpatterns = [
     path("hardware.json", views.export_list_json, name="json"),
     path("new/", views.new, name="new"),
     path("hosts/<slug:slug>/", views.host, name="host"),
+    path("hosts/<slug:slug>.json", views.host_json, name="host-json"),
     path("hosts/<slug:slug>/ceilings/", views.host_ceilings, name="host-ceilings"),
     path("hosts/<slug:slug>/ceilings/cancel/", views.cancel_ceilings, name="host-ceilings-cancel"),
     path("<slug:slug>/", views.detail, name="detail"),

@@ -7,12 +7,13 @@ from django.contrib.auth.decorators import login_required
 from django.core.paginator import Paginator
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.utils.translation import gettext
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from hardware import measurements
 from hardware.filters import HardwareFilter
 from hardware.forms import PrivateHardwareForm, initial_of
-from hardware.hostpage import ceilings_context, status_context
+from hardware.hostpage import ceilings_context, host_object, status_context
 from hardware.models import Hardware, Host
 from hardware.presentation import EXPORT_HEADER, export_json, export_row, figures, ridges, to_json
 from hardware.services import delete_private, figures_of, is_edited, save_private
@@ -92,6 +93,13 @@ def host(request: HttpRequest, slug: str) -> HttpResponse:
 
 
 @login_required
+@require_safe
+def host_json(request: HttpRequest, slug: str) -> HttpResponse:
+    machine = get_object_or_404(Host.objects.select_related("hardware"), slug=slug)
+    return JsonResponse(host_object(machine))
+
+
+@login_required
 @require_http_methods(["GET", "HEAD", "POST"])
 def host_ceilings(request: HtmxRequest, slug: str) -> HttpResponse:
     """GET: how far a measurement of the host's ceilings is, polled while it is under way (204 when nothing changed since version ``v``).
@@ -118,7 +126,7 @@ def _ask_ceilings(request: HttpRequest, slug: str) -> HttpResponse:
         messages.error(request, str(error))
     else:
         if not asked:
-            messages.info(request, "A measurement of these ceilings is under way already.")
+            messages.info(request, gettext("A measurement of these ceilings is under way already."))
     return redirect("hardware:host", slug=slug)
 
 
@@ -130,7 +138,10 @@ def cancel_ceilings(request: HttpRequest, slug: str) -> HttpResponse:
     if found is not None:
         measurements.cancel(measurement=found)
         ended = not found.is_active
-        messages.info(request, "The measurement was cancelled." if ended else "The measurement stops within a second.")
+        messages.info(
+            request,
+            gettext("The measurement was cancelled.") if ended else gettext("The measurement stops within a second."),
+        )
     return redirect("hardware:host", slug=slug)
 
 
@@ -145,7 +156,7 @@ def new(request: HttpRequest) -> HttpResponse:
     if request.method == "POST" and form.is_valid():
         hardware = form.to_hardware(copied=copied)
         save_private(owner=request.user, hardware=hardware, before=figures_of(copied) if copied else None)
-        messages.success(request, f"{hardware} is saved. Only you see it.")
+        messages.success(request, gettext("%(hardware)s is saved. Only you see it.") % {"hardware": hardware})
         return redirect("hardware:detail", slug=hardware.slug)
     return render(request, "hardware/new.html", {"form": form, "copied": copied})
 
@@ -158,5 +169,5 @@ def delete(request: HttpRequest, slug: str) -> HttpResponse:
     if request.method != "POST":
         return render(request, "hardware/delete.html", {"hardware": hardware})
     delete_private(hardware=hardware)
-    messages.success(request, f"{hardware} is deleted.")
+    messages.success(request, gettext("%(hardware)s is deleted.") % {"hardware": hardware})
     return redirect("hardware:list")

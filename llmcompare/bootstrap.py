@@ -52,6 +52,11 @@ class Environment:
         return cls(root, root / ".venv", root / "requirements.txt", folder / "dev.txt", folder / "weights.txt")
 
     @property
+    def apart(self) -> tuple[Path, Path]:
+        """A real server for the slow tests: its requirements, and the folder in the environment that they go to."""
+        return self.dev.with_name("transformers_serve.txt"), self.venv / "transformers-serve"
+
+    @property
     def python(self) -> Path:
         return self.venv / "bin" / "python"
 
@@ -255,6 +260,26 @@ def _install(environment: Environment, *, fresh: bool, dev: bool, lock: int) -> 
     say("Installed.")
 
 
+def prepare_apart(environment: Environment) -> None:
+    """What only the slow tests need, in its folder; nothing to do when it is there for these requirements and this Python."""
+    requirements, folder = environment.apart
+    if not requirements.is_file():
+        return
+    stamp, wanted = folder / "llmcompare-stamp.txt", f"{file_hash(requirements)} {environment.base_version()}"
+
+    def there() -> bool:
+        return stamp.is_file() and stamp.read_text() == wanted
+
+    if there():
+        return
+    with terminated_as_interrupted(), locked(environment.root) as lock:
+        if there():
+            return
+        pip = install.Pip(environment.python, environment.venv / LOG, say, lock)
+        if install.install_apart(pip, requirements, folder):
+            stamp.write_text(wanted)
+
+
 def _remove(folder: Path) -> None:
     """Delete an environment, but never a folder that is something else."""
     if folder.is_symlink():
@@ -330,6 +355,8 @@ def ensure(root: Path, argv: list[str]) -> None:
     if command == "up":
         check_data_folder(root)
     prepare(env, dev=dev)
+    if dev and "--all" in argv:
+        prepare_apart(env)
     if not env.is_current:
         _execute(env.python, [str(root / "manage.py"), *argv[1:]])
     os.environ.pop(ROUND, None)

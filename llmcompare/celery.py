@@ -1,4 +1,4 @@
-"""The Celery application: a doorbell and nothing more. Results, schedules and revocation live in the database (design §5)."""
+"""The Celery application: a doorbell and nothing more. Results, schedules and revocation live in the database (docs/architecture.md)."""
 
 from __future__ import annotations
 
@@ -54,7 +54,9 @@ else:
         "socket_connect_timeout": 2,
         "max_retries": 0,
     }
-app.autodiscover_tasks(["llmcompare.runs"])
+app.autodiscover_tasks(
+    ["llmcompare.endpoints", "llmcompare.runs", "llmcompare.history", "llmcompare.explore", "llmcompare.cloud"]
+)
 
 
 @setup_logging.connect

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 from pathlib import Path
 
@@ -53,3 +54,16 @@ def env_secret(name: str) -> str:
         except OSError as error:
             raise ConfigurationError(f"{name}_FILE cannot be read: {error}.") from None
     return env_str(name)
+
+
+def env_field_keys(name: str) -> list[str]:
+    """Fernet keys (32 bytes in URL-safe Base64), separated by commas or spaces."""
+    keys = env_secret(name).replace(",", " ").split()
+    for key in keys:
+        try:
+            usable = len(base64.urlsafe_b64decode(key)) == 32
+        except ValueError:
+            usable = False
+        if not usable:
+            raise ConfigurationError(f"{name} must list keys of 32 bytes in URL-safe Base64, 44 characters each.")
+    return keys

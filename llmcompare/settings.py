@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import dj_database_url
 from csp.constants import NONE, SELF
 
-from llmcompare.env import ConfigurationError, env_bool, env_int, env_list, env_secret, env_str
+from llmcompare.env import ConfigurationError, env_bool, env_field_keys, env_int, env_list, env_secret, env_str
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -34,6 +34,8 @@ def _secret_key() -> str:
 
 
 SECRET_KEY = _secret_key()
+# What encrypts API keys of endpoints: newest first; without any, a file in the data folder (llmcompare/endpoints/crypto.py).
+FIELD_KEYS = env_field_keys("LLMCOMPARE_FIELD_KEYS")
 DEBUG = env_bool("LLMCOMPARE_DEBUG")
 
 # The address under which people open the portal; https switches the secure-cookie settings on.
@@ -66,7 +68,11 @@ INSTALLED_APPS = [
     "llmcompare.common",
     "llmcompare.accounts",
     "llmcompare.catalog",
+    "llmcompare.endpoints",
+    "llmcompare.cloud",
     "llmcompare.runs",
+    "llmcompare.history",
+    "llmcompare.explore",
     "llmcompare.sharing",
     "llmcompare.api",
 ]
@@ -75,11 +81,15 @@ MIDDLEWARE = [
     "llmcompare.common.middleware.refuse_unusable",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    # Pages and exports are texts of hundreds of kB. Django pads what it compresses by a random length, against BREACH.
+    "django.middleware.gzip.GZipMiddleware",
     "csp.middleware.CSPMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "llmcompare.accounts.middleware.speak_the_users_language",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
@@ -140,10 +150,30 @@ AXES_LOCKOUT_TEMPLATE = "accounts/locked.html"
 AXES_RESET_ON_SUCCESS = True
 AXES_CLIENT_IP_CALLABLE = "llmcompare.common.clients.client_address"
 
+# E-mails to those who asked for notices. Without a host none is sent.
+EMAIL_HOST = env_str("LLMCOMPARE_MAIL_HOST")
+MAIL_SECURITY = env_str("LLMCOMPARE_MAIL_SECURITY", "starttls").lower()
+if MAIL_SECURITY not in ("none", "starttls", "tls"):
+    raise ConfigurationError(f"LLMCOMPARE_MAIL_SECURITY must be none, starttls or tls, not {MAIL_SECURITY!r}.")
+EMAIL_USE_TLS, EMAIL_USE_SSL = MAIL_SECURITY == "starttls", MAIL_SECURITY == "tls"
+EMAIL_PORT = env_int("LLMCOMPARE_MAIL_PORT", {"none": 25, "starttls": 587, "tls": 465}[MAIL_SECURITY], low=1)
+EMAIL_HOST_USER = env_str("LLMCOMPARE_MAIL_USER")
+EMAIL_HOST_PASSWORD = env_secret("LLMCOMPARE_MAIL_PASSWORD")
+EMAIL_TIMEOUT = 10
+DEFAULT_FROM_EMAIL = env_str("LLMCOMPARE_MAIL_FROM") or f"llmcompare@{_url.hostname}"
+
+# Pages are in the language of the account, else of the cookie, else of the browser; API and exports are in English.
 LANGUAGE_CODE = "en"
+LANGUAGES = [("en", "English"), ("zh-hans", "简体中文")]
+LANGUAGE_COOKIE_AGE = 31_536_000
+LANGUAGE_COOKIE_HTTPONLY = True
+LANGUAGE_COOKIE_SAMESITE = "Lax"
+USE_I18N = True
+# Numbers look the same in every language.
+FORMAT_MODULE_PATH = ["llmcompare.common.formats"]
+USE_THOUSAND_SEPARATOR = False
 TIME_ZONE = "UTC"
 USE_TZ = True
-USE_I18N = True
 
 STATIC_URL = "/static/"
 STATIC_ROOT = DATA_DIR / "static"
@@ -173,13 +203,14 @@ CONTENT_SECURITY_POLICY = {
         "object-src": [NONE],
     }
 }
+DEFAULT_EXCEPTION_REPORTER_FILTER = "llmcompare.common.reports.AlwaysSafe"
 X_FRAME_OPTIONS = "DENY"
 SECURE_REFERRER_POLICY = "same-origin"
 SECURE_CONTENT_TYPE_NOSNIFF = True
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
 if HTTPS:
-    SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = True
+    SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = LANGUAGE_COOKIE_SECURE = True
     SECURE_SSL_REDIRECT = env_bool("LLMCOMPARE_SSL_REDIRECT", True)
     SECURE_HSTS_SECONDS = 31_536_000
     SECURE_HSTS_INCLUDE_SUBDOMAINS = True
@@ -190,9 +221,22 @@ if BEHIND_PROXY:
 
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
 
-# The broker is a doorbell (design §5); a folder is enough for one machine.
+# The broker is a doorbell (docs/architecture.md); a folder is enough for one machine.
 BROKER_URL = env_secret("BROKER_URL") or "filesystem://"
 BROKER_DIR = DATA_DIR / "broker"
+
+# Google Cloud: a folder in which the operator puts keys of service accounts. The other two are for tests against a stand-in.
+GOOGLE_KEYS_DIR = env_str("LLMCOMPARE_GOOGLE_KEYS")
+VERTEX_BASE = env_str("LLMCOMPARE_VERTEX_BASE")
+CLOUD_TEST_TOKENS = env_bool("LLMCOMPARE_CLOUD_TEST_TOKENS")
+# What may be deployed where no administrator entered a cap, and what every deployment gets.
+CLOUD_WORKER = env_bool("LLMCOMPARE_CLOUD_WORKER", True)
+CLOUD_SWEEP_S = env_int("LLMCOMPARE_CLOUD_SWEEP_S", 300, low=1)
+CLOUD_MAX_DEPLOYMENTS = env_int("LLMCOMPARE_CLOUD_MAX_DEPLOYMENTS", 2)
+CLOUD_MAX_USD_PER_HOUR = env_int("LLMCOMPARE_CLOUD_MAX_USD_PER_HOUR", 5)
+CLOUD_MAX_LEASE_HOURS = env_int("LLMCOMPARE_CLOUD_MAX_LEASE_HOURS", 24, low=1)
+CLOUD_IDLE_MINUTES = env_int("LLMCOMPARE_CLOUD_IDLE_MINUTES", 30, low=5)
+CLOUD_IMAGE = env_str("LLMCOMPARE_CLOUD_IMAGE")
 
 RUN_LEASE_S = env_int("LLMCOMPARE_LEASE_S", 60, low=2)
 RUN_SWEEP_S = env_int("LLMCOMPARE_SWEEP_S", 5, low=1)
@@ -241,6 +285,8 @@ LOGGING = {
     "root": {"handlers": ["console"], "level": env_str("LLMCOMPARE_LOG_LEVEL", "INFO")},
     "loggers": {
         "axes.apps": {"level": "WARNING"},
+        # A line for every request to a server of models: thousands in a load.
+        "httpx": {"level": "WARNING"},
         "django.server": {"handlers": ["console"], "level": "INFO", "propagate": False},
     },
 }

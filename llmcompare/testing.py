@@ -6,7 +6,7 @@ import os
 import sys
 from typing import NoReturn
 
-SOURCES = ("profiling", "hardware", "llmcompare")
+SOURCES = ("profiling", "hardware", "llmcompare", "serving")
 
 
 def command(arguments: list[str], cpus: int | None) -> list[str]:

@@ -2,6 +2,16 @@
 (function () {
   "use strict";
 
+  /* Words come with the page, in its language (llmcompare/common/jstexts.py): lcText("tick-many", {count: 3}). */
+  var texts = null;
+  window.lcText = function (key, values) {
+    if (texts === null) {
+      var source = document.getElementById("texts");
+      texts = source ? JSON.parse(source.textContent) : {};
+    }
+    return (texts[key] || key).replace(/\{(\w+)\}/g, function (whole, name) { return values && name in values ? values[name] : whole; });
+  };
+
   /* theme switch */
   document.addEventListener("click", function (event) {
     var button = event.target.closest("[data-theme-switch]");
@@ -10,6 +20,14 @@
     var next = root.getAttribute("data-bs-theme") === "dark" ? "light" : "dark";
     root.setAttribute("data-bs-theme", next);
     try { localStorage.setItem("theme", next); } catch (error) { /* it lasts for this page only */ }
+  });
+
+  /* the menu of a narrow screen: all that pages need of Bootstrap's scripts */
+  document.addEventListener("click", function (event) {
+    var button = event.target.closest("[data-menu-switch]");
+    if (!button) { return; }
+    var open = document.getElementById(button.getAttribute("aria-controls")).classList.toggle("show");
+    button.setAttribute("aria-expanded", String(open));
   });
 
   /* menus made of <details>: one open at a time, closed by a click elsewhere or Escape */
@@ -57,21 +75,31 @@
     if (!button || !navigator.clipboard) { return; }
     var text = button.dataset.copy === "address" ? location.href : button.dataset.copy;
     navigator.clipboard.writeText(text).then(function () {
+      if (button.dataset.copied) { return; }
       var before = button.textContent;
-      button.textContent = "Copied";
-      setTimeout(function () { button.textContent = before; }, 1500);
+      button.dataset.copied = "yes";
+      button.textContent = window.lcText("copied");
+      setTimeout(function () { button.textContent = before; delete button.dataset.copied; }, 1500);
     });
   });
 
-  /* the tray of the history: how many runs are ticked; shift-click ticks a range */
+  /* the tray of the list of runs: how many are ticked, and which buttons that is enough for; shift-click ticks a range */
   var last = null;
   function countTicks() {
     var tray = document.querySelector("[data-tray]");
     if (!tray) { return; }
     var ticked = document.querySelectorAll("input[data-tick]:checked").length;
-    tray.querySelector("[data-tray-count]").textContent = ticked === 0 ? "Tick 2 to 20 runs to compare them." : ticked === 1 ? "1 run ticked; tick one more." : ticked > 20 ? ticked + " runs ticked; 20 can be compared." : ticked + " runs ticked.";
-    tray.querySelector("button").disabled = ticked < 2 || ticked > 20;
+    tray.querySelector("[data-tray-count]").textContent = window.lcText(ticked === 0 ? "tick-none" : ticked === 1 ? "tick-one" : ticked > 20 ? "tick-too-many" : "tick-many", { count: ticked });
+    tray.querySelectorAll("button[name=action]").forEach(function (button) {
+      button.disabled = ticked < Number(button.dataset.least || 1) || ticked > Number(button.dataset.most || Infinity);
+    });
     tray.classList.toggle("is-active", ticked > 0);
+    var all = document.querySelector("[data-tick-all]");
+    if (all) {
+      var boxes = document.querySelectorAll("input[data-tick]").length;
+      all.checked = ticked > 0 && ticked === boxes;
+      all.indeterminate = ticked > 0 && ticked < boxes;
+    }
   }
   document.addEventListener("click", function (event) {
     var box = event.target.closest("input[data-tick]");
@@ -84,9 +112,21 @@
     last = box;
     countTicks();
   });
+  document.addEventListener("change", function (event) {
+    if (!event.target.matches("[data-tick-all]")) { return; }
+    document.querySelectorAll("input[data-tick]").forEach(function (box) { box.checked = event.target.checked; });
+    countTicks();
+  });
+  document.addEventListener("lc:ticked", countTicks);
   document.addEventListener("DOMContentLoaded", countTicks);
   window.addEventListener("pageshow", countTicks);
   document.addEventListener("htmx:afterSettle", countTicks);
+
+  /* the bell: whoever wants notices gets one, which then asks by itself now and then; the others get an empty answer */
+  document.addEventListener("DOMContentLoaded", function () {
+    var bell = document.querySelector("[data-bell]");
+    if (bell && window.htmx) { window.htmx.ajax("GET", bell.dataset.bell, { target: bell, swap: "outerHTML" }); }
+  });
 
   /* polling answers that changed nothing are empty (204): htmx leaves the page alone. A gone row (404) stops asking. */
   document.addEventListener("htmx:responseError", function (event) {

@@ -46,34 +46,81 @@
   function fitted(figure, width) {
     if (width < 800 && figure.layout.legend && figure.layout.legend.orientation === "v") {
       figure.layout.legend = Object.assign({}, figure.layout.legend, { orientation: "h", y: -0.22, yanchor: "top", x: 0 });
-      figure.layout.height = (figure.layout.height || 450) + 160;
+      /* Groups of the legend stand below each other: room for every line of it. */
+      var lines = figure.data.filter(function (trace) { return trace.showlegend !== false; }).length;
+      var groups = new Set(figure.data.map(function (trace) { return trace.legendgroup; })).size;
+      figure.layout.height = (figure.layout.height || 450) + Math.max(160, 21 * (lines + groups) - 60);
       figure.layout.margin = Object.assign({}, figure.layout.margin, { l: 48, r: 4 });
+    }
+    if (width < 560) {
+      /* Names beside points would run out of the picture: their card has them. */
+      figure.data.forEach(function (trace) { if (trace.mode === "markers+text") { trace.mode = "markers"; } });
+      (figure.layout.annotations || []).forEach(function (note) { if (note.name === "quiet") { note.xanchor = "right"; note.yanchor = "bottom"; note.xshift = -4; note.yshift = 4; } });
     }
     return figure;
   }
 
+  /* What plotly says by itself: its buttons, and two hints. */
+  function spoken() {
+    if (config.locale) { return config; }
+    config.locale = "page";
+    config.locales = { page: { dictionary: {
+      "Download plot as a PNG": window.lcText("plot-png"), "Zoom": window.lcText("plot-zoom"), "Pan": window.lcText("plot-pan"),
+      "Zoom in": window.lcText("plot-in"), "Zoom out": window.lcText("plot-out"), "Reset axes": window.lcText("plot-reset"),
+      "Double-click to zoom back out": window.lcText("plot-back"), "Double-click on legend to isolate one trace": window.lcText("plot-legend-toggle")
+    } } };
+    return config;
+  }
+
   function draw(element) {
     var source = document.getElementById(element.dataset.chart);
-    if (!source || !window.Plotly) { return; }
+    /* What is folded has no size yet: it is drawn when it is opened. */
+    if (!source || !window.Plotly || !element.clientWidth) { return; }
     var figure = fitted(painted(JSON.parse(source.textContent)), element.clientWidth);
-    window.Plotly.react(element, figure.data, figure.layout, config).then(function () {
-      if (element.dataset.drawn) { return; }
+    /* When the window changes its size, plotly takes the height of the element: without one of its own the figure would be cut off. */
+    if (figure.layout.height) { element.style.height = figure.layout.height + 2 + "px"; }
+    window.Plotly.react(element, figure.data, figure.layout, spoken()).then(function () {
+      if (element.dataset.drawn) { markPoints(element, selected); return; }
       element.dataset.drawn = "yes";
       element.on("plotly_click", function (event) {
-        var point = event.points[0];
-        if (point && point.data.meta && point.data.meta.select && point.customdata) {
-          element.dispatchEvent(new CustomEvent("lc:select", { bubbles: true, detail: { key: point.customdata[0], run: point.customdata[1] } }));
+        var hit = event.points[0];
+        if (hit && hit.data.meta && hit.data.meta.select && hit.customdata) {
+          element.dispatchEvent(new CustomEvent("lc:select", { bubbles: true, detail: { key: hit.customdata[0], run: hit.customdata[1], at: hit.customdata[2] } }));
         }
       });
+      markPoints(element, selected);
     });
   }
+
+  /* Points of what is selected on the page stay as they are, the others step back. */
+  var selected = { at: null, paths: [], groups: [] };
+
+  function markPoints(element, chosen) {
+    if (!element.data || !element.dataset.drawn) { return; }
+    var at = element.data.map(function (trace) {
+      if (!trace.meta || !trace.meta.select || !trace.customdata || chosen.at === null) { return null; }
+      return trace.customdata.map(function (key, index) { return chosen.groups.indexOf(key[2]) >= 0 || chosen.paths.indexOf(key[2]) >= 0 ? index : -1; }).filter(function (index) { return index >= 0; });
+    });
+    var any = at.some(function (found) { return found && found.length; });
+    window.Plotly.restyle(element, { selectedpoints: at.map(function (found) { return any ? found : null; }) });
+  }
+  document.addEventListener("lc:at", function (event) {
+    selected = event.detail;
+    document.querySelectorAll("[data-chart][data-drawn]").forEach(function (element) {
+      if (element.data && element.data.some(function (trace) { return trace.meta && trace.meta.select; })) { markPoints(element, selected); }
+    });
+  });
 
   function drawAll(root) {
     if (root.matches && root.matches("[data-chart]")) { draw(root); }
     root.querySelectorAll("[data-chart]").forEach(draw);
   }
 
-  document.addEventListener("DOMContentLoaded", function () { drawAll(document); });
+  /* Each figure in a turn of its own: the page answers in between, and the layer graph need not wait for all of them. */
+  document.addEventListener("DOMContentLoaded", function () {
+    document.querySelectorAll("[data-chart]").forEach(function (element) { setTimeout(function () { draw(element); }, 0); });
+  });
+  document.addEventListener("toggle", function (event) { if (event.target.open && event.target.querySelectorAll) { event.target.querySelectorAll("[data-chart]:not([data-drawn])").forEach(draw); } }, true);
   document.addEventListener("htmx:load", function (event) { if (document.readyState === "complete") { drawAll(event.detail.elt); } });
   new MutationObserver(function () { drawAll(document); }).observe(document.documentElement, { attributes: true, attributeFilter: ["data-bs-theme"] });
 

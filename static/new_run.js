@@ -10,7 +10,7 @@
   }
 
   function showKind() {
-    form.querySelectorAll("[data-for]").forEach(function (part) { part.hidden = part.dataset.for !== kind(); });
+    form.querySelectorAll("[data-for]").forEach(function (part) { part.hidden = part.dataset.for.split(" ").indexOf(kind()) < 0; });
     showFormats();
   }
 
@@ -23,8 +23,8 @@
       option.disabled = Boolean(known && known.length && known.indexOf(option.value) < 0 && !option.selected);
     });
     var text = "";
-    if (known && !known.length) { text = "No rate of this hardware is known for any of these formats: memory can be estimated, time cannot."; }
-    else if (known && known.indexOf(select.value) < 0) { text = "No " + select.value + " rate is known for this hardware. Known: " + known.join(", ") + "."; }
+    if (known && !known.length) { text = window.lcText("formats-none"); }
+    else if (known && known.indexOf(select.value) < 0) { text = window.lcText("format-unknown", { format: select.value, known: known.join(", ") }); }
     note.textContent = text;
     note.hidden = !text;
   }

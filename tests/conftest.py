@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import pytest
 from django.test import Client
+from django.utils import translation
+from hypothesis import settings as hypothesis_settings
 
 from tests import factories
 from tests.services import postgres_database, postgres_url, redis_url  # noqa: F401  (fixtures)
+from tests.traffic import counted
+
+# How long an example takes says how busy the machine is, and nothing of the code.
+hypothesis_settings.register_profile("any machine", deadline=None)
+hypothesis_settings.load_profile("any machine")
 
 
 @pytest.fixture(autouse=True)
@@ -17,6 +24,25 @@ def _quick_passwords(settings):
         **settings.STORAGES,
         "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
     }
+
+
+@pytest.fixture(autouse=True)
+def _own_language():
+    """A page in another language leaves its thread speaking it."""
+    yield
+    translation.deactivate()
+
+
+@pytest.fixture(autouse=True)
+def _answers_end_before_the_tables_are_emptied(request):
+    """SQLite empties no table that a request still reads: pages ask for their badge until their window is closed."""
+    if "live_server" not in request.fixturenames:
+        yield
+        return
+    request.getfixturevalue("transactional_db")
+    with counted() as traffic:
+        yield
+        traffic.wait_for_quiet()
 
 
 @pytest.fixture

@@ -8,6 +8,9 @@ import shutil
 import tempfile
 
 # Each pytest-xdist worker inherits the main process's folder; only the main process makes one.
+# Scratch that oneDNN takes with AMX is not predicted: memory is compared with the kernels that the predictions are of, on every processor.
+os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")
+
 if "PYTEST_XDIST_WORKER" not in os.environ:
     folder = tempfile.mkdtemp(prefix="llmcompare-tests-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
+from datetime import timedelta
 from itertools import count
 
 from django.utils import timezone
@@ -9,7 +12,13 @@ from django.utils import timezone
 from hardware.models import Hardware, Host
 from llmcompare.accounts.models import Membership, Team, User
 from llmcompare.catalog.models import LanguageModel
-from llmcompare.runs.models import Run, RunDocument
+from llmcompare.cloud.models import Connection, Deployment
+from llmcompare.endpoints import crypto
+from llmcompare.endpoints.models import Endpoint
+from llmcompare.endpoints.targets import origin_of
+from llmcompare.runs.models import Artifact, Run, RunDocument
+from llmcompare.runs.series import series_key
+from profiling.remote.addresses import server
 from profiling.spec import RunSpec, Workload, digest
 
 _number = count(1)
@@ -112,6 +121,7 @@ def make_run(owner: User, *, document: dict | None = None, **fields) -> Run:
         "output_tokens": workload.output_tokens,
         "dtype": workload.dtype,
         "queue": "estimate",
+        "series": series_key(spec.to_json(), fields["host"].slug if fields.get("host") else ""),
     }
     if document is not None:
         values |= {"state": "done", "progress": 1.0, "finished": timezone.now()}
@@ -119,3 +129,47 @@ def make_run(owner: User, *, document: dict | None = None, **fields) -> Run:
     if document is not None:
         RunDocument.objects.create(run=run, data=document)
     return run
+
+
+def make_artifact(run: Run, kind: str = "trace", text: bytes = b'{"traceEvents": []}') -> Artifact:
+    """A file of a run, compressed as the engine does."""
+    data = gzip.compress(text, mtime=0)
+    sha256 = hashlib.sha256(data).hexdigest()
+    return Artifact.objects.create(
+        run=run, kind=kind, data=data, text_bytes=len(text), stored_bytes=len(data), sha256=sha256
+    )
+
+
+def make_endpoint(owner: User, *, key: str = "", **fields) -> Endpoint:
+    """``key`` in clear; it is stored as the portal does."""
+    values = {"name": f"Ours {next(_number)}", "url": "https://api.example.com/v1", "model": "m"} | fields
+    sealed = crypto.seal(key, origin_of(server(values["url"]))) if key else ""
+    return Endpoint.objects.create(owner=owner, sealed_key=sealed, **values)
+
+
+def make_connection(owner: User, **fields) -> Connection:
+    """A row alone: nobody reads the project."""
+    model = {"id": "7", "name": "projects/p/locations/us-central1/models/7", "title": "seven", "image": "ours/image"}
+    model |= {"artifact_uri": "", "ours": True}
+    values = {"name": f"Cloud {next(_number)}", "project": "p", "region": "us-central1", "credential_kind": "adc"}
+    return Connection.objects.create(owner=owner, **values | {"models_found": [model]} | fields)
+
+
+def make_deployment(connection: Connection, **fields) -> Deployment:
+    """Something that is ready at an endpoint since now, as the portal knows it."""
+    now = timezone.now()
+    values = {
+        "name": f"deployment-{next(_number)}",
+        "model_name": "projects/p/locations/us-central1/models/7",
+        "model_title": "seven",
+        "machine_type": "g2-standard-4",
+        "accelerator_type": "NVIDIA_L4",
+        "accelerator_count": 1,
+        "state": "ready",
+        "expires_at": now + timedelta(hours=1),
+        "billed_from": now,
+        "ready_at": now,
+        "endpoint_name": "projects/p/locations/us-central1/endpoints/8",
+        "deployed_model_id": "9",
+    }
+    return Deployment.objects.create(connection=connection, owner=connection.owner, **values | fields)

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+from django.conf import settings
 from django.contrib.auth.models import AbstractUser
 from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+
+def languages() -> list[tuple[str, str]]:
+    """The languages of the pages, each named in itself. A callable: another language is no change of the database."""
+    return settings.LANGUAGES
 
 
 class User(AbstractUser):
-    """Django's user; our own class from the first migration, so that it can grow."""
+    """Django's user, with the language of the pages and e-mails that the user chose."""
+
+    language = models.CharField(
+        _("language"),
+        max_length=10,
+        choices=languages,
+        blank=True,
+    )
 
 
 class Team(models.Model):
@@ -25,12 +39,12 @@ class Team(models.Model):
 
 class Membership(models.Model):
     class Role(models.TextChoices):
-        VIEWER = "viewer", "Viewer"
-        EDITOR = "editor", "Editor"
+        VIEWER = "viewer", _("Viewer")
+        EDITOR = "editor", _("Editor")
 
-    team = models.ForeignKey(Team, on_delete=models.CASCADE)
-    user = models.ForeignKey(User, on_delete=models.CASCADE)
-    role = models.CharField(max_length=10, choices=Role.choices, default=Role.VIEWER)
+    team = models.ForeignKey(Team, on_delete=models.CASCADE, verbose_name=_("team"))
+    user = models.ForeignKey(User, on_delete=models.CASCADE, verbose_name=_("user"))
+    role = models.CharField(_("role"), max_length=10, choices=Role.choices, default=Role.VIEWER)
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["team", "user"], name="membership_once")]

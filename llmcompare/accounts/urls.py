@@ -10,6 +10,7 @@ app_name = "accounts"
 urlpatterns = [
     path("login/", views.login, name="login"),
     path("logout/", views.logout, name="logout"),
+    path("language/", views.language, name="language"),
     path("profile/", views.profile, name="profile"),
     path("password/", views.password, name="password"),
     path("tokens/", views.tokens, name="tokens"),

@@ -22,6 +22,7 @@ WORKLOAD_FIELDS = (
     "output_tokens",
     "dtype",
     "prompt",
+    "prompts",
     "iterations",
     "warmup",
     "seed",
@@ -99,85 +100,28 @@ class ModelUploadSerializer(Strict):
     config = serializers.DictField(help_text="content of a transformers config.json")
 
 
-class HardwareSerializer(serializers.Serializer):
-    slug = serializers.CharField(help_text="names the hardware in every other call")
-    name = serializers.CharField(source="__str__")
-    vendor = serializers.CharField(allow_blank=True)
-    kind = serializers.CharField()
-    year = serializers.IntegerField(allow_null=True)
-    memory_bytes = serializers.IntegerField(allow_null=True)
-    memory_bandwidth = serializers.FloatField(allow_null=True, help_text="bytes per second")
-    peak_flops = serializers.DictField(
-        child=serializers.FloatField(allow_null=True), help_text="dense FLOP/s by dtype; null where unknown"
-    )
-    cache_bytes = serializers.IntegerField(allow_null=True)
-    interconnect_bandwidth = serializers.FloatField(allow_null=True, help_text="bytes per second, both directions")
-    tdp_w = serializers.FloatField(allow_null=True)
-    source = serializers.CharField()
-    compiled_on = serializers.DateField(allow_null=True)
-
-
-class HardwareDetailSerializer(HardwareSerializer):
-    note = serializers.CharField(allow_blank=True)
-    confidence = serializers.JSONField(help_text="field → status (confirmed, unconfirmed, measured) and sources")
-
-
-class HostSerializer(serializers.Serializer):
-    slug = serializers.CharField(help_text="names the host when a measurement is launched")
-    name = serializers.CharField()
-    hardware = serializers.CharField(source="hardware.slug", allow_null=True, default=None)
-    has_engine = serializers.BooleanField(help_text="false: it can run no measurement")
-    engine_note = serializers.CharField(allow_blank=True)
-    ceilings_state = serializers.CharField()
-    online = serializers.BooleanField()
-    seen = serializers.DateTimeField(allow_null=True)
-
-
-class AskCeilingsSerializer(Strict):
-    quick = serializers.BooleanField(default=True, help_text="false: larger products, about four times as long")
-
-
-class CeilingMeasurementSerializer(serializers.Serializer):
-    state = serializers.CharField(help_text="queued, running, done, failed or cancelled")
-    quick = serializers.BooleanField()
-    progress = serializers.FloatField(help_text="0 to 1")
-    message = serializers.CharField(allow_blank=True)
-    error = serializers.CharField(allow_blank=True, help_text="why it failed")
-    outcome = serializers.JSONField(
-        help_text="accepted, contended and kept rows; versions, affinity, processes, duration_s"
-    )
-    created = serializers.DateTimeField()
-    started = serializers.DateTimeField(allow_null=True)
-    finished = serializers.DateTimeField(allow_null=True)
-
-
-class CeilingSerializer(serializers.Serializer):
-    op_class = serializers.CharField()
-    dtype = serializers.CharField(allow_blank=True)
-    threads = serializers.IntegerField(help_text="0: threads play no part")
-    value = serializers.FloatField(help_text="the best of all processes")
-    unit = serializers.CharField(help_text="FLOP/s, OP/s, B/s or s")
-    median = serializers.FloatField(allow_null=True)
-    quality = serializers.CharField(help_text="ok: processes agree; contended: they do not, or other work ran")
-    detail = serializers.JSONField(help_text="best of each process, spread, versions, what was timed")
-    measured_at = serializers.DateTimeField()
-
-
-class HostCeilingsSerializer(serializers.Serializer):
-    host = serializers.CharField()
-    state = serializers.CharField(help_text="missing, measuring, done or failed")
-    measurement = CeilingMeasurementSerializer(allow_null=True, help_text="the newest one")
-    rows = CeilingSerializer(many=True)
-
-
-# --- runs ------------------------------------------------------------------------------------------------------------
+class ArtifactSerializer(serializers.Serializer):
+    kind = serializers.CharField(help_text="trace or memory")
+    name = serializers.CharField(help_text="of the file")
+    title = serializers.CharField()
+    opens_with = serializers.CharField()
+    text_bytes = serializers.IntegerField(help_text="of the JSON")
+    stored_bytes = serializers.IntegerField(help_text="of the file, compressed with gzip")
+    sha256 = serializers.CharField(help_text="of the file")
+    cut = serializers.CharField(help_text="what was left out because it was too large; empty: nothing")
+    url = serializers.CharField()
 
 
 class LaunchSerializer(Strict):
     """A run to launch. Everything but kind, model and the place to run has a default."""
 
-    kind = serializers.CharField(max_length=20, help_text="estimate (any hardware) or measure (on a host)")
-    model = serializers.CharField(max_length=200, help_text="slug of a model")
+    kind = serializers.CharField(
+        max_length=20, help_text="estimate (any hardware), measure (on a host) or endpoint (requests to a server)"
+    )
+    model = serializers.CharField(
+        max_length=200, required=False, help_text="slug of a model; a run of an endpoint has the endpoint's"
+    )
+    endpoint = serializers.CharField(max_length=22, required=False, help_text="id of an endpoint; for its runs")
     hardware = serializers.CharField(max_length=200, required=False, help_text="slug; for estimates")
     host = serializers.CharField(max_length=200, required=False, help_text="slug; for measurements")
     batch_size = serializers.IntegerField(required=False)
@@ -187,6 +131,12 @@ class LaunchSerializer(Strict):
         required=False, max_length=20, help_text=f"format of weights and activations: {DTYPES}"
     )
     prompt = serializers.CharField(required=False, allow_null=True, trim_whitespace=False)
+    prompts = serializers.ListField(
+        child=serializers.CharField(trim_whitespace=False, allow_blank=True),
+        required=False,
+        allow_null=True,
+        help_text="several prompts of a measurement, each a request: up to 1,000, 1 MB together; they fill batches in their order",
+    )
     iterations = serializers.IntegerField(required=False)
     warmup = serializers.IntegerField(required=False)
     processes = serializers.IntegerField(
@@ -201,11 +151,13 @@ class LaunchSerializer(Strict):
     load_mode = serializers.CharField(
         required=False,
         max_length=20,
-        help_text="requests against the model after the iterations of a measurement: closed (users who wait for answers) or poisson "
-        "(arrivals that do not); left out: none",
+        help_text="requests against the model after the iterations of a measurement: closed (users who wait for answers), poisson or "
+        "constant (arrivals that do not); left out: none. Of an endpoint also single (the default) and sweep",
     )
     load_concurrency = serializers.IntegerField(required=False, help_text="users of a closed loop; default 1")
-    load_rate = serializers.FloatField(required=False, help_text="requests per second of a Poisson load, on average")
+    load_rate = serializers.FloatField(
+        required=False, help_text="requests per second of a Poisson load (on average) or a constant one"
+    )
     load_requests = serializers.IntegerField(required=False, help_text="requests at most; default 50")
     load_seconds = serializers.FloatField(required=False, help_text="no request arrives later than this")
     load_input_lengths = serializers.CharField(
@@ -222,6 +174,28 @@ class LaunchSerializer(Strict):
     )
     load_tpot_s = serializers.FloatField(required=False, help_text="objective: seconds for each token after it")
     load_e2e_s = serializers.FloatField(required=False, help_text="objective: seconds to the last token")
+    load_levels = serializers.CharField(
+        required=False,
+        max_length=100,
+        help_text="users of a sweep: 1,2,4,8 or 1..64 for doublings; left out: 1..16, or up to load_concurrency",
+    )
+    load_gain = serializers.FloatField(
+        required=False, help_text="share of throughput that a level of a sweep must gain; default 0.1"
+    )
+    unique_prompts = serializers.BooleanField(
+        required=False,
+        help_text="of an endpoint: each prompt begins differently (default), so that no cache answers",
+    )
+    profile = serializers.BooleanField(
+        required=False,
+        help_text="of an endpoint: one request more, for the server's own times and layers; default: of Vertex AI",
+    )
+    artifacts = serializers.ListField(
+        child=serializers.CharField(max_length=40),
+        required=False,
+        max_length=10,
+        help_text="files of a measurement's profiled pass: trace (for Perfetto), memory (allocations); left out: none",
+    )
     seed = serializers.IntegerField(required=False)
     threads = serializers.IntegerField(required=False, allow_null=True)
     time_limit_s = serializers.FloatField(required=False)
@@ -274,18 +248,18 @@ class RunSerializer(serializers.Serializer):
     id = serializers.CharField()
     name = serializers.CharField()
     title = serializers.CharField(allow_blank=True)
-    kind = serializers.CharField(help_text="estimate or measure")
+    kind = serializers.CharField(help_text="estimate, measure or endpoint")
     state = serializers.CharField(help_text="queued, running, done, failed or cancelled")
     visibility = serializers.CharField(help_text="private, team or public")
     owner = serializers.CharField()
     team = serializers.CharField(allow_null=True)
     model = serializers.CharField()
-    hardware = serializers.CharField()
+    hardware = serializers.CharField(help_text="of a run of an endpoint: the name of the endpoint")
     host = serializers.CharField(allow_null=True)
-    batch_size = serializers.IntegerField()
-    input_tokens = serializers.IntegerField()
+    batch_size = serializers.IntegerField(allow_null=True, help_text="null: a run of an endpoint")
+    input_tokens = serializers.IntegerField(allow_null=True, help_text="null: unknown, of an endpoint with a prompt")
     output_tokens = serializers.IntegerField()
-    dtype = serializers.CharField()
+    dtype = serializers.CharField(allow_null=True, help_text="null: a run of an endpoint")
     created = serializers.DateTimeField()
     started = serializers.DateTimeField(allow_null=True)
     finished = serializers.DateTimeField(allow_null=True)
@@ -305,6 +279,7 @@ class RunSerializer(serializers.Serializer):
     options = serializers.DictField(
         help_text="what the workload sets beyond batch, tokens and data type: option → value; `spec.workload` has all of it"
     )
+    tags = serializers.ListField(child=serializers.CharField(), help_text="words that people put on the run")
 
     def to_representation(self, run: Run) -> dict[str, Any]:
         return super().to_representation(summary(run))
@@ -339,7 +314,12 @@ assert tuple(RunSerializer().fields) == RUNS_HEADER, "the API and the CSV export
 
 
 class InferenceSerializer(Strict):
-    model = serializers.CharField(max_length=200, help_text="slug of a model")
+    model = serializers.CharField(
+        max_length=200, required=False, help_text="slug of a model; left out where an endpoint is named"
+    )
+    endpoint = serializers.CharField(
+        max_length=22, required=False, help_text="id of an endpoint: its server answers, and no host of ours"
+    )
     prompt = serializers.CharField(max_length=200_000, trim_whitespace=False)
     max_output_tokens = serializers.IntegerField(default=64, min_value=1, max_value=4096)
     host = serializers.CharField(required=False, max_length=200, help_text="slug; any free host when left out")
@@ -389,3 +369,7 @@ class ComparisonSerializer(serializers.Serializer):
     runs = serializers.ListField(child=serializers.CharField(), help_text="ids, in the order asked")
     baseline = serializers.CharField()
     rows = ComparisonRowSerializer(many=True)
+    layers = serializers.DictField(
+        required=False,
+        help_text="roles and parts of the models in one stage, with their own figures; left out where fewer than two runs have some",
+    )

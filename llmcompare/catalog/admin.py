@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from django.contrib import admin
+from django.utils.translation import gettext_lazy as _
 
-from llmcompare.catalog.forms import AdminModelForm
-from llmcompare.catalog.models import LanguageModel
+from llmcompare.catalog.forms import AdminModelForm, FolderForm
+from llmcompare.catalog.models import Folder, LanguageModel
 from llmcompare.catalog.services import is_edited
 from profiling.quantities import count
 
@@ -23,6 +24,8 @@ class LanguageModelAdmin(admin.ModelAdmin):
         "model_type",
         "config_sha256",
         "weights",
+        "folder",
+        "folder_path",
         "source",
         "facts",
         "created",
@@ -35,7 +38,8 @@ class LanguageModelAdmin(admin.ModelAdmin):
 
     def has_delete_permission(self, request, obj=None) -> bool:
         # The next load of the catalogue would bring the entry back.
-        if obj is not None and obj.source != LanguageModel.Source.ADMIN:
+        source = LanguageModel.Source
+        if obj is not None and obj.source not in (source.ADMIN, source.FOLDER, source.HUB):
             return False
         return super().has_delete_permission(request, obj)
 
@@ -45,10 +49,20 @@ class LanguageModelAdmin(admin.ModelAdmin):
         actions.pop("delete_selected", None)
         return actions
 
-    @admin.display(description="parameters", ordering="parameters")
+    @admin.display(description=_("parameters"), ordering="parameters")
     def size(self, model) -> str:
         return count(model.parameters)
 
-    @admin.display(description="edited here", boolean=True)
+    @admin.display(description=_("edited here"), boolean=True)
     def edited(self, model) -> bool:
         return is_edited(model)
+
+
+@admin.register(Folder)
+class FolderAdmin(admin.ModelAdmin):
+    """Folders of the server whose models or prompt files everybody here may use."""
+
+    form = FolderForm
+    list_display = ["name", "holds", "path", "active", "created"]
+    list_filter = ["holds", "active"]
+    prepopulated_fields = {"slug": ["name"]}

@@ -8,6 +8,8 @@ import re
 from collections import Counter
 from typing import Any
 
+from django.utils.translation import gettext
+
 from llmcompare.common.errors import FieldErrors
 from profiling.safety import parse_constant
 
@@ -25,23 +27,32 @@ def parse_config(text: str | bytes, *, limit: int) -> dict[str, Any]:
     """
     data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
     if len(data) > limit:
-        raise _refused(f"The configuration has {len(data):,} bytes; at most {limit:,} are taken. Is it a config.json?")
+        raise _refused(
+            gettext("The configuration has %(count)s bytes; at most %(limit)s are taken. Is it a config.json?")
+            % {"count": f"{len(data):,}", "limit": f"{limit:,}"}
+        )
     try:
         plain = data.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise _refused("This is not text in UTF-8. Choose the config.json of a model, not its weights.") from None
+        raise _refused(
+            gettext("This is not text in UTF-8. Choose the config.json of a model, not its weights.")
+        ) from None
     if not plain.strip():
-        raise _refused("The configuration is empty. Choose a config.json or paste its text.")
+        raise _refused(gettext("The configuration is empty. Choose a config.json or paste its text."))
     _check_depth(plain)
     try:
         value = json.loads(
             plain, object_pairs_hook=_unique, parse_constant=_constant, parse_float=_finite, parse_int=_bounded
         )
     except json.JSONDecodeError as error:
-        message = f"This is not JSON: {error.msg} in line {error.lineno}, column {error.colno}."
+        message = gettext("This is not JSON: %(msg)s in line %(lineno)s, column %(colno)s.") % {
+            "msg": error.msg,
+            "lineno": error.lineno,
+            "colno": error.colno,
+        }
         raise _refused(message) from None
     if not isinstance(value, dict):
-        raise _refused("A config.json is one JSON object: { … }.")
+        raise _refused(gettext("A config.json is one JSON object: { … }."))
     _check_text(value)
     return value
 
@@ -56,7 +67,10 @@ def _check_depth(text: str) -> None:
     for bracket in re.findall(r"[\[\]{}]", _STRINGS.sub("", text)):
         depth += 1 if bracket in "[{" else -1
         if depth > MAX_DEPTH:
-            raise _refused(f"The configuration is nested more than {MAX_DEPTH} levels deep. No model's is.")
+            raise _refused(
+                gettext("The configuration is nested more than %(max_depth)s levels deep. No model's is.")
+                % {"max_depth": MAX_DEPTH}
+            )
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -64,7 +78,9 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(value) != len(pairs):
         # Counted once: counting each name anew takes minutes for the hundred thousand that fit into an upload.
         twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
-        raise _refused(f"“{twice[:60]}” occurs twice in one object. Keep the one that is meant.")
+        raise _refused(
+            gettext("“%(twice)s” occurs twice in one object. Keep the one that is meant.") % {"twice": twice[:60]}
+        )
     return value
 
 
@@ -72,19 +88,19 @@ def _constant(name: str) -> dict[str, str]:
     try:
         return parse_constant(name)
     except ValueError:
-        raise _refused(f"{name} is not a number. Replace it by a number or null.") from None
+        raise _refused(gettext("%(name)s is not a number. Replace it by a number or null.") % {"name": name}) from None
 
 
 def _finite(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
-        raise _refused(f"{text[:30]} is too large a number.")
+        raise _refused(gettext("%(text)s is too large a number.") % {"text": text[:30]})
     return number
 
 
 def _bounded(text: str) -> int:
     if len(text) > 19:
-        raise _refused(f"{text[:20]}… is too large a number.")
+        raise _refused(gettext("%(text)s… is too large a number.") % {"text": text[:20]})
     return int(text)
 
 
@@ -93,5 +109,5 @@ def _check_text(value: Any) -> None:
     # A zero character cannot be stored by PostgreSQL, half of a surrogate pair cannot be written at all.
     if "\\u0000" in text or any("\ud800" <= character <= "\udfff" for character in text):
         raise _refused(
-            "The configuration has characters that are not text (a zero character or half a surrogate pair)."
+            gettext("The configuration has characters that are not text (a zero character or half a surrogate pair).")
         )

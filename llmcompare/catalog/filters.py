@@ -4,29 +4,38 @@ from __future__ import annotations
 
 import django_filters
 from django.db.models import F, Q
+from django.utils.translation import gettext_lazy as _
 
 from llmcompare.catalog.models import LanguageModel
-from profiling.spec import MODEL_KINDS
+from llmcompare.common.words import MODEL_KINDS
+from profiling import spec
 
 #: Choice → (label, order). Unknown figures come last, and every order ends in one that is total.
 SORTS = {
-    "name": ("Name", []),
-    "-parameters": ("Parameters, most first", [F("parameters").desc(nulls_last=True)]),
-    "parameters": ("Parameters, fewest first", [F("parameters").asc(nulls_last=True)]),
-    "-context": ("Context, longest first", [F("max_context").desc(nulls_last=True)]),
-    "-created": ("Newest first", [F("created").desc()]),
+    "name": (_("Name"), []),
+    "-parameters": (_("Parameters, most first"), [F("parameters").desc(nulls_last=True)]),
+    "parameters": (_("Parameters, fewest first"), [F("parameters").asc(nulls_last=True)]),
+    "-context": (_("Context, longest first"), [F("max_context").desc(nulls_last=True)]),
+    "-created": (_("Newest first"), [F("created").desc()]),
 }
 
 
 class ModelFilter(django_filters.FilterSet):
     """``q`` (every word in name, Hub id, class or type), ``kind``, ``source``, ``weights``, ``sort``."""
 
-    q = django_filters.CharFilter(method="search", label="Search")
-    kind = django_filters.ChoiceFilter(choices=[(k, k) for k in MODEL_KINDS], label="Kind", empty_label="any")
-    source = django_filters.ChoiceFilter(choices=LanguageModel.Source.choices, label="Source", empty_label="any")
-    weights = django_filters.ChoiceFilter(choices=LanguageModel.Weights.choices, label="Weights", empty_label="any")
+    q = django_filters.CharFilter(method="search", label=_("Search"))
+    kind = django_filters.ChoiceFilter(
+        choices=[(kind, MODEL_KINDS[kind]) for kind in spec.MODEL_KINDS], label=_("Kind"), empty_label=_("any")
+    )
+    source = django_filters.ChoiceFilter(choices=LanguageModel.Source.choices, label=_("Source"), empty_label=_("any"))
+    weights = django_filters.ChoiceFilter(
+        choices=LanguageModel.Weights.choices, label=_("Weights"), empty_label=_("any")
+    )
     sort = django_filters.ChoiceFilter(
-        choices=[(name, label) for name, (label, _) in SORTS.items()], method="order", label="Sort", empty_label=None
+        choices=[(name, label) for name, (label, _order) in SORTS.items()],
+        method="order",
+        label=_("Sort"),
+        empty_label=None,
     )
 
     class Meta:

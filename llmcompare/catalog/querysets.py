@@ -8,10 +8,11 @@ from django.db.models import Q
 
 class LanguageModelQuerySet(models.QuerySet):
     def visible_to(self, user) -> LanguageModelQuerySet:
-        """Shared models, and the user's own uploads."""
+        """Shared models (of folders: while they are active), and the user's own uploads."""
+        found = self.filter(Q(folder=None) | Q(folder__active=True)).select_related("folder")
         if not user.is_authenticated:
-            return self.filter(owner=None)
-        return self.filter(Q(owner=None) | Q(owner=user))
+            return found.filter(owner=None)
+        return found.filter(Q(owner=None) | Q(owner=user))
 
     def editable_by(self, user) -> LanguageModelQuerySet:
         if not user.is_authenticated:

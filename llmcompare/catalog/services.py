@@ -13,6 +13,7 @@ from typing import Any
 from django.db import transaction
 from django.utils import timezone
 from django.utils.text import slugify
+from django.utils.translation import gettext
 
 from llmcompare.catalog.catalogue import (
     CONFIGS_PATH,
@@ -25,6 +26,7 @@ from llmcompare.catalog.catalogue import (
     row_digest,
 )
 from llmcompare.catalog.models import LanguageModel
+from llmcompare.common.engine_texts import stored
 from llmcompare.common.errors import WHOLE_FORM, FieldErrors
 from profiling.client import EngineError, warm_child
 from profiling.safety import check_config, parse_constant
@@ -150,7 +152,7 @@ def weights_ready(*, slug: str, path: str | Path, note: str | None = None) -> La
         config = json.loads(text, parse_constant=parse_constant)
         clean, architecture = _checked(config)
     except (OSError, ValueError) as error:
-        message = str(error) if isinstance(error, FieldErrors) else "their config.json cannot be read"
+        message = str(error) if isinstance(error, FieldErrors) else stored("their config.json cannot be read")
         weights_failed(slug=slug, message=message)
         model.refresh_from_db()
         return model
@@ -168,7 +170,7 @@ def weights_ready(*, slug: str, path: str | Path, note: str | None = None) -> La
 
 def weights_failed(*, slug: str, message: str) -> None:
     """The real weights of a model could not be made ready; the entry says why and runs use random ones."""
-    note = f"real weights could not be prepared: {message}"[:200]
+    note = stored("real weights could not be prepared: {message}").format(message=message)[:200]
     LanguageModel.objects.filter(slug=slug).update(
         weights=Weights.FAILED, weights_path="", weights_note=note, updated=timezone.now()
     )
@@ -192,9 +194,13 @@ def upload_model(*, owner, name: str, config: Mapping[str, Any]) -> LanguageMode
     if twin is not None:
         if twin.config_sha256 == sha256:
             return twin
-        raise FieldErrors({"name": f"You already have a model named “{name}”. Choose another name."})
+        raise FieldErrors(
+            {"name": gettext("You already have a model named “%(name)s”. Choose another name.") % {"name": name}}
+        )
     if mine.count() >= MAX_UPLOADS_PER_USER:
-        message = f"You keep {MAX_UPLOADS_PER_USER} models, as many as one user may. Delete one first."
+        message = gettext("You keep %(max_uploads_per_user)s models, as many as one user may. Delete one first.") % {
+            "max_uploads_per_user": MAX_UPLOADS_PER_USER
+        }
         raise FieldErrors({WHOLE_FORM: message})
     model = LanguageModel(
         slug=f"{slugify(name)[:80]}-{secrets.token_hex(4)}".lstrip("-"),
@@ -208,9 +214,9 @@ def upload_model(*, owner, name: str, config: Mapping[str, Any]) -> LanguageMode
         source=Source.UPLOAD,
         owner=owner,
     )
-    facts = _facts_or_refusal(model.to_spec())
+    facts = facts_or_refusal(model.to_spec())
     if facts is not None:
-        _apply_facts(model, facts)
+        apply_facts(model, facts)
     model.save()
     return model
 
@@ -219,7 +225,9 @@ def rename_model(*, model: LanguageModel, name: str) -> None:
     model.name = checked_name(owner=model.owner, name=name)
     twin = LanguageModel.objects.filter(owner=model.owner, name=model.name).exclude(pk=model.pk)
     if twin.exists():
-        raise FieldErrors({"name": f"You already have a model named “{model.name}”. Choose another name."})
+        raise FieldErrors(
+            {"name": gettext("You already have a model named “%(name)s”. Choose another name.") % {"name": model.name}}
+        )
     model.save(update_fields=["name", "updated"])
 
 
@@ -234,11 +242,16 @@ def checked_name(*, owner, name: str) -> str:
     """The name without spaces around it; raises ``FieldErrors`` when it is empty, too long or has control characters."""
     name = " ".join(name.split())
     if not name:
-        raise FieldErrors({"name": "Give the model a name."})
+        raise FieldErrors({"name": gettext("Give the model a name.")})
     if len(name) > MAX_NAME:
-        raise FieldErrors({"name": f"The name has {len(name)} characters; {MAX_NAME} fit."})
+        raise FieldErrors(
+            {
+                "name": gettext("The name has %(count)s characters; %(max_name)s fit.")
+                % {"count": len(name), "max_name": MAX_NAME}
+            }
+        )
     if any(unicodedata.category(character) in ("Cc", "Cf", "Cs") for character in name):
-        raise FieldErrors({"name": "The name has invisible characters. Type it instead of pasting it."})
+        raise FieldErrors({"name": gettext("The name has invisible characters. Type it instead of pasting it.")})
     return name
 
 
@@ -272,7 +285,7 @@ def inspect_model(*, model: LanguageModel) -> dict[str, Any]:
     facts = _ask(model.to_spec())
     fields = ["facts", "updated"]
     if model.source == Source.UPLOAD:
-        _apply_facts(model, facts)
+        apply_facts(model, facts)
         fields += ["parameters", "max_context", "kind"]
     model.facts = facts
     # Not if the configuration was edited meanwhile: the answer would be about another model.
@@ -285,7 +298,7 @@ def _ask(spec: ModelSpec) -> dict[str, Any]:
     return warm_child().request("inspect", {"model": spec.to_json()}, timeout_s=INSPECT_TIMEOUT_S)
 
 
-def _facts_or_refusal(spec: ModelSpec) -> dict[str, Any] | None:
+def facts_or_refusal(spec: ModelSpec) -> dict[str, Any] | None:
     """The facts; None when the engine could not answer; ``FieldErrors`` when it says that the configuration cannot be used."""
     try:
         return _ask(spec)
@@ -295,7 +308,7 @@ def _facts_or_refusal(spec: ModelSpec) -> dict[str, Any] | None:
         return None
 
 
-def _apply_facts(model: LanguageModel, facts: dict[str, Any]) -> None:
+def apply_facts(model: LanguageModel, facts: dict[str, Any]) -> None:
     model.facts = facts
     model.parameters = facts.get("parameters")
     model.kind = facts.get("kind") or model.kind

@@ -9,6 +9,7 @@ from django.contrib.auth.decorators import login_required
 from django.core.paginator import Paginator
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.utils.translation import gettext
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from llmcompare.catalog import services
@@ -17,6 +18,7 @@ from llmcompare.catalog.forms import RenameForm, UploadForm
 from llmcompare.catalog.models import LanguageModel
 from llmcompare.catalog.presentation import EXPORT_HEADER, export_json, export_row, memory_rows, to_json
 from llmcompare.common.csv import CsvFormat, csv_response
+from llmcompare.common.engine_texts import engine_text
 from llmcompare.common.errors import FieldErrors
 from llmcompare.common.forms import add_errors
 from llmcompare.common.requests import HtmxRequest
@@ -92,7 +94,10 @@ def inspect(request: HtmxRequest, slug: str) -> HttpResponse:
     try:
         services.inspect_model(model=model)
     except EngineError as error:
-        problem = f"The engine could not inspect {model}: {error}"
+        problem = gettext("The engine could not inspect %(model)s: %(error)s") % {
+            "model": model,
+            "error": engine_text(str(error)),
+        }
     if problem or request.htmx:
         return _detail(request, model, inspect_error=problem)
     return redirect("catalog:detail", slug=slug)
@@ -110,7 +115,7 @@ def upload(request: HttpRequest) -> HttpResponse:
         except FieldErrors as error:
             form.add_config_errors(error)
         else:
-            messages.success(request, f"{model} is saved. Only you see it.")
+            messages.success(request, gettext("%(model)s is saved. Only you see it.") % {"model": model})
             return redirect("catalog:detail", slug=model.slug)
     return render(request, "catalog/upload.html", {"form": form})
 
@@ -139,5 +144,5 @@ def delete(request: HttpRequest, slug: str) -> HttpResponse:
         runs = model.runs.visible_to(request.user).count()
         return render(request, "catalog/delete.html", {"model": model, "runs": runs})
     services.delete_model(model=model)
-    messages.success(request, f"{model} is deleted.")
+    messages.success(request, gettext("%(model)s is deleted.") % {"model": model})
     return redirect("catalog:list")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from django import forms
 
+from llmcompare.common.engine_texts import engine_text
+
 
 class BootstrapForm(forms.BaseForm):
     """Mix in before a form class. Fields with errors are marked for the eye (``is-invalid``); Django marks them for screen readers."""
@@ -30,7 +32,10 @@ class BootstrapForm(forms.BaseForm):
 
 
 def add_errors(form: forms.BaseForm, errors: dict[str, str], *, names: dict[str, str] | None = None) -> None:
-    """Show a service's messages (``FieldErrors.errors``) at the form's fields; ``names`` says which field stands for which input."""
+    """Show a service's messages (``FieldErrors.errors``) at the form's fields; ``names`` says which field stands for which input.
+
+    Those that the engine wrote are translated here.
+    """
     for name, message in errors.items():
         field = (names or {}).get(name, name)
-        form.add_error(field if field in form.fields else None, message)
+        form.add_error(field if field in form.fields else None, engine_text(message))

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
-from django.conf import settings
-from django.db import DatabaseError, close_old_connections
 from django.utils import timezone
+from django.utils.translation import gettext_noop
 
 from hardware import measurements
 from hardware.models import CeilingMeasurement, Host
-from llmcompare.runs.executor import LOOK_S, MACHINE, PROGRESS_S
+from llmcompare.runs.executor import MACHINE
 from llmcompare.runs.models import Run
+from llmcompare.runs.watch import LeaseWatch
 from profiling.ceiling_processes import measure_ceilings_in_processes
 from profiling.client import EngineError
 from profiling.failures import describe
@@ -101,60 +100,27 @@ def _measure(
     except Exception as error:
         logger.exception("Measuring the ceilings of %s", measurement.host)
         measurements.fail(
-            measurement=measurement, message=f"The worker failed by a fault of its own. {describe(error)}"
+            measurement=measurement,
+            message=gettext_noop("The worker failed by a fault of its own. %(error)s") % {"error": describe(error)},
         )
 
 
-class _Watch:
-    """Relays progress to the row, and says when to stop and why: ``cancelled``, ``shutdown`` or ``lost``."""
+class _Watch(LeaseWatch):
+    """Relays progress to the row, and says when to stop and why."""
 
     def __init__(self, measurement: CeilingMeasurement, shutdown: threading.Event) -> None:
-        self.measurement, self.shutdown = measurement, shutdown
-        self.reason = ""
-        self._looked = self._reported = 0.0
-        self._held = time.monotonic()
-        self._said = (0.0, "The engine starts.")
+        super().__init__(f"Ceilings of {measurement.host}", shutdown)
+        self.measurement = measurement
+        self._said = (0.0, gettext_noop("The engine starts."))
 
-    def should_stop(self) -> bool:
-        if not self.reason and self.shutdown.is_set():
-            self.reason = "shutdown"
-        now = time.monotonic()
-        if self.reason or now - self._looked < LOOK_S:
-            return bool(self.reason)
-        self._looked = now
-        try:
-            wanted = measurements.cancel_wanted(measurement=self.measurement)
-            if wanted is None:
-                self.reason = "lost"
-            elif wanted:
-                self.reason = "cancelled"
-            elif now - self._held > settings.RUN_LEASE_S / 4:
-                self._report()
-        except DatabaseError as error:
-            self._database_away(error)
-        return bool(self.reason)
+    def cancel_wanted(self) -> bool | None:
+        return measurements.cancel_wanted(measurement=self.measurement)
+
+    def renew(self) -> bool:
+        fraction, message = self._said
+        return measurements.report(measurement=self.measurement, fraction=fraction, message=message)
 
     def progress(self, stage: str, fraction: float, message: str) -> None:
         self._said = (fraction, message)
-        now = time.monotonic()
-        if self.reason or now - self._reported < PROGRESS_S:
-            return
-        self._reported = now
-        try:
-            self._report()
-        except DatabaseError as error:
-            self._database_away(error)
-
-    def _report(self) -> None:
-        fraction, message = self._said
-        if measurements.report(measurement=self.measurement, fraction=fraction, message=message):
-            self._held = time.monotonic()
-        else:
-            self.reason = "lost"
-
-    def _database_away(self, error: DatabaseError) -> None:
-        """It goes on without the database for as long as the lease lasts."""
-        logger.warning("Ceilings of %s: the database does not answer: %s", self.measurement.host, error)
-        close_old_connections()
-        if time.monotonic() - self._held > settings.RUN_LEASE_S:
-            self.reason = "lost"
+        if self.may_report():
+            self.write(self.renew)

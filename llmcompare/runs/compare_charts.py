@@ -5,15 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from django.utils.translation import gettext_lazy as _
+
+from llmcompare.common.saying import said
 from llmcompare.runs.charts import plain
 from llmcompare.runs.compare import Column
 from llmcompare.runs.tiles import ORDER
+from profiling.quantities import unknown
 from profiling.units import DEFINITIONS
 
 #: Metrics that one bar per run says something about.
 BAR_METRICS = frozenset(ORDER)
 
-_AXIS_UNITS = {"s": "seconds", "B": "bytes", "token/s": "tokens per second", "1": "ratio"}
+_AXIS_UNITS = {"s": _("seconds"), "B": _("bytes"), "token/s": _("tokens per second"), "1": _("ratio")}
+_BETTER = {"lower": _("lower is better"), "higher": _("higher is better")}
 
 
 def bar_figure(row: Mapping[str, Any], columns: Sequence[Column]) -> dict[str, Any]:
@@ -27,7 +32,7 @@ def bar_figure(row: Mapping[str, Any], columns: Sequence[Column]) -> dict[str, A
     traces = []
     for at, cell in enumerate(row["cells"]):
         measured = cell["origin"] == "measured"
-        text = cell["text"] if cell["raw"] is not None else "unknown"
+        text = cell["text"] if cell["raw"] is not None else unknown()
         traces.append(
             go.Bar(
                 x=[cell["raw"] or 0],
@@ -38,7 +43,7 @@ def bar_figure(row: Mapping[str, Any], columns: Sequence[Column]) -> dict[str, A
                 textposition="auto",
                 cliponaxis=False,
                 marker={"pattern": {"shape": "" if measured else "/", "solidity": 0.15}},
-                hovertemplate=f"{labels[at]}<br>{plain(text)}<br>{plain(cell['origin'])}<extra></extra>",
+                hovertemplate=f"{labels[at]}<br>{plain(text)}<br>{plain(said(cell['origin']))}<extra></extra>",
                 meta={"tone": f"series-{at % 8}"},
             )
         )
@@ -64,9 +69,12 @@ def bar_figure(row: Mapping[str, Any], columns: Sequence[Column]) -> dict[str, A
     return figure.to_plotly_json()
 
 
+def axis_title(unit: str, better: str) -> str:
+    """The unit in words and which direction is the better one."""
+    return ", ".join(str(part) for part in (_AXIS_UNITS.get(unit, unit), _BETTER.get(better, "")) if part)
+
+
 def _axis_title(row: Mapping[str, Any]) -> str:
     """Short, for phones: the metric's name is the heading above the chart."""
     definition = DEFINITIONS.get(f"{row['key']}/1")
-    unit = _AXIS_UNITS.get(definition.unit, definition.unit) if definition else ""
-    better = f", {row['better']} is better" if row["better"] else ""
-    return f"{unit}{better}"
+    return axis_title(definition.unit if definition else "", row["better"])

@@ -10,17 +10,21 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Protocol
 
 from django.conf import settings
 from django.db import DatabaseError, DataError, IntegrityError, close_old_connections
 from django.utils import timezone
+from django.utils.translation import gettext_noop
 
 from hardware import measurements
+from llmcompare.catalog.folders import is_active
 from llmcompare.runs import lifecycle
+from llmcompare.runs.endpointengine import EndpointEngine, is_here, target_of
 from llmcompare.runs.models import Run
-from llmcompare.runs.queues import ring
+from llmcompare.runs.queues import host_queue, host_slug, ring
+from llmcompare.runs.watch import LeaseWatch
 from profiling.client import EngineChild, EngineError, warm_child
 from profiling.failures import describe
 from profiling.fresh import FreshProcesses
@@ -28,9 +32,6 @@ from profiling.protocol import Protocol as Repetition
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between looks at the row, and between writes of progress within one stage.
-LOOK_S = 0.5
-PROGRESS_S = 1.0
 MAX_LOG_LINES = 500
 
 #: An estimate takes a second or two; one that takes this long was made to keep the others waiting.
@@ -58,52 +59,29 @@ class Engine(Protocol):
 OpenEngine = Callable[[Run, "Watch"], AbstractContextManager[Engine]]
 
 
-class Watch:
-    """The link between a run's row and its engine child: relays progress and log, and says when to stop and why.
-
-    ``reason`` is ``""`` while the run goes on, then ``cancelled``, ``shutdown`` or ``lost`` (the run is no longer this worker's).
-    """
+class Watch(LeaseWatch):
+    """The link between a run's row and its engine child: relays progress and log, and says when to stop and why."""
 
     def __init__(self, run: Run, shutdown: threading.Event) -> None:
-        self.run, self.shutdown = run, shutdown
-        self.reason = ""
+        super().__init__(f"Run {run.public_id}", shutdown)
+        self.run = run
         self.stage = "start"
-        self._looked = self._reported = 0.0
-        self._held = time.monotonic()
         self._lines = 0
 
-    def should_stop(self) -> bool:
-        """Look at the row now and then; true once the run must end early."""
-        if not self.reason and self.shutdown.is_set():
-            self.reason = "shutdown"
-        now = time.monotonic()
-        if self.reason or now - self._looked < LOOK_S:
-            return bool(self.reason)
-        self._looked = now
-        try:
-            cancelled = lifecycle.cancel_wanted(run=self.run)
-            if cancelled:
-                self.reason = "cancelled"
-            elif cancelled is None:
-                self.reason = "lost"
-            elif now - self._held > settings.RUN_LEASE_S / 4:
-                self._keep(lifecycle.renew(run=self.run))
-        except DatabaseError as error:
-            self._database_away(error)
-        return bool(self.reason)
+    def cancel_wanted(self) -> bool | None:
+        return lifecycle.cancel_wanted(run=self.run)
+
+    def renew(self) -> bool:
+        return lifecycle.renew(run=self.run)
 
     def progress(self, stage: str, fraction: float, message: str) -> None:
         """Relay the engine's progress: every new stage, and within one about once a second."""
-        now = time.monotonic()
-        if self.reason or (stage == self.stage and now - self._reported < PROGRESS_S):
+        if not self.may_report(at_once=stage != self.stage):
             return
-        try:
-            if stage != self.stage:
-                self.log("info", message or stage, stage=stage)
-            self.stage, self._reported = stage, now
-            self._keep(lifecycle.report(run=self.run, stage=stage, fraction=fraction, message=message))
-        except DatabaseError as error:
-            self._database_away(error)
+        if stage != self.stage:
+            self.log("info", message or stage, stage=stage)
+        self.stage = stage
+        self.write(lambda: lifecycle.report(run=self.run, stage=stage, fraction=fraction, message=message))
 
     def log(self, level: str, message: str, *, stage: str = "") -> None:
         """Relay a line of the engine's log, up to a limit: a library that prints without end must not fill the database."""
@@ -111,45 +89,54 @@ class Watch:
         if self.reason or self._lines > MAX_LOG_LINES:
             return
         if self._lines == MAX_LOG_LINES:
-            message = f"The log is cut here: it has more than {MAX_LOG_LINES} lines."
-        try:
-            self._keep(lifecycle.log(run=self.run, level=level, message=message, stage=stage or self.stage))
-        except DatabaseError as error:
-            self._database_away(error)
+            message = gettext_noop("The log is cut here: it has more than %(max_log_lines)s lines.") % {
+                "max_log_lines": MAX_LOG_LINES
+            }
+        self.write(lambda: lifecycle.log(run=self.run, level=level, message=message, stage=stage or self.stage))
 
-    def _keep(self, held: bool) -> None:
-        if held:
-            self._held = time.monotonic()
-        else:
-            self.reason = "lost"
-
-    def _database_away(self, error: DatabaseError) -> None:
-        """Without the database the run goes on for as long as the lease lasts: then another worker may have it."""
-        logger.warning("Run %s: the database does not answer: %s", self.run.public_id, error)
-        close_old_connections()
-        if time.monotonic() - self._held > settings.RUN_LEASE_S:
-            self.reason = "lost"
+    def artifact(self, kind: str, data: bytes, facts: dict[str, Any]) -> None:
+        """Store a file of the measurement. One that cannot be stored (a full disk, say) costs a line in the log, not the run."""
+        if self.reason:
+            return
+        error = self.write(lambda: lifecycle.keep_artifact(run=self.run, kind=kind, data=data, facts=facts))
+        if error is not None:
+            self.log(
+                "warning",
+                gettext_noop("The file %(file)s could not be stored: %(error)s")
+                % {"file": facts["file"], "error": describe(error)},
+            )
 
 
 @contextmanager
 def open_engine(run: Run, watch: Watch) -> Iterator[Engine]:
-    """The warm child for an estimate; for a measurement fresh ones, on a machine that does nothing else for us."""
+    """The warm child for an estimate; for a measurement fresh ones, on a machine that does nothing else for us. Requests to a server
+    elsewhere leave this machine alone; one that runs here is measured like a model of ours."""
     if run.is_estimate:
         yield warm_child()
         return
+    if run.of_endpoint:
+        target = target_of(run)
+        with quiet_machine(run, watch) if is_here(target) else nullcontext():
+            yield EndpointEngine(target)
+        return
     protocol = Repetition.from_json(run.spec.get("protocol") or {"processes": 1})
     with quiet_machine(run, watch):
-        yield FreshProcesses(protocol, EngineChild)
+        yield FreshProcesses(protocol, EngineChild, watch.artifact)
 
 
 @contextmanager
 def quiet_machine(run: Run, watch: Watch) -> Iterator[None]:
     """Wait until nothing else of ours runs on this machine: its preparation, or a measurement that began earlier."""
     while not MACHINE.acquire(timeout=0.25):
-        _wait(watch, "Waiting until this machine has been prepared: its ceilings are measured, or weights converted.")
+        _wait(
+            watch,
+            gettext_noop(
+                "Waiting until this machine has been prepared: its ceilings are measured, or weights converted."
+            ),
+        )
     try:
         while _measured_earlier(run):
-            _wait(watch, "Waiting for another measurement on this machine to end.")
+            _wait(watch, gettext_noop("Waiting for another measurement on this machine to end."))
             time.sleep(0.25)
         yield
     finally:
@@ -159,16 +146,19 @@ def quiet_machine(run: Run, watch: Watch) -> Iterator[None]:
 def _wait(watch: Watch, message: str) -> None:
     watch.progress("waiting", 0, message)
     if watch.should_stop():
-        raise EngineError(phase="waiting", kind="cancelled", message="The run was stopped while it waited.")
+        raise EngineError(
+            phase="waiting", kind="cancelled", message=gettext_noop("The run was stopped while it waited.")
+        )
 
 
 def _measured_earlier(run: Run) -> bool:
     """Whether another worker of the same host measures a run or ceilings, and began before this one. A lease that ran out does not count."""
-    others = Run.objects.filter(state="running", kind=run.kind, queue=run.queue, lease_until__gte=timezone.now())
+    queue = host_queue(host_slug()) if run.of_endpoint else run.queue
+    others = Run.objects.filter(state="running", kind=Run.Kind.MEASURE, queue=queue, lease_until__gte=timezone.now())
     order = others.exclude(pk=run.pk).values_list("started", "pk")
     if any((started, pk) < (run.started, run.pk) for started, pk in order):
         return True
-    return measurements.under_way_elsewhere(queue=run.queue, worker=run.worker, before=run.started)
+    return measurements.under_way_elsewhere(queue=queue, worker=run.worker, before=run.started)
 
 
 def execute(*, run_id: int, worker: str, shutdown: threading.Event, open_engine: OpenEngine = open_engine) -> None:
@@ -179,6 +169,12 @@ def execute(*, run_id: int, worker: str, shutdown: threading.Event, open_engine:
     if run is None:
         return
     watch = Watch(run, shutdown)
+    if not _folders_are_active(run):
+        message = gettext_noop(
+            "The registered folder that the model lies in is not used any more: an administrator took it away. Choose another model."
+        )
+        lifecycle.fail(run=run, phase="load", message=message)
+        return
     try:
         with open_engine(run, watch) as engine:
             document = engine.request(
@@ -194,10 +190,39 @@ def execute(*, run_id: int, worker: str, shutdown: threading.Event, open_engine:
     except Exception as error:
         logger.exception("Run %s", run.public_id)
         lifecycle.fail(
-            run=run, phase=watch.stage, message=f"The worker failed by a fault of its own. {describe(error)}"
+            run=run,
+            phase=watch.stage,
+            message=gettext_noop("The worker failed by a fault of its own. %(error)s") % {"error": describe(error)},
         )
     else:
-        _finish(run, document)
+        if run.of_endpoint and watch.reason:
+            kept = document if document["requests"]["rows"] else None
+            _end_early(run, watch, EngineError(phase=watch.stage, kind="cancelled", message="", partial=kept))
+        elif run.of_endpoint and not document["load"]["served"]:
+            lifecycle.fail(run=run, phase="requests", message=_nothing_served(document), partial=document)
+        else:
+            _finish(run, document)
+
+
+def _nothing_served(document: dict[str, Any]) -> str:
+    """Why no request of an endpoint's run was answered: the reason that most of them had."""
+    failed = document["failures"]
+    if not failed:
+        return gettext_noop("No request was answered within the time limit.")
+    reason = failed[0]["message"]
+    due = document["load"]["due"]
+    if due == 1:
+        return reason
+    return gettext_noop("None of %(due)s requests was answered. %(reason)s") % {"due": due, "reason": reason}
+
+
+def _folders_are_active(run: Run) -> bool:
+    """Asked when the run begins: it may have waited since its model was chosen."""
+    if run.is_estimate:
+        return True
+    sides = [run.spec, run.spec.get("against") or {}]
+    roots = {root for side in sides if (root := (side.get("model") or {}).get("weights_root"))}
+    return all(is_active(root) for root in roots)
 
 
 def _time_limit(run: Run) -> float:
@@ -217,7 +242,9 @@ def _finish(run: Run, document: dict[str, Any]) -> None:
             if not isinstance(error, DatabaseError) or isinstance(error, DataError | IntegrityError):
                 # It would be the same at every attempt.
                 logger.exception("Run %s: the engine's document cannot be used", run.public_id)
-                message = f"The engine's result cannot be stored: {describe(error)}. This is a fault of the portal; please report it."
+                message = gettext_noop(
+                    "The engine's result cannot be stored: %(error)s. This is a fault of the portal; please report it."
+                ) % {"error": describe(error)}
                 lifecycle.fail(run=run, phase="result", message=message)
                 return
             logger.warning("Run %s: the results cannot be stored yet: %s", run.public_id, error)
@@ -231,7 +258,7 @@ def _end_early(run: Run, watch: Watch, error: EngineError) -> None:
     """The engine gave no result: because we stopped it, or by itself."""
     match watch.reason:
         case "cancelled":
-            lifecycle.end_cancelled(run=run)
+            lifecycle.end_cancelled(run=run, partial=error.partial)
         case "shutdown":
             if lifecycle.put_back(run=run):
                 ring(run)

@@ -62,6 +62,7 @@ RUNS_HEADER = (
     "spec_digest",
     "url",
     "options",
+    "tags",
 )
 
 # --- one run ---------------------------------------------------------------------------------------------------------
@@ -74,27 +75,25 @@ def run_url(run: Run) -> str:
         return f"{settings.PUBLIC_URL}/runs/{run.public_id}/"
 
 
-def duration_s(run: Run) -> float | None:
-    """Seconds from start to finish; None until both are known."""
-    if run.started is None or run.finished is None:
-        return None
-    return (run.finished - run.started).total_seconds()
-
-
 def summary(run: Run) -> dict[str, Any]:
     """One line of a list: the values of :data:`RUNS_HEADER`, for somebody who is signed in and may see the run."""
     derived = {
         "id": run.public_id,
-        "name": str(run),
+        "name": run.title or f"{run.model_name} on {run.hardware_name}",
         "owner": run.owner.username,
         "team": run.team.name if run.team else None,
         "model": run.model_name,
         "hardware": run.hardware_name,
         "host": run.host.name if run.host else None,
         "bound": run.bound or None,
-        "duration_s": duration_s(run),
+        # What nobody knows of an endpoint: empty columns of the row.
+        "batch_size": run.batch_size or None,
+        "input_tokens": run.input_tokens or None,
+        "dtype": run.dtype or None,
+        "duration_s": run.duration_s,
         "url": run_url(run),
         "options": chosen(run.spec.get("workload") or {}),
+        "tags": [tag.name for tag in run.tags.all()],
     }
     # Not getattr for the derived ones: following a link would cost a query per line.
     return {name: derived[name] if name in derived else getattr(run, name) for name in RUNS_HEADER}
@@ -115,9 +114,13 @@ def shown_spec(run: Run) -> dict[str, Any]:
     return _without_folder(run.spec) | ({"against": _without_folder(against)} if against else {})
 
 
+#: Fields of a model that say where its files lie.
+FOLDERS = ("weights_path", "weights_root")
+
+
 def _without_folder(spec: dict[str, Any]) -> dict[str, Any]:
     model = spec.get("model") or {}
-    return {**spec, "model": {name: value for name, value in model.items() if name != "weights_path"}}
+    return {**spec, "model": {name: value for name, value in model.items() if name not in FOLDERS}}
 
 
 def document_of(run: Run) -> dict[str, Any]:
@@ -145,7 +148,7 @@ def run_json(request: HttpRequest, run: Run) -> HttpResponse:
 
 
 def _summaries(runs: RunQuerySet) -> Iterator[dict[str, Any]]:
-    for run in runs.select_related("owner", "team", "host").iterator(chunk_size=500):
+    for run in runs.select_related("owner", "team", "host").prefetch_related("tags").iterator(chunk_size=500):
         yield summary(run)
 
 
@@ -189,13 +192,19 @@ COMPARED_FACTS = (
 )
 
 
-def comparison_object(lines: Sequence[tuple[Mapping, Sequence]], *, baseline: str | None = None) -> dict[str, Any]:
+def comparison_object(
+    lines: Sequence[tuple[Mapping, Sequence]],
+    *,
+    baseline: str | None = None,
+    layers: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """Runs side by side, in the order given.
 
     ``lines``: per run its summary (at least ``id``, ``options`` and :data:`COMPARED_FACTS`) and its ``RunMetric`` rows. ``baseline``:
     the id that differences refer to, the first run when None. A figure that a run does not have is null, and so is its difference.
     Options that some run sets have a row each, of section ``option``, with the defaults of the other runs.
-    ``delta_pct`` = 100·(value − baseline)/baseline, for figures of the same origin and unit only.
+    ``delta_pct`` = 100·(value − baseline)/baseline, for figures of the same origin and unit only. ``layers``: of
+    :func:`llmcompare.runs.rolediff.diff_json`; its roles and parts have a row each, of sections ``role`` and ``part``.
     """
     ids = [facts["id"] for facts, _ in lines]
     at = ids.index(baseline) if baseline in ids else 0
@@ -220,13 +229,32 @@ def comparison_object(lines: Sequence[tuple[Mapping, Sequence]], *, baseline: st
         rows.append(
             {"section": "metric", "key": key, "origin": origin, "unit": unit, "values": values, "delta_pct": deltas}
         )
+    rows += _layer_rows(layers, at) if layers else []
     return {
         "schema": "llmcompare-comparison",
         "schema_version": "1.0",
         "runs": ids,
         "baseline": ids[at] if ids else None,
         "rows": rows,
+        **({"layers": layers} if layers else {}),
     }
+
+
+def _layer_rows(layers: Mapping[str, Any], at: int) -> list[dict[str, Any]]:
+    """Own figures of roles and parts in one stage, as rows of a comparison: the key says stage, measure and what."""
+    origin = layers["origins"][at]
+    return [
+        {
+            "section": section,
+            "key": f"{layers['stage']} {layers['measure']} {line['key']}",
+            "origin": origin,
+            "unit": layers["unit"],
+            "values": list(line["values"]),
+            "delta_pct": [_delta_pct(value, line["values"][at]) for value in line["values"]],
+        }
+        for section, lines in (("role", layers["roles"]), ("part", layers["parts"]))
+        for line in lines
+    ]
 
 
 def _delta_pct(value: float | None, base: float | None) -> float | None:
@@ -249,14 +277,29 @@ def comparison_table(compared: Mapping[str, Any]) -> tuple[list[str], Iterator[l
     return header, rows
 
 
-def comparison_csv(request: HttpRequest, runs: Iterable[Run], *, baseline: str | None = None) -> StreamingHttpResponse:
+def comparison_csv(
+    request: HttpRequest,
+    runs: Iterable[Run],
+    *,
+    baseline: str | None = None,
+    layers: Mapping[str, Any] | None = None,
+) -> StreamingHttpResponse:
     layout = CsvFormat.from_query(request.GET)
-    header, rows = comparison_table(comparison_object(comparison_lines(runs), baseline=baseline))
+    header, rows = comparison_table(comparison_object(comparison_lines(runs), baseline=baseline, layers=layers))
     return csv_response("comparison.csv", header, rows, layout)
 
 
-def comparison_json(request: HttpRequest, runs: Iterable[Run], *, baseline: str | None = None) -> HttpResponse:
-    return json_response("comparison.json", comparison_object(comparison_lines(runs), baseline=baseline))
+def comparison_json(
+    request: HttpRequest,
+    runs: Iterable[Run],
+    *,
+    baseline: str | None = None,
+    layers: Mapping[str, Any] | None = None,
+    charts: Mapping[str, Any] | None = None,
+) -> HttpResponse:
+    """``charts``: the numbers of the charts of the page at the same address."""
+    compared = comparison_object(comparison_lines(runs), baseline=baseline, layers=layers)
+    return json_response("comparison.json", compared | ({"charts": charts} if charts else {}))
 
 
 # --- JSON ------------------------------------------------------------------------------------------------------------

@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from django.utils.translation import gettext, pgettext
+from django.utils.translation import gettext_lazy as _
+
+from llmcompare.common.saying import said
 from llmcompare.runs.options import NAMES, OPTIONS, chosen
-from profiling.quantities import UNKNOWN, count, number, show
+from profiling.quantities import UNKNOWN, count, number, show, unknown
 
 Document = Mapping[str, Any]
 Rows = list[tuple[str, str]]
@@ -22,75 +26,78 @@ _UNITS = {
     "tdp_w": "W",
     "gpu_power_w": "W",
     "time_limit_s": "s",
+    "ttft_s": "s",
+    "tpot_s": "s",
+    "e2e_s": "s",
 }
 _TITLES = {
-    "config_sha256": "Config digest",
-    "tdp_w": "Power limit (TDP)",
-    "os": "Operating system",
-    "ram_bytes": "Main memory",
+    "config_sha256": _("Config digest"),
+    "tdp_w": _("Power limit (TDP)"),
+    "os": _("Operating system"),
+    "ram_bytes": _("Main memory"),
     "cpu": "CPU",
     "mla": "MLA",
     "flop": "FLOP",
-    "attn_implementation": "Attention implementation",
-    "active_parameters": "Active parameters per token",
-    "time_limit_s": "Time limit",
-    "memory_bytes": "Memory",
-    "cache_bytes": "On-chip cache",
-    "weight_bytes": "Size of weights",
-    "load_avg": "Load average (1, 5, 15 min)",
-    "wall_over_cpu": "Wall time over CPU time",
-    "steal_pct": "Stolen CPU time (%)",
-    "foreign_cores": "Cores busy with other work",
-    "cpu_mhz": "Processor clock after the last iteration",
-    "cpu_max_mhz": "Highest processor clock",
-    "cpu_temperature_c": "Processor temperature (°C)",
-    "thermal_events": "Slow-downs by heat meanwhile",
-    "throttled": "Clocks held down",
-    "gpu_clock_mhz": "Accelerator clock after the last iteration",
-    "gpu_max_clock_mhz": "Highest accelerator clock",
-    "gpu_temperature_c": "Accelerator temperature (°C)",
-    "gpu_power_w": "Accelerator power",
-    "gpu_throttle": "Limits on the accelerator's clock",
-    "gpu_foreign_processes": "Other processes on the accelerator",
-    "dtype": "Data type",
-    "warmup": "Warm-up iterations",
-    "env_vars": "Environment variables",
+    "attn_implementation": _("Attention implementation"),
+    "active_parameters": _("Active parameters per token"),
+    "time_limit_s": _("Time limit"),
+    "memory_bytes": _("Memory"),
+    "cache_bytes": _("On-chip cache"),
+    "weight_bytes": _("Size of weights"),
+    "load_avg": _("Load average (1, 5, 15 min)"),
+    "wall_over_cpu": _("Wall time over CPU time"),
+    "steal_pct": _("Stolen CPU time (%)"),
+    "foreign_cores": _("Cores busy with other work"),
+    "cpu_mhz": _("Processor clock after the last iteration"),
+    "cpu_max_mhz": _("Highest processor clock"),
+    "cpu_temperature_c": _("Processor temperature (°C)"),
+    "thermal_events": _("Slow-downs by heat meanwhile"),
+    "throttled": _("Clocks held down"),
+    "gpu_clock_mhz": _("Accelerator clock after the last iteration"),
+    "gpu_max_clock_mhz": _("Highest accelerator clock"),
+    "gpu_temperature_c": _("Accelerator temperature (°C)"),
+    "gpu_power_w": _("Accelerator power"),
+    "gpu_throttle": _("Limits on the accelerator's clock"),
+    "gpu_foreign_processes": _("Other processes on the accelerator"),
+    "dtype": _("Data type"),
+    "warmup": _("Warm-up iterations"),
+    "env_vars": _("Environment variables"),
 }
 _COUNTS = {"parameters", "active_parameters"}
-_WEIGHTS = {"none": "none (an estimate needs no weights)", "random": "random", "local": "real"}
+_WEIGHTS = {"none": _("none (an estimate needs no weights)"), "random": _("random"), "local": _("real")}
 _NOTES = {"weights_note", "note"}
 #: What a shared page leaves out: it may name paths, people or machines.
-_PRIVATE = {"env_vars", "fingerprint", "prompt", "source"}
+_PRIVATE = {"env_vars", "fingerprint", "prompt", "prompts", "source"}
 
 
 def title_of(key: str) -> str:
-    return _TITLES.get(key, key.replace("_", " ").capitalize())
+    return str(_TITLES.get(key) or said(key.replace("_", " ").capitalize()))
 
 
 def text_of(key: str, value: Any) -> str:
     """One value as text. ``None`` is "unknown"; lists and mappings are written out in one line."""
     if value is None:
-        return UNKNOWN
+        return unknown()
     if isinstance(value, bool):
-        return "yes" if value else "no"
+        return gettext("yes") if value else gettext("no")
     if key == "weights" and isinstance(value, str):
-        return _WEIGHTS.get(value, value)
+        return str(_WEIGHTS.get(value) or said(value))
     if key in _COUNTS:
-        return f"{value:,} ({count(value)})" if isinstance(value, int) else UNKNOWN
+        return f"{value:,} ({count(value)})" if isinstance(value, int) else unknown()
     if key in _UNITS:
         return show(value, _UNITS[key])
     if key.endswith("_mhz"):
-        return f"{value:,.0f} MHz" if isinstance(value, (int, float)) else UNKNOWN
+        return f"{value:,.0f} MHz" if isinstance(value, (int, float)) else unknown()
     if isinstance(value, Mapping):
-        return ", ".join(f"{k} {text_of('', v)}" for k, v in value.items()) or "none"
+        return ", ".join(f"{k} {text_of('', v)}" for k, v in value.items()) or gettext("none")
     if isinstance(value, (list, tuple)):
         joint = " " if key == "reasons" else ", "
-        return joint.join(text_of("", v) for v in value) or "none"
+        return joint.join(text_of("", v) for v in value) or gettext("none")
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, float):
         return show(value, "")
-    return str(value)
+    return str(said(str(value)))
 
 
 def rows_of(section: Any, *, skip: set[str] = frozenset(), shared: bool = False) -> Rows:  # type: ignore[assignment]
@@ -110,49 +117,60 @@ def _empty(key: str, value: Any) -> bool:
 def fact_sections(document: Document, *, shared: bool = False) -> list[dict[str, Any]]:
     """Sections of the "Facts" part in reading order; an absent one is left out."""
     hardware = document.get("hardware") or {}
-    peaks = [(f"Peak {dtype}", show(value, "FLOP/s")) for dtype, value in (hardware.get("peak_flops") or {}).items()]
+    peaks = [
+        (gettext("Peak %(dtype)s") % {"dtype": dtype}, show(value, "FLOP/s"))
+        for dtype, value in (hardware.get("peak_flops") or {}).items()
+    ]
     skip = {"peak_flops", "confidence", "ceilings", "slug"}
     unsure = [k for k, v in (hardware.get("confidence") or {}).items() if v == "unconfirmed"]
     hardware_rows = rows_of(hardware, skip=skip, shared=shared) + peaks
     if unsure:
-        hardware_rows.append(("Unconfirmed figures", ", ".join(title_of(k) for k in sorted(unsure))))
+        hardware_rows.append((gettext("Unconfirmed figures"), ", ".join(title_of(k) for k in sorted(unsure))))
     environment = document.get("environment")
     sections = [
-        ("model", "Model", rows_of(document.get("model"), shared=shared)),
-        ("workload", "Workload", _workload_rows(document, shared)),
-        ("hardware", "Hardware", hardware_rows),
-        ("conventions", "Conventions", rows_of(document.get("conventions"))),
-        ("environment", "Environment", rows_of(environment, shared=shared)),
-        ("conditions", "Conditions", rows_of(document.get("conditions"))),
-        ("producer", "Made by", rows_of(document.get("producer")) + _made(document)),
+        ("model", gettext("Model"), rows_of(document.get("model"), shared=shared)),
+        ("workload", gettext("Workload"), _workload_rows(document, shared)),
+        ("hardware", gettext("Hardware"), hardware_rows),
+        ("conventions", gettext("Conventions"), rows_of(document.get("conventions"))),
+        ("environment", gettext("Environment"), rows_of(environment, shared=shared)),
+        ("conditions", gettext("Conditions"), rows_of(document.get("conditions"))),
+        ("producer", gettext("Made by"), rows_of(document.get("producer")) + _made(document)),
     ]
     return [{"key": key, "title": title, "rows": rows} for key, title, rows in sections if rows]
 
 
 def _workload_rows(document: Document, shared: bool) -> Rows:
     workload = dict(document.get("workload") or {})
-    prompt = workload.pop("prompt", None)
+    prompt, prompts = workload.pop("prompt", None), workload.pop("prompts", None)
     threads = workload.pop("threads", "absent")
     # Options that are as they are by themselves are not listed: there are many, and most say nothing to most models.
     rows = rows_of(workload, skip=set(NAMES), shared=shared)
     changed = chosen(workload)
-    rows += [(option.title, option.says(changed[option.name])) for option in OPTIONS if option.name in changed]
+    rows += [(str(option.title), option.says(changed[option.name])) for option in OPTIONS if option.name in changed]
     if threads != "absent":
-        rows.append(("Threads", "as the machine gives" if threads is None else text_of("threads", threads)))
+        rows.append(
+            (gettext("Threads"), gettext("as the machine gives") if threads is None else text_of("threads", threads))
+        )
     if prompt and not shared:
-        rows.append(("Prompt", "given (see the output)" if document.get("output") else "given"))
+        rows.append(
+            (gettext("Prompt"), gettext("given (see the output)") if document.get("output") else gettext("given"))
+        )
+    if prompts:
+        rows.append((gettext("Prompts"), gettext("%(count)s given, each a request") % {"count": f"{len(prompts):,}"}))
     if any(name in workload for name in NAMES):
-        rows.append(("Other options" if changed else "Options", "at their defaults"))
+        rows.append((gettext("Other options") if changed else gettext("Options"), gettext("at their defaults")))
     return rows
 
 
 def _made(document: Document) -> Rows:
     rows: Rows = []
     if document.get("created"):
-        rows.append(("Created", str(document["created"])))
+        rows.append((pgettext("when", "Created"), str(document["created"])))
     if "duration_s" in document:
-        rows.append(("Took", show(document["duration_s"], "s")))
-    rows.append(("Document", f"{document.get('schema', UNKNOWN)} {document.get('schema_version', '')}".strip()))
+        rows.append((gettext("Took"), show(document["duration_s"], "s")))
+    rows.append(
+        (gettext("Document"), f"{document.get('schema', UNKNOWN)} {document.get('schema_version', '')}".strip())
+    )
     return rows
 
 
@@ -163,15 +181,15 @@ def conditions_badge(document: Document) -> dict[str, Any] | None:
         return None
     contended, steady = conditions.get("contended"), conditions.get("steady")
     if contended:
-        level, words = "warning", "contended machine"
+        level, words = "warning", gettext("contended machine")
     elif conditions.get("throttled"):
-        level, words = "warning", "throttled machine"
+        level, words = "warning", gettext("throttled machine")
     elif steady is False:
-        level, words = "warning", "not steady"
+        level, words = "warning", gettext("not steady")
     elif contended is None:
-        level, words = "secondary", "conditions unknown"
+        level, words = "secondary", gettext("conditions unknown")
     else:
-        level, words = "success", "quiet machine"
+        level, words = "success", gettext("quiet machine")
     return {
         "level": level,
         "words": words,
@@ -195,6 +213,7 @@ def phase_rows(document: Document) -> list[dict[str, str]]:
                         "rss_delta_bytes",
                         "device_allocated_peak_bytes",
                         "device_reserved_peak_bytes",
+                        "device_used_bytes",
                     )
                 },
             }

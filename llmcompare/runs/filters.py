@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import django_filters
 from django.db.models import F, Q
+from django.utils.translation import gettext_lazy as _
 
-from llmcompare.runs.models import Run
+from llmcompare.runs.models import Run, RunTag
 from llmcompare.runs.querysets import RunQuerySet
+from llmcompare.runs.tagging import tag_names
 from profiling.spec import WORKLOAD_DTYPES
 
 #: Name in the address → column. A leading dash reverses; unknown figures come last either way.
@@ -28,7 +30,7 @@ SORTS = {
     "bound": "bound",
 }
 DEFAULT_SORT = "-created"
-WHOSE = [("mine", "Mine"), ("team", "My teams'"), ("public", "Everyone's")]
+WHOSE = [("mine", _("Mine")), ("team", _("My teams'")), ("public", _("Everyone's"))]
 
 
 def sorted_runs(runs: RunQuerySet, sort: str) -> RunQuerySet:
@@ -40,34 +42,35 @@ def sorted_runs(runs: RunQuerySet, sort: str) -> RunQuerySet:
 
 class RunFilter(django_filters.FilterSet):
     """``q`` (every word in title, model, hardware or id), ``state`` (or ``active``), ``kind``, ``model`` and ``hardware`` (slugs),
-    ``dtype``, ``whose`` (mine, team, public), ``after`` and ``before`` (days, UTC, both included), ``sort``."""
+    ``dtype``, ``tag`` (exactly; several with commas: all of them), ``whose`` (mine, team, public), ``after`` and ``before`` (days, UTC, both included), ``sort``."""
 
-    q = django_filters.CharFilter(method="search", label="Search")
+    q = django_filters.CharFilter(method="search", label=_("Search"))
     state = django_filters.ChoiceFilter(
-        choices=[*Run.State.choices, ("active", "Waiting or running")],
+        choices=[*Run.State.choices, ("active", _("Waiting or running"))],
         method="in_state",
-        label="State",
-        empty_label="any",
+        label=_("State"),
+        empty_label=_("any"),
     )
-    kind = django_filters.ChoiceFilter(choices=Run.Kind.choices, label="Kind", empty_label="any")
-    model = django_filters.CharFilter(field_name="model__slug", label="Model")
-    hardware = django_filters.CharFilter(field_name="hardware__slug", label="Hardware")
+    kind = django_filters.ChoiceFilter(choices=Run.Kind.choices, label=_("Kind"), empty_label=_("any"))
+    model = django_filters.CharFilter(field_name="model__slug", label=_("Model"))
+    hardware = django_filters.CharFilter(field_name="hardware__slug", label=_("Hardware"))
     dtype = django_filters.ChoiceFilter(
-        choices=[(name, name) for name in WORKLOAD_DTYPES], label="Data type", empty_label="any"
+        choices=[(name, name) for name in WORKLOAD_DTYPES], label=_("Data type"), empty_label=_("any")
     )
-    whose = django_filters.ChoiceFilter(choices=WHOSE, method="of_whom", label="Whose", empty_label="any")
-    after = django_filters.DateFilter(field_name="created", lookup_expr="date__gte", label="From")
-    before = django_filters.DateFilter(field_name="created", lookup_expr="date__lte", label="To")
+    tag = django_filters.CharFilter(method="tagged", label=_("Tag"))
+    whose = django_filters.ChoiceFilter(choices=WHOSE, method="of_whom", label=_("Whose"), empty_label=_("any"))
+    after = django_filters.DateFilter(field_name="created", lookup_expr="date__gte", label=_("From"))
+    before = django_filters.DateFilter(field_name="created", lookup_expr="date__lte", label=_("To"))
     sort = django_filters.ChoiceFilter(
         choices=[(sign + name, sign + name) for name in SORTS for sign in ("", "-")],
         method="in_order",
-        label="Sort",
-        empty_label="newest first",
+        label=_("Sort"),
+        empty_label=_("newest first"),
     )
 
     class Meta:
         model = Run
-        fields = ["q", "state", "kind", "model", "hardware", "dtype", "whose", "after", "before", "sort"]
+        fields = ["q", "state", "kind", "model", "hardware", "dtype", "tag", "whose", "after", "before", "sort"]
 
     def search(self, queryset: RunQuerySet, name: str, value: str) -> RunQuerySet:
         for word in value.split()[:10]:
@@ -81,6 +84,11 @@ class RunFilter(django_filters.FilterSet):
 
     def in_state(self, queryset: RunQuerySet, name: str, value: str) -> RunQuerySet:
         return queryset.active() if value == "active" else queryset.filter(state=value)
+
+    def tagged(self, queryset: RunQuerySet, name: str, value: str) -> RunQuerySet:
+        for tag in tag_names(value)[:10]:
+            queryset = queryset.filter(pk__in=RunTag.objects.filter(name=tag).values("run"))
+        return queryset
 
     def of_whom(self, queryset: RunQuerySet, name: str, value: str) -> RunQuerySet:
         user = self.request.user

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from django.http import Http404, HttpRequest, HttpResponse
+from django.utils.translation import gettext
 
 from llmcompare.runs.exports import run_filename
 from llmcompare.runs.models import Run
@@ -20,10 +21,10 @@ def graph_file(request: HttpRequest, run: Run, document: Mapping[str, Any], suff
     form = next((form for form in EXPORTERS.values() if form.suffix == suffix), None)
     graphs = document.get("graph")
     if form is None or not isinstance(graphs, Mapping) or not graphs:
-        raise Http404("There is no such graph.")
+        raise Http404(gettext("There is no such graph."))
     stage = request.GET.get("stage", "")
     if stage and stage not in graphs:
-        raise Http404("This run has no such stage.")
+        raise Http404(gettext("This run has no such stage."))
     shown = {stage: graphs[stage]} if stage else graphs
     name = run_filename(run, f"{stage if stage in ('prefill', 'decode', 'encode') else 'graph'}.{suffix}")
     return HttpResponse(

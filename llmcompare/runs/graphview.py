@@ -2,30 +2,42 @@
 
 Pure functions over ``document["graph"][stage]``. What is open is part of the address (``?open=a,a.b``), so every view is a permalink.
 A closed module stands for everything below it: its figures are the sums over its leaves, and edges end at it.
-A folded block (``repeat`` = N) shows one block with the figures of all N.
+A folded block (``repeat`` = N) shows one block with the figures of all N. Numbered siblings that are too many to look at (blocks that
+are not identical, so that nobody folded them) stand in groups of ten: ``layers 0–9``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from django.utils.translation import gettext_lazy as _
+
+from llmcompare.common.saying import Text
 from profiling.quantities import number
 
 #: What a node can be coloured and sized by: parameter value → (key of the node, title, unit).
-MEASURES: dict[str, tuple[str, str, str]] = {
-    "time": ("time_s", "Estimated time", "s"),
-    "measured": ("measured_s", "Measured time", "s"),
-    "flops": ("flops", "FLOPs", "FLOP"),
-    "bytes": ("bytes", "Bytes moved", "B"),
-    "memory": ("memory_bytes", "Memory", "B"),
-    "weights": ("weight_bytes", "Weights", "B"),
+MEASURES: dict[str, tuple[str, Text, str]] = {
+    "time": ("time_s", _("Estimated time"), "s"),
+    "measured": ("measured_s", _("Measured time"), "s"),
+    "flops": ("flops", _("FLOPs"), "FLOP"),
+    "bytes": ("bytes", _("Bytes moved"), "B"),
+    "memory": ("memory_bytes", _("Memory"), "B"),
+    "weights": ("weight_bytes", _("Weights"), "B"),
 }
+#: What the page offers: a measure, or the bound as a colour of its own.
+PAINTS = (*MEASURES, "bound")
 _SUMMED = ("parameters", "weight_bytes", "flops", "bytes", "time_s", "memory_bytes", "measured_s")
 
 #: Without ``open`` the view opens modules, largest share first, while no more nodes than this are visible.
 DEFAULT_NODES = 40
+#: More than this are never drawn: nobody could read them, and the browser would take seconds to place them.
+MAX_NODES = 500
+#: Among open modules: all are, but for those named beside it. So an address stays short however many modules there are.
+ALL = "*"
+#: Numbered siblings above ``MANY`` are put into groups of ``GROUP``, and groups into groups.
+MANY, GROUP = 24, 10
 
 
 @dataclass
@@ -39,16 +51,23 @@ class Node:
     children: list[str] = field(default_factory=list)
     sums: dict[str, float | None] = field(default_factory=dict)
 
+    @property
+    def grouped(self) -> bool:
+        """Stands for numbered siblings, and for nothing in the model."""
+        return self.raw.get("kind") == "group"
+
 
 @dataclass(frozen=True)
 class View:
-    """What is drawn. ``nodes`` parents first; ``open_ids`` those opened; ``totals`` of the whole stage."""
+    """What is drawn. ``nodes`` parents first; ``open_ids`` those opened; ``totals`` of the whole stage; ``kept_closed``: how many
+    modules were asked to be open but stayed closed, because more than :data:`MAX_NODES` would be visible."""
 
     nodes: list[dict[str, Any]]
     edges: list[dict[str, Any]]
     open_ids: list[str]
     totals: dict[str, float | None]
     dropped_edges: int
+    kept_closed: int = 0
 
 
 def build_tree(graph: Mapping[str, Any]) -> dict[str, Node]:
@@ -63,6 +82,9 @@ def build_tree(graph: Mapping[str, Any]) -> dict[str, Node]:
             node.parent = None
         if node.parent is not None:
             nodes[node.parent].children.append(node.id)
+    _parents_first(nodes)
+    for parent in [None, *nodes]:
+        _group(nodes, parent)
     order = _parents_first(nodes)
     for node_id in order:
         node = nodes[node_id]
@@ -87,6 +109,51 @@ def _parents_first(nodes: dict[str, Node]) -> list[str]:
     for node in nodes.values():
         node.children = [child for child in node.children if nodes[child].parent == node.id]
     return order
+
+
+def _group(nodes: dict[str, Node], parent: str | None) -> None:
+    """Numbered children of ``parent`` in groups of ten, while there are more than can be looked at. Order and figures stay."""
+    children = [n.id for n in nodes.values() if n.parent is None] if parent is None else nodes[parent].children
+    stems: dict[str, list[str]] = {}
+    if len(children) <= MANY:
+        return
+    for child in children:
+        stem, _, last = child.rpartition(".")
+        if last.isdigit():
+            stems.setdefault(stem, []).append(child)
+    level = {stem: members for stem, members in stems.items() if len(members) > MANY}
+    for stem, members in level.items():
+        while len(members) > MANY:
+            members = [
+                _one_group(nodes, stem, parent, members[at : at + GROUP]) for at in range(0, len(members), GROUP)
+            ]
+        if parent is not None:
+            tops = dict.fromkeys(members)
+            kept = nodes[parent].children
+            first = next(i for i, child in enumerate(kept) if child in stems[stem])
+            nodes[parent].children = [
+                *(c for c in kept[:first]),
+                *tops,
+                *(c for c in kept[first:] if c not in set(stems[stem])),
+            ]
+
+
+def _one_group(nodes: dict[str, Node], stem: str, parent: str | None, members: Sequence[str]) -> str:
+    first, last = (nodes[m].raw.get("span", m.rpartition(".")[2]) for m in (members[0], members[-1]))
+    low, high = str(first).partition("-")[0], str(last).rpartition("-")[2]
+    classes = dict.fromkeys(str(nodes[m].raw.get("class") or "") for m in members)
+    group_id = f"{stem}.{low}-{high}" if stem else f"{low}-{high}"
+    raw = {
+        "id": group_id,
+        "kind": "group",
+        "label": f"{stem.rpartition('.')[2]} {low}–{high}".strip(),
+        "class": " / ".join(name for name in classes if name),
+        "span": f"{low}-{high}",
+    }
+    nodes[group_id] = Node(group_id, raw, parent, children=list(members))
+    for member in members:
+        nodes[member].parent = group_id
+    return group_id
 
 
 def _sum_up(node: Node, nodes: dict[str, Node]) -> None:
@@ -133,19 +200,24 @@ def default_open(nodes: Mapping[str, Node], limit: int = DEFAULT_NODES) -> list[
             continue
         visible += len(node.children)
         opened.append(node.id)
-        waiting += [nodes[c] for c in node.children if nodes[c].children]
+        inside = [nodes[c] for c in node.children if nodes[c].children]
+        # Of groups, and of what is in one, the first shows what is inside; the others look alike.
+        seen = [n for n in inside if n.grouped or node.grouped]
+        waiting += [n for n in inside if n not in seen[1:]]
     return opened
 
 
 def view(graph: Mapping[str, Any], *, open_ids: Iterable[str] | None = None) -> View:
-    """The visible part of ``graph``. ``open_ids``: modules whose inside is shown (``None``: a sensible default).
+    """The visible part of ``graph``. ``open_ids``: modules whose inside is shown (``None``: a sensible default; with :data:`ALL` every
+    module but those named).
 
     A module inside a closed one stays hidden; unknown names are ignored. Edges are those of the leaves, lifted to what is visible;
     several between the same two nodes become one with the sum of their bytes; those inside a closed module are left out.
     """
     tree = build_tree(graph)
-    opened = list(default_open(tree)) if open_ids is None else [i for i in dict.fromkeys(open_ids) if i in tree]
-    is_open = {i for i in opened if tree[i].children}
+    opened = default_open(tree) if open_ids is None else asked_open(open_ids, tree)
+    asked = {i for i in opened if tree[i].children}
+    is_open, kept_closed = _within(tree, asked)
     shown: list[str] = []
     stands_for: dict[str, str] = {}
     stack: list[tuple[str, str | None]] = [(n.id, None) for n in reversed(tree.values()) if n.parent is None]
@@ -166,7 +238,37 @@ def view(graph: Mapping[str, Any], *, open_ids: Iterable[str] | None = None) -> 
         open_ids=[i for i in opened if i in is_open],
         totals=whole,
         dropped_edges=dropped,
+        kept_closed=kept_closed,
     )
+
+
+def asked_open(open_ids: Iterable[str], known: Iterable[str]) -> list[str]:
+    """Those of ``known`` that ``open_ids`` asks to be open: the named ones, or with :data:`ALL` all others."""
+    named = dict.fromkeys(open_ids)
+    if ALL in named:
+        return [i for i in known if i not in named]
+    present = set(known)
+    return [i for i in named if i in present]
+
+
+def _within(tree: Mapping[str, Node], asked: set[str]) -> tuple[set[str], int]:
+    """Those of ``asked`` that may be open, outermost first, while at most :data:`MAX_NODES` are visible; and how many may not.
+
+    A module inside a closed one costs nothing and keeps its state."""
+    level = [n.id for n in tree.values() if n.parent is None]
+    visible, refused = len(level), 0
+    kept = set(asked)
+    for node_id in level:  # grows while we walk: breadth first
+        if node_id not in asked:
+            continue
+        inside = tree[node_id].children
+        if visible + len(inside) > MAX_NODES:
+            kept.discard(node_id)
+            refused += 1
+            continue
+        visible += len(inside)
+        level.extend(inside)
+    return kept, refused
 
 
 def _times_above(node: Node, tree: Mapping[str, Node]) -> int:
@@ -175,7 +277,7 @@ def _times_above(node: Node, tree: Mapping[str, Node]) -> int:
 
 def _visible_node(node: Node, opened: bool, times_above: int, whole: Mapping[str, float | None]) -> dict[str, Any]:
     shares = {}
-    for name, (key, _, _) in MEASURES.items():
+    for name, (key, _title, _unit) in MEASURES.items():
         value, total = node.sums[key], whole[key]
         shares[name] = value / total if value is not None and total else None
     return {
@@ -222,6 +324,7 @@ def _lift_edges(graph: Mapping[str, Any], stands_for: Mapping[str, str], is_open
 
 
 def toggled(open_ids: Iterable[str], node_id: str) -> list[str]:
-    """The open modules after a click on ``node_id``: closed if it was open, else opened. What is inside keeps its state."""
+    """The open modules after a click on ``node_id``: closed if it was open, else opened. What is inside keeps its state.
+    (Beside :data:`ALL` the names are those of closed ones: to name one or not turns it over just as well.)"""
     opened = list(open_ids)
     return [i for i in opened if i != node_id] if node_id in opened else [*opened, node_id]

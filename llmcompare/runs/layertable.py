@@ -80,6 +80,11 @@ def fold(table: Any, stage: str) -> dict[str, ModuleRow]:
     return rows
 
 
+def folds(document: Mapping[str, Any]) -> dict[str, dict[str, ModuleRow]]:
+    """Folded rows of every stage of the document: what graph, table, areas, pairs and points of a page are made from."""
+    return {stage: fold(document.get("modules"), stage) for stage in document.get("stages") or {}}
+
+
 def _link(rows: dict[str, ModuleRow]) -> None:
     """Parents, depth, repetition within the parent, and the share of the stage's time."""
     roots = [r for r in rows.values() if r.parent is None or r.parent not in rows]

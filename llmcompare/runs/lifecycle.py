@@ -7,6 +7,7 @@ by ``False``.
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import Mapping
 from datetime import datetime, timedelta
@@ -16,10 +17,15 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
+from django.utils.translation import gettext_noop
 
-from llmcompare.runs.models import Run, RunDocument, RunEvent, RunMetric
+from llmcompare.runs.extract import VERSION as EXTRACT_VERSION
+from llmcompare.runs.extract import extract_of
+from llmcompare.runs.models import Artifact, Run, RunDocument, RunEvent, RunExtract, RunMetric
 from llmcompare.runs.results import storable, summarise
 from profiling.failures import without_paths
+
+logger = logging.getLogger(__name__)
 
 #: What the row of a run that nobody works on has in these columns.
 NO_CLAIM = {"claim": None, "lease_until": None}
@@ -52,7 +58,11 @@ def claim(*, run_id: int, worker: str) -> Run | None:
         return None
     run = Run.objects.get(pk=run_id)
     run.claim = token
-    log(run=run, message=f"Attempt {run.attempt} of {Run.MAX_ATTEMPTS} begins on {host_of(worker)}.")
+    log(
+        run=run,
+        message=gettext_noop("Attempt %(attempt)s of %(max_attempts)s begins on %(worker)s.")
+        % {"attempt": run.attempt, "max_attempts": Run.MAX_ATTEMPTS, "worker": host_of(worker)},
+    )
     return run
 
 
@@ -92,19 +102,49 @@ def log(*, run: Run, message: str, level: str = "info", stage: str = "") -> bool
     return held
 
 
+def keep_artifact(*, run: Run, kind: str, data: bytes, facts: Mapping[str, Any]) -> bool:
+    """Store a file that the engine made; that of an earlier attempt goes. Extends the lease too."""
+    with transaction.atomic():
+        held = renew(run=run)
+        if held:
+            Artifact.objects.update_or_create(
+                run=run,
+                kind=kind,
+                defaults={
+                    "text_bytes": facts["bytes"],
+                    "stored_bytes": len(data),
+                    "sha256": facts["sha256"],
+                    "cut": (facts.get("cut") or "")[:300],
+                    "data": data,
+                },
+            )
+    return held
+
+
 def finish(*, run: Run, document: Mapping[str, Any]) -> bool:
     """Store the results and end the run as done, both or neither. Raises ``KeyError``, ``TypeError`` or ``ValueError`` for what is no run document."""
     document = storable(document)
-    summary = summarise(document)
+    summary, extract = summarise(document), _extract(document)
     with transaction.atomic():
         held = _end(
             run, Run.State.DONE, progress=1, stage="done", message="", error="", error_phase="", **summary.columns
         )
         if held:
             RunDocument.objects.create(run=run, data=document)
+            if extract is not None:
+                RunExtract.objects.create(run=run, version=EXTRACT_VERSION, data=extract)
             RunMetric.objects.bulk_create(RunMetric(run=run, **metric) for metric in summary.metrics)
-            _add_event(run, "Done.", "info", "done")
+            _add_event(run, gettext_noop("Done."), "info", "done")
     return held
+
+
+def _extract(document: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What comparisons read. A table that cannot be folded costs them their roles, never the run its result."""
+    try:
+        return extract_of(document)
+    except Exception:
+        logger.exception("No extract could be made of a run document")
+        return None
 
 
 def fail(*, run: Run, phase: str, message: str, partial: Mapping[str, Any] | None = None) -> bool:
@@ -119,12 +159,14 @@ def fail(*, run: Run, phase: str, message: str, partial: Mapping[str, Any] | Non
     return held
 
 
-def end_cancelled(*, run: Run) -> bool:
-    """End a run that its owner cancelled."""
+def end_cancelled(*, run: Run, partial: Mapping[str, Any] | None = None) -> bool:
+    """End a run that its owner cancelled; what was measured by then is kept as its document."""
     with transaction.atomic():
-        held = _end(run, Run.State.CANCELLED, message="Cancelled.")
+        held = _end(run, Run.State.CANCELLED, message=gettext_noop("Cancelled."))
         if held:
-            _add_event(run, "Cancelled.", "info", "cancelled")
+            if partial:
+                RunDocument.objects.create(run=run, data=storable(partial))
+            _add_event(run, gettext_noop("Cancelled."), "info", "cancelled")
     return held
 
 
@@ -135,7 +177,7 @@ def put_back(*, run: Run) -> bool:
         if held:
             _add_event(
                 run,
-                "The worker was stopped. The run waits for another one; this attempt does not count.",
+                gettext_noop("The worker was stopped. The run waits for another one; this attempt does not count."),
                 "warning",
                 "",
             )
@@ -147,7 +189,9 @@ def put_back_lost(*, run: Run) -> bool:
     with transaction.atomic():
         held = _requeue(run)
         if held:
-            text = f"The worker on {host_of(run.worker)} was lost during the stage “{run.stage}”. The run waits for another attempt."
+            text = gettext_noop(
+                "The worker on %(worker)s was lost during the stage “%(stage)s”. The run waits for another attempt."
+            ) % {"worker": host_of(run.worker), "stage": run.stage}
             _add_event(run, text, "warning", run.stage)
     return held
 

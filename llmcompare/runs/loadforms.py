@@ -7,21 +7,25 @@ from dataclasses import fields
 from typing import Any
 
 from django import forms
+from django.utils.text import format_lazy
+from django.utils.translation import gettext_lazy as _
 
+from llmcompare.common.saying import Text
 from profiling.load import Load
 
 PREFIX = "load_"
 LOAD_FIELDS = tuple(PREFIX + field.name for field in fields(Load))
 MODES = [
-    ("", "none"),
-    ("closed", "closed loop: users who wait for their answers"),
-    ("poisson", "Poisson: arrivals at random, which do not wait"),
+    ("", _("none")),
+    ("closed", _("closed loop: users who wait for their answers")),
+    ("poisson", _("Poisson: arrivals at random, which do not wait")),
+    ("constant", _("Constant: arrivals at equal distances, which do not wait")),
 ]
-DISTRIBUTION = "such as uniform(64, 512), normal(200, 50, 1, 512), lognormal(200, 150, 1, 1024); empty: as above"
+DISTRIBUTION = _("such as uniform(64, 512), normal(200, 50, 1, 512), lognormal(200, 150, 1, 1024); empty: as above")
 USUAL = Load()
 
 
-def _seconds(label: str, help_text: str) -> forms.FloatField:
+def _seconds(label: Text, help_text: Text) -> forms.FloatField:
     return forms.FloatField(
         label=label, help_text=help_text, required=False, widget=forms.NumberInput(attrs={"step": "any"})
     )
@@ -31,25 +35,31 @@ class LoadForm(forms.Form):
     """Mix in. None of the fields must be sent; without a mode there is no load."""
 
     load_mode = forms.ChoiceField(
-        label="Load",
+        label=_("Load"),
         choices=MODES,
         required=False,
-        help_text="requests after the iterations",
-        error_messages={"invalid_choice": "Choose closed or poisson, or none."},
+        help_text=_("requests after the iterations"),
+        error_messages={"invalid_choice": _("Choose closed, poisson or constant, or none.")},
     )
     load_concurrency = forms.IntegerField(
-        label="Users", required=False, help_text=f"of a closed loop; empty: {USUAL.concurrency}"
+        label=_("Users"),
+        required=False,
+        help_text=format_lazy(_("of a closed loop; empty: {value}"), value=USUAL.concurrency),
     )
-    load_rate = _seconds("Requests per second", "of a Poisson load, on average")
-    load_requests = forms.IntegerField(label="Requests", required=False, help_text=f"at most; empty: {USUAL.requests}")
-    load_seconds = _seconds("Seconds", "no request arrives later; empty: no such limit")
-    load_input_lengths = forms.CharField(label="Input lengths", required=False, max_length=100, help_text=DISTRIBUTION)
+    load_rate = _seconds(_("Requests per second"), _("of a Poisson load on average, or of a constant one"))
+    load_requests = forms.IntegerField(
+        label=_("Requests"), required=False, help_text=format_lazy(_("at most; empty: {value}"), value=USUAL.requests)
+    )
+    load_seconds = _seconds(_("Seconds"), _("no request arrives later; empty: no such limit"))
+    load_input_lengths = forms.CharField(
+        label=_("Input lengths"), required=False, max_length=100, help_text=DISTRIBUTION
+    )
     load_output_lengths = forms.CharField(
-        label="Output lengths", required=False, max_length=100, help_text="tokens of each answer, in the same way"
+        label=_("Output lengths"), required=False, max_length=100, help_text=_("tokens of each answer, in the same way")
     )
-    load_ttft_s = _seconds("TTFT objective", "seconds to the first token, waiting included; empty: none")
-    load_tpot_s = _seconds("TPOT objective", "seconds for each token after it; empty: none")
-    load_e2e_s = _seconds("End-to-end objective", "seconds to the last token; empty: none")
+    load_ttft_s = _seconds(_("TTFT objective"), _("seconds to the first token, waiting included; empty: none"))
+    load_tpot_s = _seconds(_("TPOT objective"), _("seconds for each token after it; empty: none"))
+    load_e2e_s = _seconds(_("End-to-end objective"), _("seconds to the last token; empty: none"))
 
     def load_values(self) -> dict[str, Any]:
         """What was filled in, by the names of the form. Only after validation."""

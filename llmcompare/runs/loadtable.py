@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext_lazy as _
+
+from llmcompare.common.saying import said
 from llmcompare.runs import charts
 from llmcompare.runs.tables import records
-from profiling.quantities import UNKNOWN, count, number, percent, show
+from profiling.quantities import count, number, percent, show, unknown
 from profiling.units import DEFINITIONS
 
 #: Metrics of the load, in the order of the table.
@@ -23,7 +27,7 @@ LOAD_METRICS = (
 )
 #: A table of requests longer than this is cut, and says so; the exports have all.
 MAX_REQUESTS = 200
-_OBJECTIVES = {"ttft_s": "TTFT", "tpot_s": "TPOT", "e2e_s": "end to end"}
+_OBJECTIVES = {"ttft_s": "TTFT", "tpot_s": "TPOT", "e2e_s": _("end to end")}
 
 
 def load_table(document: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -33,18 +37,21 @@ def load_table(document: Mapping[str, Any]) -> dict[str, Any] | None:
         return None
     requests = list(records(document.get("requests")))
     objectives = [
-        f"{title} at most {show(number(value), 's')}"
+        gettext("%(what)s at most %(time)s") % {"what": title, "time": show(number(value), "s")}
         for name, title in _OBJECTIVES.items()
         if (value := (load.get("objectives") or {}).get(name)) is not None
     ]
     return {
         "what": _what(load),
         "lengths": [
-            f"{title} tokens: {load[name]}"
-            for name, title in (("input_lengths", "input"), ("output_lengths", "output"))
+            title % {"lengths": load[name]}
+            for name, title in (
+                ("input_lengths", gettext("input tokens: %(lengths)s")),
+                ("output_lengths", gettext("output tokens: %(lengths)s")),
+            )
             if load.get(name)
         ],
-        "scheduling": str(load.get("scheduling") or UNKNOWN),
+        "scheduling": said(str(load["scheduling"])) if load.get("scheduling") else unknown(),
         "batch": count(load.get("batch_size")),
         "due": count(load.get("due")),
         "served": count(load.get("served")),
@@ -59,10 +66,14 @@ def load_table(document: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _what(load: Mapping[str, Any]) -> str:
+    if load.get("mode") == "constant":
+        return gettext("%(rate)s at equal distances") % {"rate": show(number(load.get("rate")), "request/s")}
     if load.get("mode") == "poisson":
-        return f"Poisson arrivals, {show(number(load.get('rate')), 'request/s')} on average"
+        return gettext("Poisson arrivals, %(rate)s on average") % {"rate": show(number(load.get("rate")), "request/s")}
     users = load.get("concurrency")
-    return f"closed loop of {count(users)} user{'' if users == 1 else 's'}"
+    return ngettext("closed loop of %(count)s user", "closed loop of %(count)s users", int(number(users) or 0)) % {
+        "count": count(users)
+    }
 
 
 def _metrics(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -76,8 +87,8 @@ def _metrics(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
         value = percent(number(entry.get("value"))) if unit == "1" else show(number(entry.get("value")), unit)
         found.append(
             {
-                "title": definition.name,
-                "definition": definition.formula,
+                "title": said(definition.name),
+                "definition": said(definition.formula),
                 "value": value,
                 "n": count(entry.get("n")),
                 **{name: shown.get(name, "–") for name in ("min", "p90", "p95", "p99", "max")},
@@ -92,19 +103,25 @@ def seconds(row: Mapping[str, Any], begin: str, end: str) -> float | None:
     return None if first is None or last is None else (last - first) / 1e9
 
 
+def request_name(row: Mapping[str, Any]) -> str:
+    """Its number from 1, after that of its process where there may be several."""
+    own, process = count((number(row.get("request")) or 0) + 1), number(row.get("process"))
+    return own if process is None else f"{count(process + 1)}.{own}"
+
+
 def _row(row: Mapping[str, Any]) -> dict[str, Any]:
     tokens, decoding = number(row.get("output_tokens")), seconds(row, "first_token_ns", "end_ns")
     per_token = decoding / (tokens - 1) if decoding is not None and tokens and tokens > 1 else None
     within = row.get("within_objectives")
     served = row.get("end_ns") is not None
     return {
-        "number": count((number(row.get("request")) or 0) + 1),
+        "number": request_name(row),
         "scheduled": show((number(row.get("scheduled_ns")) or 0) / 1e9, "s"),
         "input": count(row.get("input_tokens")),
         "output": count(row.get("output_tokens")),
-        "queue": show(seconds(row, "scheduled_ns", "started_ns"), "s") if served else "not served",
+        "queue": show(seconds(row, "scheduled_ns", "started_ns"), "s") if served else gettext("not served"),
         "ttft": show(seconds(row, "scheduled_ns", "first_token_ns"), "s") if served else "–",
         "tpot": show(per_token, "s") if per_token is not None else "–",
         "e2e": show(seconds(row, "scheduled_ns", "end_ns"), "s") if served else "–",
-        "within": "–" if within is None else "yes" if within else "no",
+        "within": "–" if within is None else gettext("yes") if within else gettext("no"),
     }

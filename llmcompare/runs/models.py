@@ -7,40 +7,36 @@ and may write results only while the token is still its own (see ``services.py``
 
 from __future__ import annotations
 
-import secrets
-
 from django.conf import settings
 from django.db import models
 from django.db.models import Q
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 
+from llmcompare.common.identifiers import new_public_id
+from llmcompare.runs.endpointtags import endpoint_tags
 from llmcompare.runs.options import devices_of, tags
 from llmcompare.runs.querysets import RunQuerySet
-
-
-def new_public_id() -> str:
-    """An identifier that says nothing and cannot be guessed: 16 URL-safe characters, 96 bits."""
-    # A leading dash would be an option on a command line and a formula in a spreadsheet.
-    while (token := secrets.token_urlsafe(12)).startswith("-"):
-        pass
-    return token
+from profiling.artifacts import KINDS, file_name
 
 
 class Run(models.Model):
     class Kind(models.TextChoices):
-        ESTIMATE = "estimate", "Estimate"
-        MEASURE = "measure", "Measurement"
+        ESTIMATE = "estimate", _("Estimate")
+        MEASURE = "measure", _("Measurement")
+        ENDPOINT = "endpoint", _("Endpoint")
 
     class State(models.TextChoices):
-        QUEUED = "queued", "Queued"
-        RUNNING = "running", "Running"
-        DONE = "done", "Done"
-        FAILED = "failed", "Failed"
-        CANCELLED = "cancelled", "Cancelled"
+        QUEUED = "queued", _("Queued")
+        RUNNING = "running", _("Running")
+        DONE = "done", _("Done")
+        FAILED = "failed", _("Failed")
+        CANCELLED = "cancelled", _("Cancelled")
 
     class Visibility(models.TextChoices):
-        PRIVATE = "private", "Only me"
-        TEAM = "team", "My team"
-        PUBLIC = "public", "Everyone here"
+        PRIVATE = "private", _("Only me")
+        TEAM = "team", _("My team")
+        PUBLIC = "public", _("Everyone here")
 
     MAX_ATTEMPTS = 3
 
@@ -58,7 +54,12 @@ class Run(models.Model):
         "hardware.Hardware", null=True, blank=True, on_delete=models.SET_NULL, related_name="runs"
     )
     host = models.ForeignKey("hardware.Host", null=True, blank=True, on_delete=models.SET_NULL, related_name="runs")
-    spec = models.JSONField(help_text="frozen inputs: a profiling.spec.RunSpec")
+    endpoint = models.ForeignKey(
+        "endpoints.Endpoint", null=True, blank=True, on_delete=models.SET_NULL, related_name="runs"
+    )
+    spec = models.JSONField(
+        help_text="frozen inputs: a profiling.spec.RunSpec, or a profiling.remote.spec.EndpointSpec"
+    )
     spec_digest = models.CharField(max_length=64)
     idempotency_key = models.CharField(max_length=64, null=True, blank=True)
     title = models.CharField(max_length=150, blank=True)
@@ -66,11 +67,11 @@ class Run(models.Model):
 
     # Columns that are filtered, sorted or shown in lists; copied from the frozen spec.
     model_name = models.CharField(max_length=150)
-    hardware_name = models.CharField(max_length=200)
-    batch_size = models.PositiveIntegerField()
-    input_tokens = models.PositiveIntegerField()
+    hardware_name = models.CharField(max_length=200, help_text="of an endpoint's run: the name of the endpoint")
+    batch_size = models.PositiveIntegerField(help_text="0: none, of an endpoint's run")
+    input_tokens = models.PositiveIntegerField(help_text="0: not known, of an endpoint's run with a prompt")
     output_tokens = models.PositiveIntegerField()
-    dtype = models.CharField(max_length=10)
+    dtype = models.CharField(max_length=10, blank=True)
 
     # Life.
     state = models.CharField(max_length=10, choices=State.choices, default=State.QUEUED)
@@ -89,7 +90,7 @@ class Run(models.Model):
     created = models.DateTimeField(auto_now_add=True)
     started = models.DateTimeField(null=True, blank=True)
     finished = models.DateTimeField(null=True, blank=True)
-    deleted_at = models.DateTimeField(null=True, blank=True, help_text="in the bin; restored by undo")
+    deleted_at = models.DateTimeField(null=True, blank=True, help_text=_("in the bin; restored by undo"))
 
     # Results that lists and comparisons sort by; null until known. The document has everything.
     ttft_s = models.FloatField(null=True, blank=True)
@@ -99,6 +100,13 @@ class Run(models.Model):
     memory_bytes = models.BigIntegerField(null=True, blank=True)
     fits = models.BooleanField(null=True, blank=True)
     bound = models.CharField(max_length=10, blank=True)
+
+    # What history goes by.
+    series = models.CharField(
+        max_length=32, blank=True, db_index=True, help_text="runs of one series repeat one another"
+    )
+    contended = models.BooleanField(null=True, blank=True, help_text="other work disturbed it; null: not said")
+    versions = models.JSONField(default=dict, blank=True, help_text="engine, torch, transformers, python, driver")
 
     objects = RunQuerySet.as_manager()
 
@@ -120,7 +128,10 @@ class Run(models.Model):
         ]
 
     def __str__(self) -> str:
-        return self.title or f"{self.model_name} on {self.hardware_name}"
+        return self.title or gettext("%(model)s on %(hardware)s") % {
+            "model": self.model_name,
+            "hardware": self.hardware_name,
+        }
 
     @property
     def is_active(self) -> bool:
@@ -131,8 +142,22 @@ class Run(models.Model):
         return self.kind == self.Kind.ESTIMATE
 
     @property
+    def of_endpoint(self) -> bool:
+        """Whether it asked a server over the network: no formats, no batch, no memory are known of it."""
+        return self.kind == self.Kind.ENDPOINT
+
+    @property
+    def duration_s(self) -> float | None:
+        """Seconds from start to finish; None until both are known."""
+        if self.started is None or self.finished is None:
+            return None
+        return (self.finished - self.started).total_seconds()
+
+    @property
     def option_tags(self) -> list[str]:
         """What its workload sets beyond batch, tokens and data type, in a few words each."""
+        if self.of_endpoint:
+            return endpoint_tags(self.spec)
         return tags(self.spec.get("workload") or {})
 
     @property
@@ -145,6 +170,14 @@ class RunDocument(models.Model):
     """The whole result (docs/run-document.md), apart from the row so that lists stay light."""
 
     run = models.OneToOneField(Run, on_delete=models.CASCADE, related_name="document", primary_key=True)
+    data = models.JSONField()
+
+
+class RunExtract(models.Model):
+    """What comparisons read of the document, made once (``llmcompare.runs.extract``): twenty whole documents would take seconds."""
+
+    run = models.OneToOneField(Run, on_delete=models.CASCADE, related_name="extract", primary_key=True)
+    version = models.PositiveSmallIntegerField()
     data = models.JSONField()
 
 
@@ -164,6 +197,55 @@ class RunMetric(models.Model):
     class Meta:
         ordering = ["run", "key", "origin"]
         constraints = [models.UniqueConstraint(fields=["run", "key", "origin"], name="run_metric_once")]
+
+
+class Artifact(models.Model):
+    """A file that a measurement left beside its document (:mod:`profiling.artifacts`), compressed.
+
+    In the database and not in a folder: the worker that makes it and the web server that hands it out may be different machines, it
+    is written under the same claim as the run, and goes with the run. The engine bounds its size.
+    """
+
+    class Kind(models.TextChoices):
+        TRACE = "trace", _("Trace of the profiled pass")
+        MEMORY = "memory", _("Allocations of the profiled pass")
+
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="artifacts")
+    kind = models.CharField(max_length=10, choices=Kind.choices)
+    text_bytes = models.PositiveBigIntegerField(help_text="of the JSON, not compressed")
+    stored_bytes = models.PositiveIntegerField(help_text="of the file, compressed with gzip")
+    sha256 = models.CharField(max_length=64, help_text="of the file")
+    cut = models.CharField(max_length=300, blank=True, help_text="what was left out because it was too large")
+    created = models.DateTimeField(auto_now_add=True)
+    data = models.BinaryField()
+
+    class Meta:
+        ordering = ["run", "-kind"]
+        constraints = [models.UniqueConstraint(fields=["run", "kind"], name="run_artifact_once")]
+
+    @property
+    def name(self) -> str:
+        return file_name(self.kind)
+
+    @property
+    def opens_with(self) -> str:
+        return KINDS[self.kind][1]
+
+
+class RunTag(models.Model):
+    """A word on a run, in lower case: everybody who sees the run sees it, and lists are narrowed by it exactly."""
+
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="tags")
+    name = models.CharField(max_length=40, db_index=True)
+    by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+")
+    created = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["name", "pk"]
+        constraints = [models.UniqueConstraint(fields=["run", "name"], name="run_tag_once")]
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class RunEvent(models.Model):

@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from django.utils.translation import gettext
+
+from llmcompare.common.saying import said
 from llmcompare.runs.tables import records
 from profiling.quantities import number, percent, show
 
@@ -23,7 +26,7 @@ class _Sum:
     cpu_s: float = 0.0
     device_s: float | None = None
     shapes: Any = None
-    members: set[str] = field(default_factory=set)
+    members: dict[str, int] = field(default_factory=dict)
     inner: dict[str, _Sum] = field(default_factory=dict)
 
     def add(self, record: Mapping[str, Any]) -> None:
@@ -71,8 +74,8 @@ def operator_table(document: Mapping[str, Any], stage: str, find: str = "") -> d
 def _fold(path: Any) -> str:
     """Blocks that differ in their number alone are one group."""
     if path is None:
-        return "outside the model"
-    return re.sub(r"(?<![^.])\d+(?![^.])", "*", str(path)) or "whole model"
+        return gettext("outside the model")
+    return re.sub(r"(?<![^.])\d+(?![^.])", "*", str(path)) or gettext("whole model")
 
 
 def _groups(rows: list[dict[str, Any]]) -> list[_Sum]:
@@ -80,7 +83,9 @@ def _groups(rows: list[dict[str, Any]]) -> list[_Sum]:
     for row in rows:
         name = _fold(row.get("path"))
         group = found.setdefault(name, _Sum(name))
-        group.members.add(str(row.get("path")))
+        # Documents since identical blocks are one row say how many modules it stands for; earlier ones have a row for each.
+        path = str(row.get("path"))
+        group.members[path] = max(group.members.get(path, 1), int(number(row.get("modules")) or 1))
         group.add(row)
         operator = str(row.get("operator"))
         group.inner.setdefault(operator, _Sum(operator)).add(row)
@@ -113,7 +118,7 @@ def _group(group: _Sum, whole: float | None, memory: float | None) -> dict[str, 
     operators = sorted(group.inner.values(), key=lambda row: -row.time())
     rest = operators[MAX_OPERATORS:]
     return _row(group, whole) | {
-        "members": len(group.members),
+        "members": sum(group.members.values()),
         "shapes": "",
         "memory": show(memory, "B"),
         "operators": [_row(row, whole) for row in operators[:MAX_OPERATORS]],
@@ -124,10 +129,17 @@ def _group(group: _Sum, whole: float | None, memory: float | None) -> dict[str, 
 
 def _copies(section: Mapping[str, Any], on_device: bool) -> str:
     if not on_device:
-        return "The run was on the processor: there are no copies between host and device."
+        return gettext("The run was on the processor: there are no copies between host and device.")
     parts = [
-        f"{entry.get('count')} copies {entry.get('direction')}, {show(number(entry.get('bytes')), 'B')} "
-        f"in {show(number(entry.get('seconds')), 's')}"
+        gettext("%(count)s copies %(direction)s, %(size)s in %(time)s")
+        % {
+            "count": entry.get("count"),
+            "direction": said(str(entry.get("direction"))),
+            "size": show(number(entry.get("bytes")), "B"),
+            "time": show(number(entry.get("seconds")), "s"),
+        }
         for entry in section.get("copies") or []
     ]
-    return "In the whole profiled pass: " + "; ".join(parts) + "." if parts else "Copies were not recorded."
+    if not parts:
+        return gettext("Copies were not recorded.")
+    return gettext("In the whole profiled pass: %(copies)s.") % {"copies": "; ".join(parts)}

@@ -6,7 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from django import forms
+from django.utils.text import format_lazy
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 
+from llmcompare.common.saying import Text
 from llmcompare.runs.options import GROUPS, OPTIONS, Option, tags, weight_formats
 from profiling.spec import WORKLOAD_DTYPES
 
@@ -22,10 +26,12 @@ def _choices(option: Option) -> list[Any]:
 
 
 def _field(option: Option) -> forms.Field:
-    about = f"{option.help}; empty: {option.empty}" if option.empty and not option.values else option.help
+    about: Text = option.help
+    if option.empty and not option.values:
+        about = format_lazy(_("{about}; empty: {empty}"), about=option.help, empty=option.empty)
     common: dict[str, Any] = {"required": False, "label": option.title, "help_text": about}
     if option.values:
-        message = "%(value)s cannot be chosen here. Choose one of the list."
+        message = gettext("%(value)s cannot be chosen here. Choose one of the list.")
         return forms.ChoiceField(
             choices=_choices(option),
             initial=option.default or "",

@@ -10,6 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+
+from llmcompare.common.saying import Text, said
 from profiling.precision import ACTIVATION_FORMATS, GROUP_SIZES, KV_FORMATS, SCHEMES, scheme
 from profiling.spec import CHOICES, WORKLOAD_DTYPES, SpecError, Workload
 
@@ -22,16 +26,20 @@ ATTENTION = ("sdpa", "eager")
 @dataclass(frozen=True)
 class Group:
     key: str
-    title: str
-    about: str
+    title: Text
+    about: Text
 
 
 GROUPS = (
-    Group("precision", "Precision", "weights, activations and cache in formats of their own"),
-    Group("devices", "Several devices", "the model divided over the devices of a machine or of several"),
-    Group("conventions", "Conventions", "what is computed and counted"),
-    Group("media", "Images and audio", "beside the text, for models that read them"),
-    Group("serving", "Speculation and prefix cache", "a draft that guesses tokens, and a prompt that is partly known"),
+    Group("precision", _("Precision"), _("weights, activations and cache in formats of their own")),
+    Group("devices", _("Several devices"), _("the model divided over the devices of a machine or of several")),
+    Group("conventions", _("Conventions"), _("what is computed and counted")),
+    Group("media", _("Images and audio"), _("beside the text, for models that read them")),
+    Group(
+        "serving",
+        _("Speculation and prefix cache"),
+        _("a draft that guesses tokens, and a prompt that is partly known"),
+    ),
 )
 
 
@@ -46,13 +54,13 @@ class Option:
 
     name: str
     group: str
-    title: str
-    help: str
-    short: str
+    title: Text
+    help: Text
+    short: Text
     values: tuple[str, ...] = ()
-    words: Mapping[str, str] = field(default_factory=dict)
-    empty: str = ""
-    unit: str = ""
+    words: Mapping[str, Text] = field(default_factory=dict)
+    empty: Text = ""
+    unit: Text = ""
     fraction: bool = False
     measured: bool = False
     beside: bool = False
@@ -65,17 +73,17 @@ class Option:
     def says(self, value: Any) -> str:
         """The value with its meaning, in one line."""
         if value is None:
-            return self.empty or "not given"
+            return str(self.empty) if self.empty else gettext("not given")
         if self.values:
             meaning = self.words.get(str(value))
             return f"{value}: {meaning}" if meaning else _format_words(self, value)
         number = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else f"{value}"
         if value == self.default:
             return number
-        return f"{number} {self.unit}".rstrip()
+        return str(self.unit).format(number) if self.unit else number
 
     def tag(self, value: Any) -> str:
-        return self.short.format(value)
+        return str(self.short).format(value)
 
     def is_plain(self, workload: Mapping[str, Any]) -> bool:
         """Does the workload leave this option as it is by itself?"""
@@ -88,22 +96,33 @@ class Option:
 def _format_words(option: Option, value: Any) -> str:
     """A format of weights in the engine's words; any other value as it is."""
     try:
-        return scheme(value).describe() if option.name == "weights_dtype" else str(value)
+        return str(said(scheme(value).describe())) if option.name == "weights_dtype" else str(value)
     except SpecError:  # a document of another version
         return str(value)
 
 
+def _with_bits(name: str) -> str:
+    return gettext("%(format)s (%(bits)s bits a weight)") % {
+        "format": name,
+        "bits": f"{scheme(name).bits_per_weight():.3g}",
+    }
+
+
+def _format_names() -> tuple[list[str], list[str]]:
+    """Formats of weights by name, and those with another size of group."""
+    sized = [
+        f"{name}-g{size}"
+        for name, stored in SCHEMES.items()
+        if stored.name != name and stored.group
+        for size in GROUP_SIZES
+    ]
+    return list(SCHEMES), sized
+
+
 def weight_formats() -> dict[str, list[tuple[str, str]]]:
     """Formats of weights with their bits, in two groups: those by name, and those with another size of group."""
-    named, sized = [], []
-    for name, stored in SCHEMES.items():
-        named.append((name, f"{name} ({stored.bits_per_weight():.3g} bits a weight)"))
-        if stored.name == name or not stored.group:
-            continue
-        for size in GROUP_SIZES:
-            other = f"{name}-g{size}"
-            sized.append((other, f"{other} ({scheme(other).bits_per_weight():.3g} bits a weight)"))
-    return {"Usual": named, "By the size of a group": sized}
+    named, sized = ([(name, _with_bits(name)) for name in names] for names in _format_names())
+    return {gettext("Usual"): named, gettext("By the size of a group"): sized}
 
 
 def _known(name: str) -> tuple[str, ...]:
@@ -114,209 +133,209 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "weights_dtype",
         "precision",
-        "Weight format",
-        "of linear layers and experts; the rest stays in the data type",
-        "{} weights",
-        values=tuple(name for formats in weight_formats().values() for name, _ in formats),
-        empty="as the data type",
+        _("Weight format"),
+        _("of linear layers and experts; the rest stays in the data type"),
+        _("{} weights"),
+        values=tuple(name for names in _format_names() for name in names),
+        empty=_("as the data type"),
     ),
     Option(
         "activation_dtype",
         "precision",
-        "Activation format",
-        "inputs of those layers; 8 bits need weights in the same format",
-        "{} activations",
+        _("Activation format"),
+        _("inputs of those layers; 8 bits need weights in the same format"),
+        _("{} activations"),
         values=ACTIVATION_FORMATS,
         words={
-            name: "quantised token by token, products run in it"
+            name: _("quantised token by token, products run in it")
             for name in ACTIVATION_FORMATS
             if name not in WORKLOAD_DTYPES
         },
-        empty="as the data type",
+        empty=_("as the data type"),
     ),
     Option(
         "kv_dtype",
         "precision",
-        "Cache format",
-        "of the cached keys and values",
-        "{} cache",
+        _("Cache format"),
+        _("of the cached keys and values"),
+        _("{} cache"),
         values=KV_FORMATS,
-        empty="as the data type",
+        empty=_("as the data type"),
     ),
     Option(
         "tensor_parallel",
         "devices",
-        "Tensor parallel",
-        "devices that share every layer",
-        "tensor parallel {}",
-        unit="devices share every layer",
+        _("Tensor parallel"),
+        _("devices that share every layer"),
+        _("tensor parallel {}"),
+        unit=_("{} devices share every layer"),
     ),
     Option(
         "pipeline_parallel",
         "devices",
-        "Pipeline parallel",
-        "stages of layers, each on devices of its own",
-        "pipeline parallel {}",
-        unit="stages of layers",
+        _("Pipeline parallel"),
+        _("stages of layers, each on devices of its own"),
+        _("pipeline parallel {}"),
+        unit=_("{} stages of layers"),
     ),
     Option(
         "expert_parallel",
         "devices",
-        "Expert parallel",
-        "devices, of those of tensor and data parallel, that experts are spread over",
-        "expert parallel {}",
-        unit="devices hold the experts together",
+        _("Expert parallel"),
+        _("devices, of those of tensor and data parallel, that experts are spread over"),
+        _("expert parallel {}"),
+        unit=_("{} devices hold the experts together"),
     ),
     Option(
         "data_parallel",
         "devices",
-        "Data parallel",
-        "replicas that share the batch",
-        "data parallel {}",
-        unit="replicas share the batch",
+        _("Data parallel"),
+        _("replicas that share the batch"),
+        _("data parallel {}"),
+        unit=_("{} replicas share the batch"),
     ),
     Option(
         "execution",
         "conventions",
-        "Execution",
-        "what goes to memory between operators",
-        "{} execution",
+        _("Execution"),
+        _("what goes to memory between operators"),
+        _("{} execution"),
         values=_known("execution"),
         words={
-            "eager": "each operator goes to memory",
-            "fused": "element-wise chains ride along",
+            "eager": _("each operator goes to memory"),
+            "fused": _("element-wise chains ride along"),
         },
         beside=True,
     ),
     Option(
         "causal",
         "conventions",
-        "Causal attention",
-        "pairs of tokens that count",
-        "causal attention {}",
+        _("Causal attention"),
+        _("pairs of tokens that count"),
+        _("causal attention {}"),
         values=_known("causal"),
-        words={"full": "every pair, masked or not", "halved": "only those that the mask lets through"},
+        words={"full": _("every pair, masked or not"), "halved": _("only those that the mask lets through")},
         beside=True,
     ),
     Option(
         "window",
         "conventions",
-        "Sliding window",
-        "for models that have one",
-        "window {}",
+        _("Sliding window"),
+        _("for models that have one"),
+        _("window {}"),
         values=_known("window"),
-        words={"executed": "limits the cache alone", "windowed": "the kernel skips what is outside"},
-        empty="as the execution",
+        words={"executed": _("limits the cache alone"), "windowed": _("the kernel skips what is outside")},
+        empty=_("as the execution"),
         beside=True,
     ),
     Option(
         "mla",
         "conventions",
-        "Latent attention (MLA)",
-        "for models that have it",
-        "latent attention {}",
+        _("Latent attention (MLA)"),
+        _("for models that have it"),
+        _("latent attention {}"),
         values=_known("mla"),
         words={
-            "executed": "expanded anew each step",
-            "expanded": "keys and values are cached",
-            "absorbed": "attends to the latent itself",
+            "executed": _("expanded anew each step"),
+            "expanded": _("keys and values are cached"),
+            "absorbed": _("attends to the latent itself"),
         },
         beside=True,
     ),
     Option(
         "experts",
         "conventions",
-        "Experts",
-        "whose weights a step reads, for models that have them",
-        "experts {}",
+        _("Experts"),
+        _("whose weights a step reads, for models that have them"),
+        _("experts {}"),
         values=_known("experts"),
         words={
-            "uniform": "what uniform routing hits",
-            "topk": "the fewest: all tokens agree",
-            "all": "all of them",
+            "uniform": _("what uniform routing hits"),
+            "topk": _("the fewest: all tokens agree"),
+            "all": _("all of them"),
         },
         beside=True,
     ),
     Option(
         "attn_implementation",
         "conventions",
-        "Attention kernel",
-        "that transformers is asked for",
-        "{} attention",
+        _("Attention kernel"),
+        _("that transformers is asked for"),
+        _("{} attention"),
         values=ATTENTION,
-        words={"sdpa": "one fused kernel", "eager": "products and softmax apart"},
+        words={"sdpa": _("one fused kernel"), "eager": _("products and softmax apart")},
         measured=True,
     ),
     Option(
         "logits",
         "conventions",
-        "Logits",
-        "positions of the prompt for which the head runs",
-        "logits of {} positions",
+        _("Logits"),
+        _("positions of the prompt for which the head runs"),
+        _("logits of {} positions"),
         values=_known("logits"),
-        words={"last": "as generation does", "all": "every position"},
+        words={"last": _("as generation does"), "all": _("every position")},
         measured=True,
     ),
     Option(
         "images",
         "media",
-        "Images",
-        "in each sequence; their tokens come to the input tokens",
-        "{} images",
-        unit="in each sequence",
+        _("Images"),
+        _("in each sequence; their tokens come to the input tokens"),
+        _("{} images"),
+        unit=_("{} in each sequence"),
     ),
     Option(
         "audios",
         "media",
-        "Audio clips",
-        "in each sequence; their tokens come to the input tokens",
-        "{} audio clips",
-        unit="in each sequence",
+        _("Audio clips"),
+        _("in each sequence; their tokens come to the input tokens"),
+        _("{} audio clips"),
+        unit=_("{} in each sequence"),
     ),
     Option(
         "draft_tokens",
         "serving",
-        "Draft tokens",
-        "guessed before each step; 0: no speculation",
-        "{} draft tokens",
-        unit="guessed before each step",
+        _("Draft tokens"),
+        _("guessed before each step; 0: no speculation"),
+        _("{} draft tokens"),
+        unit=_("{} guessed before each step"),
     ),
     Option(
         "draft_acceptance",
         "serving",
-        "Acceptance",
-        "probability, 0 to 1, that a guess is right",
-        "acceptance {}",
-        unit="is the probability that a guess is right",
+        _("Acceptance"),
+        _("probability, 0 to 1, that a guess is right"),
+        _("acceptance {}"),
+        unit=_("{} is the probability that a guess is right"),
         fraction=True,
         needs="draft_tokens",
     ),
     Option(
         "draft_cost",
         "serving",
-        "Cost of a guess",
-        "its time as a fraction of a step",
-        "guesses at {} of a step",
-        unit="of the time of a step for each guess",
-        empty="not counted",
+        _("Cost of a guess"),
+        _("its time as a fraction of a step"),
+        _("guesses at {} of a step"),
+        unit=_("{} of the time of a step for each guess"),
+        empty=_("not counted"),
         fraction=True,
         needs="draft_tokens",
     ),
     Option(
         "prefix_tokens",
         "serving",
-        "Prefix tokens",
-        "of the prompt that lie in the cache already",
-        "{} tokens cached",
-        unit="tokens of the prompt lie in the cache already",
+        _("Prefix tokens"),
+        _("of the prompt that lie in the cache already"),
+        _("{} tokens cached"),
+        unit=_("{} tokens of the prompt lie in the cache already"),
     ),
     Option(
         "decoder_tokens",
         "serving",
-        "Decoder tokens",
-        "that the decoder of an encoder-decoder begins with",
-        "decoder begins with {} tokens",
-        unit="tokens that the decoder begins with",
+        _("Decoder tokens"),
+        _("that the decoder of an encoder-decoder begins with"),
+        _("decoder begins with {} tokens"),
+        unit=_("{} tokens that the decoder begins with"),
     ),
 )
 NAMES = tuple(option.name for option in OPTIONS)

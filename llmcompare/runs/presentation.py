@@ -6,25 +6,37 @@ whatever may name a person, a machine's paths or environment is left out; with `
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
-from llmcompare.runs import charts
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+
+from llmcompare.common.saying import said
+from llmcompare.runs import charts, layertable
+from llmcompare.runs.charts.areas import area_view
+from llmcompare.runs.endpointpage import endpoint_section, served_part
 from llmcompare.runs.facts import conditions_badge, fact_sections, phase_rows
 from llmcompare.runs.loadtable import load_table
+from llmcompare.runs.memorytable import memory_by_part, timeline_rows
 from llmcompare.runs.models import Run
 from llmcompare.runs.network import network
 from llmcompare.runs.operatortable import operator_table
+from llmcompare.runs.pairs import pairs
 from llmcompare.runs.processtable import process_table
 from llmcompare.runs.resourcetable import resource_use
+from llmcompare.runs.rooflinepart import roofline
+from llmcompare.runs.selection import links
 from llmcompare.runs.serving import devices, precision, speculation
 from llmcompare.runs.tables import records
 from llmcompare.runs.tiles import ceilings_level, ceilings_note, memory_fit, metric_tiles, stage_tiles
 from llmcompare.runs.turns import turns_table
-from llmcompare.runs.viewoptions import ROOFS, Options, read_options, stages_of
-from profiling.quantities import UNKNOWN, count, number, percent, show
+from llmcompare.runs.viewoptions import Options, read_options, stages_of
+from profiling.quantities import count, number, percent, show, unknown
 
 Document = Mapping[str, Any]
+logger = logging.getLogger(__name__)
 
 #: An operator table longer than this is cut, and says so.
 MAX_OPERATORS = 200
@@ -48,39 +60,84 @@ def run_context(
     document = document_of(source)
     if not document:
         return {"result": None, "shared": shared}
-    options = read_options(params, document)
-    stages = stages_of(document)
+    body = served_part(document)
+    try:
+        options, parts = _parts(document, body, params)
+    except Exception:
+        if body is document:
+            raise
+        # It came from another machine: what it says of itself must not take the rest of the page away.
+        logger.exception("The profile that came from an endpoint's server cannot be shown")
+        body = {}
+        options, parts = _parts(document, body, params)
+    facts = fact_sections(_facts_of(document, body), shared=shared or not include_text)
     return {
         "shared": shared,
         "options": options,
-        "result": {
-            "kind": document.get("kind"),
-            "measured": document.get("kind") == "measure",
-            "notices": notices(document),
-            "warnings": warnings_of(document),
-            "unknown_operators": [str(name) for name in document.get("unknown_operators") or []],
-            "tiles": metric_tiles(document),
-            "stage_tiles": stage_tiles(document, stages),
-            "ceilings_note": ceilings_note(document),
-            "ceilings_level": ceilings_level(document),
-            "conditions": conditions_badge(document),
-            "stage_links": [{"stage": s, "href": options.link(stage=s), "current": s == options.stage} for s in stages],
-            "roofline": roofline(document, options),
-            "operators": operators(document, options),
-            "network": network(document, options),
-            "profiled": operator_table(document, options.stage, options.find),
-            "memory": memory(document),
-            "resources": resource_use(document),
-            "precision": precision(document),
-            "devices": devices(document),
-            "speculation": speculation(document),
-            "samples": samples(document),
-            "processes": process_table(document),
-            "turns": turns_table(document),
-            "load": load_table(document),
+        "result": parts
+        | {
             "output": output(document) if include_text else None,
-            "facts": fact_sections(document, shared=shared or not include_text),
+            "facts": facts,
+            "environment": next((section["rows"][:14] for section in facts if section["key"] == "environment"), []),
         },
+    }
+
+
+def _facts_of(document: Document, body: Document) -> Document:
+    """Of an endpoint also what its server says of model, machine and conditions."""
+    if body is document:
+        return document
+    shown = ("model", "hardware", "conventions", "environment", "conditions")
+    return {**{name: body[name] for name in shown if name in body}, **document}
+
+
+def _of_server(warnings: list[dict[str, str]]) -> list[dict[str, str]]:
+    """Warnings that an endpoint's server gave with its profile, told apart by their code."""
+    return [{"code": f"served: {warning['code']}", "message": warning["message"]} for warning in warnings]
+
+
+def _parts(document: Document, body: Document, params: Mapping[str, str]) -> tuple[Options, dict[str, Any]]:
+    """Everything but texts and facts. ``body``: what layers, memory and samples are of (:func:`served_part`)."""
+    options = read_options(params, body)
+    stages = stages_of(body)
+    folds = layertable.folds(body)
+    rows = folds.get(options.stage) or {}
+    return options, {
+        "kind": document.get("kind"),
+        "measured": document.get("kind") != "estimate",
+        "served": document.get("kind") == "endpoint" and bool(body),
+        "notices": notices(body),
+        "warnings": warnings_of(document) + ([] if body is document else _of_server(warnings_of(body))),
+        "unknown_operators": [str(name) for name in body.get("unknown_operators") or []],
+        "tiles": metric_tiles(document),
+        "stage_tiles": stage_tiles(body, stages),
+        "ceilings_note": ceilings_note(body),
+        "ceilings_level": ceilings_level(body),
+        "conditions": conditions_badge(body),
+        "stage_links": [
+            {"title": said(s), "href": options.link(stage=s), "current": s == options.stage} for s in stages
+        ],
+        "links": links(_group_names(body), rows),
+        "findings": findings(body, options),
+        "roofline": roofline(body, options, folds),
+        "operators": operators(body, options),
+        "areas": area_view(body, rows, options),
+        "network": network(body, options, folds),
+        "pairs": pairs(body, rows, options),
+        "profiled": operator_table(body, options.stage, options.find),
+        "memory": memory(body),
+        "memory_title": gettext("Memory of one device")
+        if (body.get("parallelism") or {}).get("devices", 1) > 1
+        else gettext("Memory"),
+        "resources": resource_use(body),
+        "precision": precision(body),
+        "devices": devices(body),
+        "speculation": speculation(body),
+        "samples": samples(body),
+        "processes": process_table(body),
+        "turns": turns_table(body),
+        "load": load_table(body),
+        "endpoint": endpoint_section(document),
     }
 
 
@@ -91,13 +148,15 @@ def notices(document: Document) -> list[dict[str, str]]:
     if model.get("weights") == "random":
         result.append(
             {
-                "title": "Random weights",
-                "text": "Speed and memory are those of the real model; the generated text and any quality say nothing.",
+                "title": gettext("Random weights"),
+                "text": gettext(
+                    "Speed and memory are those of the real model; the generated text and any quality say nothing."
+                ),
             }
         )
     if model.get("weights_note"):
-        note = str(model["weights_note"])
-        result.append({"title": "Weights", "text": note[:1].upper() + note[1:]})
+        note = str(said(str(model["weights_note"])))
+        result.append({"title": gettext("Weights"), "text": note[:1].upper() + note[1:]})
     return result
 
 
@@ -109,63 +168,26 @@ def warnings_of(document: Document) -> list[dict[str, str]]:
     ]
 
 
-def roofline(document: Document, options: Options) -> dict[str, Any] | None:
-    """Figure, its switches, and what is wrong with points above their roof; ``None`` without points and roofs."""
-    points, roofs = charts.points_of(document), charts.roofs_of(document)
-    if not points and not roofs:
-        return None
-    dtype = (document.get("workload") or {}).get("dtype")
-    filters: dict[str, Any] = {}
-    if options.roofs == "dtype":
-        filters["dtypes"] = [dtype]
-    elif options.roofs in ("datasheet", "measured"):
-        filters["levels"] = [options.roofs]
-    levels = {str(r.get("level")) for r in roofs}
-    several_dtypes = len({r.get("dtype") for r in roofs}) > 1
-    offered = [
-        key
-        for key in ROOFS
-        if key == "all" or (key == "dtype" and several_dtypes) or (key in levels and len(levels) > 1)
+def _group_names(document: Document) -> list[str]:
+    """Groups of operators, and the groups of modules that were measured: what a point of the roofline may be called."""
+    named = [str(r.get("group")) for r in records(document.get("operators"))]
+    return list(dict.fromkeys([*named, *(str(p.get("label")) for p in charts.points_of(document))]))
+
+
+def findings(document: Document, options: Options) -> list[dict[str, Any]]:
+    """What would make the run better, as the document says it: ``findings`` with ``title``, ``text``, ``at`` (a module or a group of
+    operators) and ``gain`` (words with their number). Empty when there are none: the page then says nothing about it."""
+    found = [f for f in document.get("findings") or [] if isinstance(f, Mapping) and f.get("title")]
+    return [
+        {
+            "title": said(str(f["title"])),
+            "text": said(str(f.get("text") or "")),
+            "gain": said(str(f.get("gain") or "")),
+            "at": str(f["at"]) if f.get("at") is not None else None,
+            "href": options.link(at=str(f["at"])) if f.get("at") is not None else "",
+        }
+        for f in found
     ]
-    stages = list(dict.fromkeys(str(p.get("stage")) for p in points))
-    figure = charts.roofline_figure([document], stages=[options.points] if options.points else None, **filters)
-    return {
-        "figure": figure,
-        "roofs": [
-            {
-                "name": str(r.get("name") or r.get("dtype")),
-                "level": r.get("level"),
-                "dtype": r.get("dtype"),
-                "peak": show(r.get("peak_flops"), "FLOP/s"),
-                "bandwidth": show(r.get("bandwidth"), "B/s"),
-                "ridge": show(r["peak_flops"] / r["bandwidth"], "FLOP/B"),
-            }
-            for r in roofs
-        ],
-        "undrawn_roofs": len((document.get("roofline") or {}).get("roofs") or []) - len(roofs),
-        "above": [
-            {
-                "label": str(p.get("label")),
-                "stage": str(p.get("stage")),
-                "reached": show(p.get("flops_per_s"), "FLOP/s"),
-            }
-            for p in points
-            if p.get("above_roof")
-        ],
-        "point_links": [
-            {"title": "all stages", "href": options.link(points=""), "current": not options.points},
-            *(
-                {"title": s, "href": options.link(points=s), "current": options.points == s}
-                for s in stages
-                if len(stages) > 1
-            ),
-        ],
-        "roof_links": [
-            {"title": ROOFS[k], "href": options.link(roofs=k), "current": options.roofs == k}
-            for k in offered
-            if len(offered) > 1
-        ],
-    }
 
 
 def operators(document: Document, options: Options) -> dict[str, Any] | None:
@@ -197,6 +219,7 @@ def operators(document: Document, options: Options) -> dict[str, Any] | None:
                 "share_width": f"{100 * (number(r.get('share')) or 0):.2f}",
                 "bound": str(r.get("bound") or ""),
                 "above": (r.get("stage"), r.get("group")) in above,
+                "current": options.at is not None and options.at == r.get("group"),
             }
             for r in rows[:MAX_OPERATORS]
         ],
@@ -216,7 +239,7 @@ def memory(document: Document) -> dict[str, Any] | None:
             {
                 "title": title,
                 "size": show(size, "B"),
-                "share": percent(size / total) if size is not None and total else UNKNOWN,
+                "share": percent(size / total) if size is not None and total else unknown(),
                 "tone": tone,
             }
             for title, size, tone in charts.memory_parts(document)
@@ -225,8 +248,10 @@ def memory(document: Document) -> dict[str, Any] | None:
         "fit": memory_fit(document),
         "has_cache": "kv_cache_bytes_per_token" in section and section["kv_cache_bytes_per_token"] is not None,
         "per_token": show(section.get("kv_cache_bytes_per_token"), "B"),
-        "suggestions": [str(s) for s in estimate.get("suggestions") or []],
+        "suggestions": [said(str(s)) for s in estimate.get("suggestions") or []],
         "phases": phase_rows(document),
+        "by_part": memory_by_part(document),
+        "timeline_rows": timeline_rows(document),
         "device_phases": any(
             entry.get(key) is not None
             for entry in section.get("phases") or []
@@ -252,8 +277,9 @@ def samples(document: Document) -> dict[str, Any] | None:
                 "median": show(_median(timed) / 1e9, "s") if timed else "–",
                 "min": show(timed[0] / 1e9, "s") if timed else "–",
                 "max": show(timed[-1] / 1e9, "s") if timed else "–",
-                "first": show(float(mine[0]["wall_ns"]) / 1e9, "s") if mine else UNKNOWN,
+                "first": show(float(mine[0]["wall_ns"]) / 1e9, "s") if mine else unknown(),
                 "figure": charts.samples_figure(document, name) if name != "cold" else None,
+                "distribution": charts.distribution_figure(document, name) if name != "cold" else None,
             }
         )
     return {"phases": phases}
@@ -264,7 +290,7 @@ def _median(ordered: list[float]) -> float:
     return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
 
 
-_FINISHES = {"length": "stopped at the asked number of tokens", "eos": "the model ended its answer"}
+_FINISHES = {"length": _("stopped at the asked number of tokens"), "eos": _("the model ended its answer")}
 
 
 def output(document: Document) -> dict[str, Any] | None:
@@ -277,6 +303,7 @@ def output(document: Document) -> dict[str, Any] | None:
     def at(values: Any, index: int) -> Any:
         return values[index] if isinstance(values, list) and index < len(values) else None
 
+    asked = section.get("prompts")
     finish = section.get("finish")
     per_text = finish if isinstance(finish, list) else [finish] * len(texts)
     return {
@@ -284,9 +311,10 @@ def output(document: Document) -> dict[str, Any] | None:
         "texts": [
             {
                 "text": str(text),
+                "prompt": at(asked, i),
                 "input_tokens": at(inputs, i),
                 "output_tokens": at(outputs, i),
-                "finish": _FINISHES.get(str(at(per_text, i)), str(at(per_text, i) or UNKNOWN)),
+                "finish": _FINISHES.get(str(at(per_text, i)), str(at(per_text, i) or unknown())),
             }
             for i, text in enumerate(texts)
         ],

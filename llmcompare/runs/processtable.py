@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from profiling.quantities import UNKNOWN, count, number, show
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+
+from llmcompare.common.saying import said
+from profiling.quantities import count, number, show, unknown
 from profiling.units import DEFINITIONS
 
 #: Metrics whose medians are shown for each process, as far as the run has them.
-SHOWN = (("ttft", "TTFT"), ("tpot", "TPOT"), ("e2e_latency", "Total time"), ("encode_time", "Encoding"))
+SHOWN = (("ttft", "TTFT"), ("tpot", "TPOT"), ("e2e_latency", _("Total time")), ("encode_time", _("Encoding")))
 
 
 def process_table(document: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -32,17 +36,17 @@ def process_table(document: Mapping[str, Any]) -> dict[str, Any] | None:
                 "state": _state(entry),
             }
         )
-    definitions = [(title, DEFINITIONS[f"{key}/1"].formula) for key, title in columns]
+    definitions = [(title, said(DEFINITIONS[f"{key}/1"].formula)) for key, title in columns]
     return {"columns": definitions, "rows": rows}
 
 
 def _state(entry: Mapping[str, Any]) -> str:
     conditions = entry.get("conditions")
     if not entry.get("complete", True):
-        return "ended early"
+        return gettext("ended early")
     if not isinstance(conditions, Mapping):
-        return UNKNOWN
+        return unknown()
     if conditions.get("contended"):
-        return "disturbed"
+        return gettext("disturbed")
     steady = conditions.get("steady")
-    return "quiet" if steady is None else "steady" if steady else "not steady"
+    return gettext("quiet") if steady is None else gettext("steady") if steady else gettext("not steady")

@@ -11,16 +11,17 @@ import socket
 
 from django.utils import timezone
 from django.utils.text import slugify
+from django.utils.translation import gettext
 
 from hardware.models import Host
 from hardware.services import HOST_QUEUE_PREFIX
 from llmcompare.celery import app
+from llmcompare.common.queues import ESTIMATE_QUEUE
 from llmcompare.env import env_list, env_str
 from llmcompare.runs.models import Run
 
 logger = logging.getLogger(__name__)
 
-ESTIMATE_QUEUE = "estimate"
 TASK = "llmcompare.runs.execute"
 
 
@@ -53,12 +54,13 @@ def waiting_note(run: Run) -> str:
     """Why a queued run has to wait, in one sentence; empty when a worker is there to take it."""
     if run.state != Run.State.QUEUED or live_hosts(run.queue):
         return ""
-    where = (
-        "estimates"
-        if run.queue == ESTIMATE_QUEUE
-        else f"the host {run.host or run.queue.removeprefix(HOST_QUEUE_PREFIX)}"
-    )
-    return f"No worker is online for {where}. The run waits and starts by itself as soon as one is."
+    if run.queue == ESTIMATE_QUEUE:
+        return gettext(
+            "No worker is online for estimates and endpoints. The run waits and starts by itself as soon as one is."
+        )
+    return gettext(
+        "No worker is online for the host %(host)s. The run waits and starts by itself as soon as one is."
+    ) % {"host": run.host or run.queue.removeprefix(HOST_QUEUE_PREFIX)}
 
 
 def ring(run: Run) -> bool:

@@ -5,20 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+
+from llmcompare.common.saying import said
 from llmcompare.runs.charts.resources import phase_title, resource_figures
 from llmcompare.runs.tables import records
-from profiling.quantities import number, percent, show
+from profiling.quantities import number, percent, show, unknown
 
 #: Column → title, how a phase's rows become one figure, and unit.
 _COLUMNS = (
-    ("process_cores", "Cores, this run", "mean", ""),
-    ("other_cores", "Cores, the rest", "mean", ""),
-    ("process_rss_bytes", "Memory, highest (RSS)", "max", "B"),
-    ("available_bytes", "Available, least", "min", "B"),
-    ("gpu_utilisation_pct", "Accelerator busy", "mean", "%"),
-    ("gpu_memory_bytes", "Accelerator memory, highest", "max", "B"),
-    ("gpu_power_w", "Accelerator power", "mean", "W"),
-    ("package_power_w", "Processor power", "mean", "W"),
+    ("process_cores", _("Cores, this run"), "mean", ""),
+    ("other_cores", _("Cores, the rest"), "mean", ""),
+    ("process_rss_bytes", _("Memory, highest (RSS)"), "max", "B"),
+    ("available_bytes", _("Available, least"), "min", "B"),
+    ("gpu_utilisation_pct", _("Accelerator busy"), "mean", "%"),
+    ("gpu_memory_bytes", _("Accelerator memory, highest"), "max", "B"),
+    ("gpu_power_w", _("Accelerator power"), "mean", "W"),
+    ("package_power_w", _("Processor power"), "mean", "W"),
 )
 _ORDER = (
     "measure",
@@ -33,9 +37,9 @@ _ORDER = (
     "estimate",
 )
 _WHAT = {
-    "package_power_w": "Energy of the processor",
-    "gpu": "Accelerator",
-    "samples": "Part of the time",
+    "package_power_w": _("Energy of the processor"),
+    "gpu": _("Accelerator"),
+    "samples": _("Part of the time"),
 }
 
 
@@ -52,14 +56,15 @@ def resource_use(document: Mapping[str, Any]) -> dict[str, Any] | None:
     cost = section.get("cost") or {}
     return {
         "figures": resource_figures(document),
-        "columns": [title for _, title, _, _ in present] + [f"Energy ({source})" for source in _sources(energies)],
+        "columns": [str(column[1]) for column in present]
+        + [gettext("Energy (%(source)s)") % {"source": source} for source in _sources(energies)],
         "rows": [_phase_row(phase, rows, present, energies) for phase in _phases(rows)],
         "interval": show(number(section.get("interval_s")), "s"),
         "samples": cost.get("samples"),
         "cost": percent(number(cost.get("cores"))),
-        "energy_of": {str(entry.get("source")): str(entry.get("of")) for entry in energies},
+        "energy_of": {str(entry.get("source")): said(str(entry.get("of"))) for entry in energies},
         "unavailable": [
-            (_WHAT.get(str(note.get("what")), str(note.get("what"))), str(note.get("reason")))
+            (str(_WHAT.get(str(note.get("what")), note.get("what"))), str(note.get("reason")))
             for note in section.get("unavailable") or []
         ],
     }
@@ -78,10 +83,10 @@ def _sources(energies: list[Mapping[str, Any]]) -> list[str]:
 def _phase_row(phase: Any, rows: list[dict], present: list[tuple], energies: list[Mapping[str, Any]]) -> dict[str, Any]:
     mine = [row for row in rows if row.get("phase") == phase]
     values = [_joined([(number(row.get(key)), number(row.get("seconds")) or 0.0) for row in mine], how, unit)
-              for key, _, how, unit in present]  # fmt: skip
+              for key, _title, how, unit in present]  # fmt: skip
     for source in _sources(energies):
         joules = [number(e.get("joules")) for e in energies if e.get("source") == source and e.get("phase") == phase]
-        values.append(show(joules[0], "J") if joules else "unknown")
+        values.append(show(joules[0], "J") if joules else unknown())
     return {
         "phase": phase_title(phase),
         "seconds": show(sum(number(row.get("seconds")) or 0.0 for row in mine), "s"),
@@ -92,7 +97,7 @@ def _phase_row(phase: Any, rows: list[dict], present: list[tuple], energies: lis
 def _joined(values: list[tuple[float | None, float]], how: str, unit: str) -> str:
     known = [(value, seconds) for value, seconds in values if value is not None and seconds > 0]
     if not known:
-        return "unknown"
+        return unknown()
     if how != "mean":
         return show((max if how == "max" else min)(value for value, _ in known), unit)
     mean = sum(value * seconds for value, seconds in known) / sum(seconds for _, seconds in known)

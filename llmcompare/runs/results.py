@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from llmcompare.runs.series import contended_of, versions_of
+
 #: Column of ``Run`` → keys of metrics, the first that has a value counts. An encoder has no other end-to-end time than encoding.
 COLUMNS = {
-    "ttft_s": ("ttft",),
-    "tpot_s": ("tpot",),
-    "e2e_s": ("e2e_latency", "encode_time"),
+    "ttft_s": ("ttft", "endpoint_ttft"),
+    "tpot_s": ("tpot", "endpoint_tpot"),
+    "e2e_s": ("e2e_latency", "encode_time", "endpoint_e2e_latency"),
     "output_tokens_per_s": ("output_throughput",),
 }
 
@@ -39,6 +41,10 @@ def summarise(document: Mapping[str, Any]) -> Summary:
         column: next((value for key in keys if (value := _value(metrics, key)) is not None), None)
         for column, keys in COLUMNS.items()
     }
+    if document["kind"] == "endpoint":
+        return Summary(
+            columns | _of_endpoint(document), [_metric(key, metric, document) for key, metric in metrics.items()]
+        )
     estimate = document["memory"]["estimate"]
     peak = _value(metrics, "peak_memory")
     memory = peak if peak is not None else estimate.get("total_bytes")
@@ -47,7 +53,22 @@ def summarise(document: Mapping[str, Any]) -> Summary:
     workload = document["workload"]
     columns["bound"] = _bound(document["stages"], workload["output_tokens"]) or ""
     columns |= {name: workload[name] for name in ("batch_size", "input_tokens", "output_tokens", "dtype")}
+    columns |= {"contended": contended_of(document), "versions": versions_of(document)}
     return Summary(columns, [_metric(key, metric, document) for key, metric in metrics.items()])
+
+
+def _of_endpoint(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Columns of a run of an endpoint. Its throughput is that of all requests together; nothing is known of memory, formats and limits.
+    Tokens are those that were asked for, as the run has them since its launch; input tokens of a prompt are those that the server reports,
+    0 where it does not."""
+    found = {
+        "output_tokens_per_s": _value(document["metrics"], "request_output_throughput"),
+        "versions": versions_of(document),
+    }
+    if document["workload"].get("input_tokens") is None:
+        total, served = document["tokens"]["input"], document["load"]["served"]
+        found["input_tokens"] = round(total / served) if total is not None and served else 0
+    return found
 
 
 def storable(value: Any) -> Any:

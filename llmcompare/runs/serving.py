@@ -8,21 +8,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+
+from llmcompare.common.saying import said
 from llmcompare.runs.options import DEFAULTS, OPTIONS, chosen
 from llmcompare.runs.tables import records
 from llmcompare.runs.viewoptions import stages_of
 from profiling.precision import scheme
-from profiling.quantities import UNKNOWN, count, number, percent, show
+from profiling.quantities import count, number, percent, show, unknown
 from profiling.spec import SpecError, Workload
 from profiling.speculative import drafting, expected_tokens
 
 Document = Mapping[str, Any]
 
 _COLLECTIVES = {
-    "all_reduce": "all-reduce",
-    "all_gather": "all-gather",
-    "all_to_all": "all-to-all",
-    "p2p": "to the next stage",
+    "all_reduce": _("all-reduce"),
+    "all_gather": _("all-gather"),
+    "all_to_all": _("all-to-all"),
+    "p2p": _("to the next stage"),
 }
 
 
@@ -34,7 +38,7 @@ def precision(document: Document) -> dict[str, Any] | None:
     workload = document.get("workload") or {}
     values = chosen(workload)
     fallbacks = [
-        str(w.get("message", ""))
+        said(str(w.get("message", "")))
         for w in document.get("warnings") or []
         if isinstance(w, Mapping) and w.get("code") == "dtype_fallback"
     ]
@@ -42,7 +46,7 @@ def precision(document: Document) -> dict[str, Any] | None:
     if not mine and not fallbacks:
         return None
     conventions = document.get("conventions") or {}
-    parts = (("Products", "compute"), ("Weights", "weights"), ("Cache", "kv_cache"))
+    parts = ((gettext("Products"), "compute"), (gettext("Weights"), "weights"), (gettext("Cache"), "kv_cache"))
     return {
         "rows": _format_rows(document),
         "saving": _saving(document),
@@ -57,19 +61,24 @@ def _sentence(text: Any) -> str:
     words = str(text).strip().removesuffix(".")
     first = words.split(" ")[0]
     small = first.isalpha() and first.islower()
-    return f"{words[0].upper() if small else words[0]}{words[1:]}." if words else ""
+    return str(said(f"{words[0].upper() if small else words[0]}{words[1:]}.")) if words else ""
 
 
 def _format_rows(document: Document) -> list[dict[str, str]]:
     workload, memory = document.get("workload") or {}, (document.get("memory") or {}).get("estimate") or {}
-    dtype = str(workload.get("dtype") or UNKNOWN)
+    dtype = str(workload.get("dtype") or unknown())
     stored, cache = workload.get("weights_dtype") or dtype, workload.get("kv_dtype") or dtype
     quantised = memory.get("quantised_weights_bytes")
     lines = (
-        ("Weights of linear layers and experts", stored, _bits(stored), quantised),
-        ("All other weights" if quantised else "Weights", dtype, _bits(dtype), memory.get("other_weights_bytes")),
-        ("Keys and values", cache, "", memory.get("kv_cache_bytes")),
-        (f"Largest copy widened to {dtype}", dtype, "", memory.get("widened_bytes")),
+        (gettext("Weights of linear layers and experts"), stored, _bits(stored), quantised),
+        (
+            gettext("All other weights") if quantised else gettext("Weights"),
+            dtype,
+            _bits(dtype),
+            memory.get("other_weights_bytes"),
+        ),
+        (gettext("Keys and values"), cache, "", memory.get("kv_cache_bytes")),
+        (gettext("Largest copy widened to %(dtype)s") % {"dtype": dtype}, dtype, "", memory.get("widened_bytes")),
     )
     return [
         {"title": title, "format": str(name), "bits": bits, "size": show(size, "B")}
@@ -92,9 +101,12 @@ def _saving(document: Document) -> str:
     if not now or not before or now == before:
         return ""
     dtype = (document.get("workload") or {}).get("dtype")
-    return (
-        f"All weights take {show(now, 'B')} instead of {show(before, 'B')} in {dtype}: {percent(now / before)} of it."
-    )
+    return gettext("All weights take %(now)s instead of %(before)s in %(dtype)s: %(share)s of it.") % {
+        "now": show(now, "B"),
+        "before": show(before, "B"),
+        "dtype": dtype,
+        "share": percent(now / before),
+    }
 
 
 # --- devices ---------------------------------------------------------------------------------------------------------
@@ -112,19 +124,21 @@ def devices(document: Document) -> dict[str, Any] | None:
     stages = stages_of(document)
     held = [stage for stage in section.get("stages") or [] if isinstance(stage, Mapping)]
     degrees = [
-        (option.title, option.says(section[option.name]))
+        (str(option.title), option.says(section[option.name]))
         for option in OPTIONS
         if option.group == "devices" and section.get(option.name) not in (None, option.default)
     ]
     inside = section.get("tensor_parallel_inside_expert")
     if inside not in (None, 1):
-        degrees.append(("Inside an expert", f"{inside} devices share each expert"))
+        degrees.append(
+            (gettext("Inside an expert"), gettext("%(inside)s devices share each expert") % {"inside": inside})
+        )
     rate = section.get("interconnect_bytes_per_s")
     sent = [row for row in (_sent(row) for row in records(section.get("communication"))) if row]
     return {
         "count": _devices(document),
         "degrees": degrees,
-        "interconnect": show(rate, "B/s") if rate is not None else UNKNOWN if sent else "not needed",
+        "interconnect": show(rate, "B/s") if rate is not None else unknown() if sent else gettext("not needed"),
         "stage_names": stages,
         "held": [_held(stage, stages) for stage in held],
         "has_state": any(stage.get("state_bytes") for stage in held),
@@ -137,7 +151,7 @@ def devices(document: Document) -> dict[str, Any] | None:
 
 
 def _held(stage: Mapping[str, Any], stages: list[str]) -> dict[str, Any]:
-    layers = stage.get("layers") or [UNKNOWN, UNKNOWN]
+    layers = stage.get("layers") or [unknown(), unknown()]
     flops, moved = stage.get("flops") or {}, stage.get("bytes") or {}
     return {
         "layers": f"{layers[0]} – {layers[-1]}",
@@ -154,7 +168,7 @@ def _held(stage: Mapping[str, Any], stages: list[str]) -> dict[str, Any]:
 def _sent(row: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "stage": str(row.get("stage") or ""),
-        "collective": _COLLECTIVES.get(str(row.get("collective")), str(row.get("collective"))),
+        "collective": str(_COLLECTIVES.get(str(row.get("collective")), row.get("collective"))),
         "group": count(row.get("group")),
         "calls": count(row.get("calls")),
         "steps": count(row.get("steps")),
@@ -164,7 +178,7 @@ def _sent(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _share_of_stage(document: Document, section: Mapping[str, Any], name: str) -> dict[str, str]:
+def _share_of_stage(document: Document, section: Mapping[str, Any], name: str) -> dict[str, Any]:
     """Everything that a device sends in one pass of the stage, and how much of the stage's time that is."""
     rows = [row for row in records(section.get("communication")) if row.get("stage") == name]
     times = [number(row.get("time_s")) for row in rows]
@@ -175,7 +189,8 @@ def _share_of_stage(document: Document, section: Mapping[str, Any], name: str) -
         "stage": name,
         "sent": show(None if None in sizes else sum(s for s in sizes if s is not None), "B"),
         "time": show(total, "s"),
-        "share": percent(total / latency) if total is not None and latency else UNKNOWN,
+        "share": percent(total / latency) if total is not None and latency else unknown(),
+        "share_known": total is not None and bool(latency),
     }
 
 
@@ -189,14 +204,14 @@ def speculation(document: Document) -> dict[str, Any] | None:
     if not mine:
         return None
     drafts = [o for o in mine if o.name.startswith("draft_")]
-    rows = [(option.title, option.says(values[option.name])) for option in drafts]
+    rows = [(str(option.title), option.says(values[option.name])) for option in drafts]
     if drafts:
         if "draft_cost" not in values:
-            rows.append(("Cost of a guess", "not counted: times of decoding are lower bounds"))
+            rows.append((gettext("Cost of a guess"), gettext("not counted: times of decoding are lower bounds")))
         rows += _expected(values)
-    rows += [(option.title, option.says(values[option.name])) for option in mine if option not in drafts]
+    rows += [(str(option.title), option.says(values[option.name])) for option in mine if option not in drafts]
     conventions = document.get("conventions") or {}
-    parts = (("Guesses", "speculation"), ("Prefix", "prefix_cache"))
+    parts = ((gettext("Guesses"), "speculation"), (gettext("Prefix"), "prefix_cache"))
     return {
         "title": _title({option.name for option in mine}),
         "rows": rows,
@@ -205,13 +220,11 @@ def speculation(document: Document) -> dict[str, Any] | None:
 
 
 def _title(names: set[str]) -> str:
-    found = []
+    if {"draft_tokens", "prefix_tokens"} <= names:
+        return gettext("Speculation and prefix cache")
     if "draft_tokens" in names:
-        found.append("speculation")
-    if "prefix_tokens" in names:
-        found.append("prefix cache")
-    text = " and ".join(found) or "decoder"
-    return text[0].upper() + text[1:]
+        return gettext("Speculation")
+    return gettext("Prefix cache") if "prefix_tokens" in names else gettext("Decoder")
 
 
 def _expected(values: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -221,7 +234,15 @@ def _expected(values: Mapping[str, Any]) -> list[tuple[str, str]]:
         return []
     asked = Workload(draft_tokens=int(guesses), draft_acceptance=acceptance, draft_cost=cost or DEFAULTS.draft_cost)
     tokens, longer = expected_tokens(asked), drafting(asked)
-    rows = [("Tokens per step", f"{tokens:.3g} on average, of {int(guesses) + 1} that a step runs over")]
+    rows = [
+        (
+            gettext("Tokens per step"),
+            gettext("%(tokens)s on average, of %(most)s that a step runs over")
+            % {"tokens": f"{tokens:.3g}", "most": int(guesses) + 1},
+        )
+    ]
     if cost:
-        rows.append(("Step with its guesses", f"{longer:.3g} times the step alone"))
+        rows.append(
+            (gettext("Step with its guesses"), gettext("%(times)s times the step alone") % {"times": f"{longer:.3g}"})
+        )
     return rows

@@ -12,6 +12,7 @@ from datetime import timedelta
 from django.conf import settings
 from django.db.models import Q
 from django.utils import timezone
+from django.utils.translation import gettext_noop
 
 from llmcompare.runs import lifecycle
 from llmcompare.runs.models import Run
@@ -58,11 +59,9 @@ def _recover(run: Run) -> str:
 
 
 def _gave_up(run: Run) -> str:
-    return (
-        f"The worker was lost {run.attempt} times while it worked on this run, the last time on {lifecycle.host_of(run.worker)} "
-        f"during the stage “{run.stage or 'start'}”, so the run is not tried again. Most often the machine ran out of memory or disk space, or was "
-        "switched off. Try a smaller model, batch or context, or look at the worker's log."
-    )
+    return gettext_noop(
+        "The worker was lost %(attempt)s times while it worked on this run, the last time on %(worker)s during the stage “%(stage)s”, so the run is not tried again. Most often the machine ran out of memory or disk space, or was switched off. Try a smaller model, batch or context, or look at the worker's log."
+    ) % {"attempt": run.attempt, "worker": lifecycle.host_of(run.worker), "stage": run.stage or "start"}
 
 
 def _waiting_queues() -> list[str]:
@@ -77,12 +76,9 @@ def _unheard():
 
 def _ring_again(queue: str) -> int:
     """Ring for lost bells of a queue, but only while a worker listens and has nothing to do: else bells would pile up."""
-    busy = {
-        lifecycle.host_of(worker)
-        for worker in Run.objects.filter(state="running", lease_until__gte=timezone.now()).values_list(
-            "worker", flat=True
-        )
-    }
+    # Runs of endpoints are carried out beside those of the machine.
+    running = Run.objects.filter(state="running", lease_until__gte=timezone.now()).exclude(kind=Run.Kind.ENDPOINT)
+    busy = {lifecycle.host_of(worker) for worker in running.values_list("worker", flat=True)}
     if not any(host.slug not in busy for host in live_hosts(queue)):
         return 0
     rung = 0

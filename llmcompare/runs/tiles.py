@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from profiling.quantities import UNKNOWN, number, percent, show, signed_percent
+from django.utils.translation import gettext, gettext_noop
+from django.utils.translation import gettext_lazy as _
+
+from llmcompare.common.saying import said
+from profiling.quantities import number, percent, show, signed_percent, unknown
 from profiling.units import DEFINITIONS
 
 Document = Mapping[str, Any]
@@ -28,25 +32,42 @@ ORDER = (
     "itl",
     "load_time",
 )
+#: Of a run of an endpoint, as seen from here; throughput is of all requests together.
+OF_ENDPOINT = (
+    "endpoint_ttft",
+    "endpoint_tpot",
+    "endpoint_e2e_latency",
+    "request_output_throughput",
+    "request_goodput",
+    "goodput_share",
+    "request_throughput",
+    "endpoint_first_event",
+    "inter_chunk_latency",
+)
 #: These stand in the load's own table, beside what they were measured with.
 OF_LOAD = {"request_ttft", "request_tpot", "request_e2e_latency", "request_queue_time", "request_output_throughput"}
 #: The first ones are drawn large.
 MAIN = {"ttft", "tpot", "e2e_latency", "output_throughput", "encode_time", "encode_throughput", "peak_memory"}
+MAIN |= {"endpoint_ttft", "endpoint_tpot", "endpoint_e2e_latency", "request_output_throughput"}
 OF_ONE_DEVICE = {"peak_memory"}
 OF_ALL_DEVICES = {"output_throughput", "encode_throughput", "prefill_throughput", "decode_throughput"}
-SHORT = {"ttft": "TTFT", "tpot": "TPOT", "e2e_latency": "E2E", "mfu_prefill": "MFU", "mbu_decode": "MBU"}
+SHORT = {"endpoint_ttft": "TTFT", "endpoint_tpot": "TPOT", "endpoint_e2e_latency": "E2E"}
+SHORT |= {"ttft": "TTFT", "tpot": "TPOT", "e2e_latency": "E2E", "mfu_prefill": "MFU", "mbu_decode": "MBU"}
 BOUND_WORDS = {
-    "compute": "compute-bound",
-    "memory": "memory-bound",
-    "overhead": "overhead-bound",
-    "network": "network-bound",
+    "compute": _("compute-bound"),
+    "memory": _("memory-bound"),
+    "overhead": _("overhead-bound"),
+    "network": _("network-bound"),
 }
 
 
 def metric_tiles(document: Document) -> list[dict[str, Any]]:
     """One tile per metric of the document, main ones first. An absent metric has no tile, an unknown one says so."""
     metrics = document.get("metrics") or {}
-    keys = [k for k in ORDER if k in metrics] + [k for k in metrics if k not in (*ORDER, *OF_LOAD)]
+    if document.get("kind") == "endpoint":
+        keys = [k for k in OF_ENDPOINT if k in metrics] + [k for k in metrics if k not in OF_ENDPOINT]
+    else:
+        keys = [k for k in ORDER if k in metrics] + [k for k in metrics if k not in (*ORDER, *OF_LOAD)]
     return [_tile(key, metrics[key] or {}, document) for key in keys]
 
 
@@ -56,7 +77,7 @@ def _tile(key: str, metric: Mapping[str, Any], document: Document) -> dict[str, 
     origin = str(metric.get("origin", ""))
     tile: dict[str, Any] = {
         "key": key,
-        "title": definition.name if definition else key.replace("_", " ").capitalize(),
+        "title": said(definition.name if definition else key.replace("_", " ").capitalize()),
         "short": SHORT.get(key, ""),
         "main": key in MAIN,
         "value": show(metric.get("value"), unit),
@@ -66,7 +87,9 @@ def _tile(key: str, metric: Mapping[str, Any], document: Document) -> dict[str, 
         "origin": origin,
         "origin_note": _origin_note(origin, document),
         "definition_id": metric.get("definition"),
-        "definition": definition.formula if definition else "This version has no definition of this metric.",
+        "definition": said(definition.formula)
+        if definition
+        else gettext("This version has no definition of this metric."),
         "better": definition.better if definition else "",
         "spread": _spread(metric, unit),
         "brief": _brief(metric, unit) or _of_what(key, metric, document),
@@ -78,14 +101,14 @@ def _tile(key: str, metric: Mapping[str, Any], document: Document) -> dict[str, 
 
 
 def _origin_note(origin: str, document: Document) -> str:
-    if origin != "estimated":
+    if origin != "estimated" or document.get("kind") == "endpoint":
         return ""
     return ceilings_note(document)
 
 
 def ceilings_note(document: Document) -> str:
     """Which level of ceilings the estimate stands on, in the document's own words."""
-    return str((document.get("conventions") or {}).get("ceilings") or "ceilings not stated")
+    return str((document.get("conventions") or {}).get("ceilings") or gettext_noop("ceilings not stated"))
 
 
 def ceilings_level(document: Document) -> str:
@@ -98,36 +121,50 @@ def _spread(metric: Mapping[str, Any], unit: str) -> list[tuple[str, str]]:
     """How sure a measured value is: samples, interval, range."""
     rows: list[tuple[str, str]] = []
     if "n" in metric:
-        rows.append(("n", f"{metric['n']:,}" if isinstance(metric["n"], int) else UNKNOWN))
+        rows.append(("n", f"{metric['n']:,}" if isinstance(metric["n"], int) else unknown()))
     medians = [m for m in metric.get("processes") or () if number(m) is not None]
     if medians:
-        rows.append(("processes", f"{len(medians)}, medians {show(min(medians), unit)} – {show(max(medians), unit)}"))
+        words = gettext("%(count)s, medians %(low)s – %(high)s")
+        values = {"count": len(medians), "low": show(min(medians), unit), "high": show(max(medians), unit)}
+        rows.append((gettext("processes"), words % values))
     if "ci95" in metric:
         interval = metric["ci95"]
         if interval:
-            rows.append(("95 % interval", f"{show(interval[0], unit)} – {show(interval[1], unit)}"))
+            rows.append((gettext("95 % interval"), _interval(interval, unit)))
         else:
-            rows.append(("95 % interval", "one process" if len(medians) == 1 else "too few samples"))
+            few = gettext("one process") if len(medians) == 1 else gettext("too few samples")
+            rows.append((gettext("95 % interval"), few))
     if number(metric.get("min")) is not None and number(metric.get("max")) is not None:
-        rows.append(("range", f"{show(metric['min'], unit)} – {show(metric['max'], unit)}"))
+        rows.append((gettext("range"), f"{show(metric['min'], unit)} – {show(metric['max'], unit)}"))
     if number(metric.get("cv")) is not None:
-        rows.append(("variation", percent(metric["cv"])))
+        rows.append((gettext("variation"), percent(metric["cv"])))
     if metric.get("note"):
-        rows.append(("note", str(metric["note"])))
+        rows.append((gettext("note"), said(str(metric["note"]))))
     return rows
+
+
+def _interval(interval: Sequence[Any], unit: str) -> str:
+    return f"{show(interval[0], unit)} – {show(interval[1], unit)}"
 
 
 def _brief(metric: Mapping[str, Any], unit: str) -> str:
     """The spread in a few words below the value: "n = 5 · 95 % interval 53 ms – 64 ms"."""
-    spread = dict(_spread(metric, unit))
-    words = [f"n = {spread['n']}"] if "n" in spread else []
-    if words and len(metric.get("processes") or ()) > 1:
-        words[0] += f" in {len(metric['processes'])} processes"
+    words = []
+    if "n" in metric:
+        count = dict(_spread(metric, unit))["n"]
+        processes = len(metric.get("processes") or ())
+        words.append(
+            gettext("n = %(count)s in %(processes)s processes") % {"count": count, "processes": processes}
+            if processes > 1
+            else f"n = {count}"
+        )
     if metric.get("ci95"):
-        words.append(f"95 % interval {spread['95 % interval']}")
+        words.append(gettext("95 %% interval %(interval)s") % {"interval": _interval(metric["ci95"], unit)})
     elif "ci95" in metric and metric.get("n") != 1:
         words.append(
-            "one process, no interval" if len(metric.get("processes") or ()) == 1 else "too few for an interval"
+            gettext("one process, no interval")
+            if len(metric.get("processes") or ()) == 1
+            else gettext("too few for an interval")
         )
     return " · ".join(words)
 
@@ -137,11 +174,11 @@ def _of_what(key: str, metric: Mapping[str, Any], document: Document) -> str:
     words = []
     devices = (document.get("parallelism") or {}).get("devices") or 1
     if devices > 1 and key in OF_ALL_DEVICES:
-        words.append(f"of all {devices} devices")
+        words.append(gettext("of all %(devices)s devices") % {"devices": devices})
     elif devices > 1 and key in OF_ONE_DEVICE:
-        words.append(f"of one of {devices} devices")
+        words.append(gettext("of one of %(devices)s devices") % {"devices": devices})
     if str(metric.get("note") or "").startswith("Expected value"):
-        words.append("expected value")
+        words.append(gettext("expected value"))
     return " · ".join(words)
 
 
@@ -175,16 +212,16 @@ def memory_fit(document: Document, used: float | None = None) -> dict[str, Any]:
     if capacity is None:
         capacity = number((document.get("hardware") or {}).get("memory_bytes"))
     fits = estimate.get("fits")
-    words = "fits" if fits is True else "does not fit" if fits is False else "fit unknown"
+    words = gettext("fits") if fits is True else gettext("does not fit") if fits is False else gettext("fit unknown")
     shortfall = number(estimate.get("shortfall_bytes"))
     if fits is False and shortfall:
-        words = f"does not fit: {show(shortfall, 'B')} short"
+        words = gettext("does not fit: %(shortfall)s short") % {"shortfall": show(shortfall, "B")}
     return {
         "fits": fits,
         "words": words,
         "capacity": show(capacity, "B"),
         "percent": min(round(100 * need / capacity, 1), 100.0) if need is not None and capacity else None,
-        "share": percent(need / capacity) if need is not None and capacity else UNKNOWN,
+        "share": percent(need / capacity) if need is not None and capacity else unknown(),
         "icon": "✓" if fits is True else "✕" if fits is False else "?",
     }
 
@@ -202,7 +239,7 @@ def stage_tiles(document: Document, stages: list[str]) -> list[dict[str, Any]]:
             split.append(
                 {
                     "bound": bound if bound in BOUND_WORDS else "other",
-                    "title": bound,
+                    "title": said(bound),
                     "share": percent(seconds / total),
                     "time": show(seconds, "s"),
                     "x": f"{at:.2f}",
@@ -215,7 +252,7 @@ def stage_tiles(document: Document, stages: list[str]) -> list[dict[str, Any]]:
             {
                 "stage": name,
                 "bound": bound if bound in BOUND_WORDS else "other",
-                "words": BOUND_WORDS.get(bound, UNKNOWN),
+                "words": str(BOUND_WORDS.get(bound, unknown())),
                 "split": split,
                 "latency": show(stage.get("latency_s"), "s"),
                 "flops": show(stage.get("flops"), "FLOP"),

@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from django.utils.translation import gettext
+
+from llmcompare.common.saying import said
+from llmcompare.runs.facts import title_of
 from profiling.judgements import TIME_OF, where_text
 from profiling.quantities import number, show, signed_percent
 from profiling.units import DEFINITIONS
@@ -26,8 +30,8 @@ def turns_table(document: Mapping[str, Any]) -> dict[str, Any] | None:
         before, after = ((side.get(key) or {}).get("value") for side in (base.get("metrics") or {}, metrics))
         rows.append(
             {
-                "title": definition.name,
-                "definition": definition.formula,
+                "title": said(definition.name),
+                "definition": said(definition.formula),
                 "base": show(number(before), definition.unit) if base else "",
                 "this": show(number(after), definition.unit),
                 "effect": signed_percent(number(verdict.get("effect_pct"))),
@@ -35,7 +39,10 @@ def turns_table(document: Mapping[str, Any]) -> dict[str, Any] | None:
                 "verdict": str(verdict.get("verdict") or ""),
                 "tone": TONES.get(str(verdict.get("verdict")), ""),
                 "why": " ".join(
-                    [*map(str, verdict.get("reasons") or ()), where_text(verdict.get("modules") or ())]
+                    [
+                        *(said(str(r)) for r in verdict.get("reasons") or ()),
+                        said(where_text(verdict.get("modules") or ())),
+                    ]
                 ).strip(),
             }
         )
@@ -53,7 +60,7 @@ def _interval(values: Any) -> str:
     if not isinstance(values, (list, tuple)) or len(values) != 2:
         return ""
     low, high = (signed_percent(number(value)) for value in values)
-    return f"{low} to {high}"
+    return gettext("%(low)s to %(high)s") % {"low": low, "high": high}
 
 
 def _differs(base: Mapping[str, Any], document: Mapping[str, Any]) -> list[str]:
@@ -61,9 +68,12 @@ def _differs(base: Mapping[str, Any], document: Mapping[str, Any]) -> list[str]:
     found = []
     names = [(side.get("model") or {}).get("name") for side in (base, document)]
     if base and len(set(names)) > 1:
-        found.append(f"model: A {names[0]}, this run {names[1]}")
+        found.append(gettext("model: A %(base)s, this run %(this)s") % {"base": names[0], "this": names[1]})
     mine = document.get("workload") or {}
     for name, value in (base.get("workload") or {}).items():
-        if name not in ("time_limit_s", "prompt") and value != mine.get(name):
-            found.append(f"{name.replace('_', ' ')}: A {value}, this run {mine.get(name)}")
+        if name not in ("time_limit_s", "prompt", "prompts") and value != mine.get(name):
+            found.append(
+                gettext("%(setting)s: A %(base)s, this run %(this)s")
+                % {"setting": title_of(name), "base": value, "this": mine.get(name)}
+            )
     return found

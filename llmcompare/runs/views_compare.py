@@ -10,13 +10,18 @@ from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, QueryDict
 from django.shortcuts import redirect, render
 from django.urls import reverse
+from django.utils import translation
+from django.utils.translation import gettext
 from django.views.decorators.http import require_safe
 
-from llmcompare.runs import charts, exports
-from llmcompare.runs.compare import MAX_RUNS, Column, columns_of, comparison
-from llmcompare.runs.compare_charts import BAR_METRICS, bar_figure
+from llmcompare.runs import exports, extract
+from llmcompare.runs.compare import MAX_RUNS, columns_of, comparison
+from llmcompare.runs.compare_figures import figures, figures_json
+from llmcompare.runs.compare_graphs import graphs
+from llmcompare.runs.compare_layers import chosen, layers
 from llmcompare.runs.filters import RunFilter
 from llmcompare.runs.models import Run
+from llmcompare.runs.rolediff import diff_json
 
 FOUND = 12
 
@@ -31,7 +36,10 @@ def _runs(request: HttpRequest) -> tuple[list[Run], int]:
     """The asked runs that this user may see, in the asked order, and how many were left out."""
     ids = asked_ids(request.GET)
     visible = Run.objects.visible_to(request.user).filter(public_id__in=ids[:200])
-    found = {run.public_id: run for run in visible.select_related("document", "owner", "team", "host")}
+    found = {
+        run.public_id: run
+        for run in visible.select_related("extract", "owner", "team", "host").prefetch_related("tags")
+    }
     runs = [found[public_id] for public_id in ids if public_id in found]
     return runs, len(ids) - len(runs)
 
@@ -43,9 +51,17 @@ def compare(request: HttpRequest) -> HttpResponse:
         return redirect(f"{reverse('runs:compare')}?{_ticked(request.GET)}")
     runs, missing = _runs(request)
     if missing:
-        messages.warning(request, f"{missing} of the asked runs could not be found: deleted, or not shared with you.")
+        messages.warning(
+            request,
+            gettext("%(count)s of the asked runs could not be found: deleted, or not shared with you.")
+            % {"count": missing},
+        )
     if len(runs) > MAX_RUNS:
-        messages.warning(request, f"{len(runs)} runs were asked for; the first {MAX_RUNS} are compared.")
+        messages.warning(
+            request,
+            gettext("%(count)s runs were asked for; the first %(most)s are compared.")
+            % {"count": len(runs), "most": MAX_RUNS},
+        )
         runs = runs[:MAX_RUNS]
     return render(request, "runs/compare.html", _context(request, runs))
 
@@ -66,7 +82,7 @@ def _context(request: HttpRequest, runs: list[Run]) -> dict[str, Any]:
     asked = request.GET.get("baseline")
     baseline = ids.index(asked) if asked in ids else 0
     only_differences = request.GET.get("diff", "1" if len(runs) > 2 else "0") == "1"
-    columns = columns_of(runs)
+    columns = columns_of(runs, within=extract.PAGE_S)
     table = comparison(columns, baseline=baseline, only_differences=only_differences)
     heads = [
         {
@@ -87,7 +103,9 @@ def _context(request: HttpRequest, runs: list[Run]) -> dict[str, Any]:
         "transposed": request.GET.get("transpose") == "1",
         "csv_url": f"{reverse('runs:compare-csv')}?{query.urlencode(safe=',')}",
         "json_url": f"{reverse('runs:compare-json')}?{query.urlencode(safe=',')}",
-        **_charts(request, columns, table),
+        "layers": layers(request.GET, columns, baseline),
+        "graphs": graphs(request.GET, columns, baseline),
+        **figures(request.GET, columns, table),
     }
 
 
@@ -134,36 +152,44 @@ def _candidates(request: HttpRequest, ids: list[str]) -> dict[str, Any]:
     return {"search": search, "found": lines}
 
 
-def _charts(request: HttpRequest, columns: list[Column], table: dict[str, Any]) -> dict[str, Any]:
-    present = [
-        row for row in table["metrics"] if row["key"] in BAR_METRICS and any(c["raw"] is not None for c in row["cells"])
-    ]
-    keys = [row["key"] for row in present]
-    asked = request.GET.get("metric")
-    chosen = next((row for row in present if row["key"] == asked), present[0] if present else None)
-    documents = [column for column in columns if column.document]
-    drawable = any(charts.roofs_of(column.document) for column in documents)
-    return {
-        "bar_choices": [(row["key"], row["title"]) for row in present],
-        "bar_chosen": chosen["key"] if chosen else "",
-        "bars": bar_figure(chosen, columns) if chosen else None,
-        "bar_row": chosen,
-        "roofline": charts.roofline_figure([c.document for c in documents], [c.label for c in documents])
-        if drawable
-        else None,
-        "bar_keys": keys,
-    }
-
-
 @login_required
 @require_safe
 def compare_csv(request: HttpRequest) -> HttpResponseBase:
-    runs, _ = _runs(request)
-    return exports.comparison_csv(request, runs[:MAX_RUNS], baseline=request.GET.get("baseline"))
+    runs, baseline = _runs(request)[0][:MAX_RUNS], request.GET.get("baseline")
+    return exports.comparison_csv(request, runs, baseline=baseline, layers=_layers_json(request, runs, baseline))
 
 
 @login_required
 @require_safe
 def compare_json(request: HttpRequest) -> HttpResponse:
-    runs, _ = _runs(request)
-    return exports.comparison_json(request, runs[:MAX_RUNS], baseline=request.GET.get("baseline"))
+    runs, baseline = _runs(request)[0][:MAX_RUNS], request.GET.get("baseline")
+    with translation.override("en"):  # programs read it, whatever the language of the pages
+        return exports.comparison_json(
+            request,
+            runs,
+            baseline=baseline,
+            layers=_layers_json(request, runs, baseline),
+            charts=_charts_json(request, runs, baseline),
+        )
+
+
+def _at(runs: list[Run], baseline: str | None) -> int:
+    ids = [run.public_id for run in runs]
+    return ids.index(baseline) if baseline in ids else 0
+
+
+def _layers_json(request: HttpRequest, runs: list[Run], baseline: str | None) -> dict[str, Any] | None:
+    """The layers of the page at the same address; None with fewer than two runs."""
+    if len(runs) < 2:
+        return None
+    columns = columns_of(runs)
+    return diff_json(chosen(request.GET, columns, _at(runs, baseline)), columns)
+
+
+def _charts_json(request: HttpRequest, runs: list[Run], baseline: str | None) -> dict[str, Any] | None:
+    """The numbers of the charts of the page at the same address."""
+    if len(runs) < 2:
+        return None
+    columns, at = columns_of(runs), _at(runs, baseline)
+    table = comparison(columns, baseline=at)
+    return figures_json(request.GET, columns, table, graphs(request.GET, columns, at))

@@ -9,11 +9,18 @@ from django.contrib.auth.decorators import login_required
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_POST, require_safe
 
 from llmcompare.common.requests import HtmxRequest
+from llmcompare.endpoints.models import Endpoint
+from llmcompare.runs.again import again_with
+from llmcompare.runs.artifacts import artifact_file, artifacts_of
+from llmcompare.runs.endpointestimate import estimate_beside
 from llmcompare.runs.models import Run
-from llmcompare.runs.presentation import run_context
+from llmcompare.runs.monitoring import monitoring_section
+from llmcompare.runs.presentation import document_of, run_context
 from llmcompare.runs.querysets import RunQuerySet
 from llmcompare.runs.queues import waiting_note
 from llmcompare.runs.services import cancel_run, delete_run, restore_run
@@ -24,25 +31,33 @@ MAX_LOG_LINES = 500
 
 #: What a reader can do about a failure, by the phase in which it happened.
 _NEXT_STEPS = {
-    "queue": "Run it again when the machine is less busy.",
-    "start": "The engine did not start on that machine; its administrator finds the reason in the worker's log.",
-    "convert": "The model's real weights could not be prepared. Reinstall them, or run an estimate, which needs none.",
-    "load": "Check that the model's weights are complete and fit in memory; a smaller data type or an estimate may do.",
-    "tokenize": "Check the prompt, or give token counts instead of a text.",
-    "warmup": "Try a smaller batch or fewer tokens; the log says what was running.",
-    "prefill": "Try fewer input tokens or a smaller batch; the log says what was running.",
-    "decode": "Try fewer output tokens or a smaller batch; the log says what was running.",
-    "build": "The model could not be built from its configuration. Correct config.json and add the model again.",
-    "trace": "The architecture could not be followed. The log names the operator or the setting.",
+    "queue": _("Run it again when the machine is less busy."),
+    "start": _("The engine did not start on that machine; its administrator finds the reason in the worker's log."),
+    "convert": _(
+        "The model's real weights could not be prepared. Reinstall them, or run an estimate, which needs none."
+    ),
+    "load": _(
+        "Check that the model's weights are complete and fit in memory; a smaller data type or an estimate may do."
+    ),
+    "tokenize": _("Check the prompt, or give token counts instead of a text."),
+    "warmup": _("Try a smaller batch or fewer tokens; the log says what was running."),
+    "prefill": _("Try fewer input tokens or a smaller batch; the log says what was running."),
+    "decode": _("Try fewer output tokens or a smaller batch; the log says what was running."),
+    "build": _("The model could not be built from its configuration. Correct config.json and add the model again."),
+    "connect": _("Look at the endpoint: open it and have its server looked at anew, then run this again."),
+    "requests": _(
+        "Look at the endpoint and at the log; send fewer requests or shorter answers, or raise the time limit."
+    ),
+    "trace": _("The architecture could not be followed. The log names the operator or the setting."),
 }
 
 
 def _run_or_404(queryset: RunQuerySet, public_id: str) -> Run:
     """One row with everything that the page links to. What one may not see does not exist."""
-    related = queryset.select_related("owner", "team", "model", "hardware", "host")
+    related = queryset.select_related("owner", "team", "model", "hardware", "host", "endpoint")
     run = related.filter(public_id=public_id).first()
     if run is None:
-        raise Http404("There is no such run, or it is not shared with you.")
+        raise Http404(gettext("There is no such run, or it is not shared with you."))
     return run
 
 
@@ -55,14 +70,24 @@ def detail(request: HttpRequest, public_id: str) -> HttpResponse:
     if run.is_active:
         context |= _status_context(run)
     else:
+        context["artifacts"] = artifacts_of(run)
         log = list(run.events.order_by("-pk")[: MAX_LOG_LINES + 1])
         context |= {
             "log": log[:MAX_LOG_LINES][::-1],
             "log_cut": len(log) > MAX_LOG_LINES,
             "next_step": _next_step(run),
             "random_weights": _uses_random_weights(run),
+            "beside": estimate_beside(run, request.user, document_of(run)),
+            "monitoring": monitoring_section(run),
         }
     return render(request, "runs/detail.html", context)
+
+
+@login_required
+@require_safe
+def artifact(request: HttpRequest, public_id: str, name: str) -> HttpResponse:
+    """One of the run's files, as a download."""
+    return artifact_file(_run_or_404(Run.objects.visible_to(request.user), public_id), name)
 
 
 @login_required
@@ -116,11 +141,16 @@ def _ahead_of(run: Run) -> int | None:
 
 def _links(run: Run, request: HttpRequest) -> dict[str, Any]:
     page = reverse("runs:detail", args=[run.public_id])
+    seen = run.endpoint is not None and Endpoint.objects.visible_to(request.user).filter(pk=run.endpoint_id).exists()
+    mine = seen and Endpoint.objects.editable_by(request.user).filter(pk=run.endpoint_id).exists()
     return {
+        "endpoint_visible": seen,
+        "endpoint_editable": mine,
         "editable": Run.objects.editable_by(request.user).filter(pk=run.pk).exists(),
         "page_url": page,
         "json_url": _export_url(run, "json"),
         "csv_url": _export_url(run, "csv"),
+        "again": again_with(run),
     }
 
 
@@ -136,9 +166,8 @@ def _uses_random_weights(run: Run) -> bool:
 def _next_step(run: Run) -> str:
     if run.state != Run.State.FAILED:
         return ""
-    return _NEXT_STEPS.get(
-        run.error_phase, "Run it again; if it fails the same way, send the log to your administrator."
-    )
+    step = _NEXT_STEPS.get(run.error_phase)
+    return str(step) if step else gettext("Run it again; if it fails the same way, send the log to your administrator.")
 
 
 @login_required
@@ -147,11 +176,13 @@ def cancel(request: HttpRequest, public_id: str) -> HttpResponse:
     run = _run_or_404(Run.objects.editable_by(request.user), public_id)
     run = cancel_run(run=run)
     if run.state == Run.State.CANCELLED:
-        messages.success(request, "The run was cancelled.")
+        messages.success(request, gettext("The run was cancelled."))
     elif run.is_active:
-        messages.info(request, "The run stops within a second or two.")
+        messages.info(request, gettext("The run stops within a second or two."))
     else:
-        messages.info(request, f"The run had already ended ({run.get_state_display().lower()}).")
+        messages.info(
+            request, gettext("The run had already ended (%(state)s).") % {"state": run.get_state_display().lower()}
+        )
     return redirect("runs:detail", public_id=run.public_id)
 
 
@@ -169,5 +200,5 @@ def delete(request: HttpRequest, public_id: str) -> HttpResponse:
 def restore(request: HttpRequest, public_id: str) -> HttpResponse:
     run = _run_or_404(Run.objects.binned_by(request.user), public_id)
     restore_run(run=run)
-    messages.success(request, "The run is back.")
+    messages.success(request, gettext("The run is back."))
     return redirect("runs:detail", public_id=run.public_id)

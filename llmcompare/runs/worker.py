@@ -1,5 +1,5 @@
-"""What a worker process does beside executing runs: it registers its machine, sweeps, prepares the machine in the background, and
-measures its ceilings when somebody asks.
+"""What a worker process does beside executing runs of this machine: it registers it, sweeps, prepares it in the background, measures its
+ceilings when somebody asks, and carries out runs of endpoints.
 
 None of it keeps the worker from taking runs; a measurement alone waits while the machine is being prepared (``executor.MACHINE``).
 """
@@ -19,10 +19,13 @@ from django.db import close_old_connections, connections
 from hardware import measurements
 from hardware import services as hardware
 from hardware.models import Host
+from llmcompare.catalog import hub
 from llmcompare.catalog import services as catalog
 from llmcompare.catalog.models import LanguageModel
 from llmcompare.runs.ceilings import carry_out
-from llmcompare.runs.executor import MACHINE
+from llmcompare.runs.executor import MACHINE, execute
+from llmcompare.runs.extract import make_missing
+from llmcompare.runs.models import Run
 from llmcompare.runs.queues import host_queue, host_slug, worker_queues
 from llmcompare.runs.sweep import sweep
 from profiling import weights
@@ -32,6 +35,8 @@ from profiling.host import detect
 logger = logging.getLogger(__name__)
 
 TOUCH_S = 10.0
+#: Runs of endpoints that one worker has under way at a time.
+ENDPOINT_RUNS = 3
 WEIGHTS_DIR = settings.DATA_DIR / "weights"
 
 
@@ -43,6 +48,8 @@ class Worker:
         self.shutdown = threading.Event()
         self.registered = threading.Event()
         self.wanted = threading.Event()
+        self._bells = threading.Semaphore(0)
+        self._asking: list[threading.Thread] = []
         self.host: Host | None = None
         self._touched = 0.0
 
@@ -52,12 +59,42 @@ class Worker:
 
     def start(self) -> None:
         """Begin in the background; returns at once."""
-        for target in (self._keep, self._prepare):
-            threading.Thread(target=target, name=f"worker{target.__name__}", daemon=True).start()
+        for target in (self._keep, self._prepare, *[self._ask_endpoints] * ENDPOINT_RUNS):
+            thread = threading.Thread(target=target, name=f"worker{target.__name__}", daemon=True)
+            thread.start()
+            if target == self._ask_endpoints:
+                self._asking.append(thread)
 
     def stop(self) -> None:
         self.shutdown.set()
         self.wanted.set()
+        for _ in range(ENDPOINT_RUNS):
+            self._bells.release()
+
+    def wait(self, seconds: float = 10.0) -> None:
+        """Until runs of endpoints that were under way are back in the queue; after ``stop``."""
+        deadline = time.monotonic() + seconds
+        for thread in self._asking:
+            thread.join(max(0.0, deadline - time.monotonic()))
+
+    def ring_for_endpoints(self) -> None:
+        """A run of an endpoint waits."""
+        self._bells.release()
+
+    def _ask_endpoints(self) -> None:
+        """Carry out runs of endpoints, beside the one run of this machine: they wait for another machine for minutes, and use little of this
+        one. A bell that is lost costs one round of the sweep."""
+        while not self.shutdown.is_set():
+            self._bells.acquire(timeout=settings.RUN_SWEEP_S)
+            try:
+                waiting = Run.objects.waiting().filter(kind=Run.Kind.ENDPOINT, queue__in=worker_queues())
+                for run_id in list(waiting.order_by("created", "pk").values_list("pk", flat=True)):
+                    execute(run_id=run_id, worker=self.name, shutdown=self.shutdown)
+            except Exception:
+                logger.exception("Looking for runs of endpoints failed and is tried again")
+            finally:
+                close_old_connections()
+        connections.close_all()
 
     def _keep(self) -> None:
         """Show that this machine is alive, and sweep, until shutdown. No fault ends it: without it, lost runs stay lost."""
@@ -99,6 +136,8 @@ class Worker:
             self.wanted.wait(settings.RUN_SWEEP_S)
             self.wanted.clear()
             self._attempt(self._measure_ceilings)
+            self._attempt(self._fetch_from_hub)
+            self._attempt(self._older_extracts)
         connections.close_all()
 
     def _attempt(self, step: Callable[[], None]) -> None:
@@ -115,7 +154,7 @@ class Worker:
         warm_child().request("ping", should_stop=self.shutdown.is_set)
 
     def _first_ceilings(self) -> None:
-        """Quick ceilings, once per machine and per fingerprint (about half a minute)."""
+        """Quick ceilings, once per machine and per fingerprint."""
         host = Host.objects.get(slug=host_slug())
         if host.ceilings_state != "done":
             measurements.ask(host=host)
@@ -124,6 +163,12 @@ class Worker:
     def _measure_ceilings(self) -> None:
         if self.host is not None:
             carry_out(host=self.host, worker=self.name, shutdown=self.shutdown)
+
+    def _older_extracts(self) -> None:
+        """What comparisons read of runs that ended before extracts were kept. Not beside a measurement, which it would disturb."""
+        while not self.shutdown.is_set() and not Run.objects.filter(state="running", host__slug=host_slug()).exists():
+            if not make_missing():
+                return
 
     def _prepare_weights(self) -> None:
         """Real weights of every installed package that the catalogue lists, ready to be loaded (a conversion takes 10-30 s, once)."""
@@ -137,6 +182,12 @@ class Worker:
             # Nothing to convert, nothing to disturb: the machine is free at once.
             with nullcontext() if ready is not None else MACHINE:
                 self._prepare_one(model.slug)
+
+    def _fetch_from_hub(self) -> None:
+        """Weights that somebody asked for, one model at a time: what runs meanwhile would be disturbed, so measurements wait."""
+        while not self.shutdown.is_set() and (model := hub.wanted()) is not None:
+            with MACHINE:
+                hub.fetch(model=model, should_stop=self.shutdown.is_set)
 
     def _prepare_one(self, slug: str) -> None:
         try:

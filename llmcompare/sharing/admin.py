@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.contrib import admin
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 
 from llmcompare.sharing.models import ShareLink
 
@@ -22,6 +23,6 @@ class ShareLinkAdmin(admin.ModelAdmin):
     def has_change_permission(self, request, obj=None) -> bool:
         return False
 
-    @admin.action(description="Revoke the selected links", permissions=["delete"])
+    @admin.action(description=_("Revoke the selected links"), permissions=["delete"])
     def revoke(self, request, queryset) -> None:
         queryset.filter(revoked_at=None).update(revoked_at=timezone.now())

@@ -6,6 +6,7 @@ from django.conf import settings
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 
 
 class ShareLinkQuerySet(models.QuerySet):
@@ -19,9 +20,9 @@ class ShareLink(models.Model):
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="share_links")
     token_digest = models.CharField(max_length=64, unique=True)
     token_start = models.CharField(max_length=6)
-    run_ids = models.JSONField(help_text="public ids, in order; one for a run, several for a comparison")
+    run_ids = models.JSONField(help_text=_("public ids, in order; one for a run, several for a comparison"))
     label = models.CharField(max_length=100, blank=True)
-    include_text = models.BooleanField(default=False, help_text="show prompts and generated text")
+    include_text = models.BooleanField(default=False, help_text=_("show prompts and generated text"))
     created = models.DateTimeField(auto_now_add=True)
     expires_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True)
@@ -33,4 +34,4 @@ class ShareLink(models.Model):
         ordering = ["-created", "-pk"]
 
     def __str__(self) -> str:
-        return f"{self.token_start}… ({len(self.run_ids)} run(s))"
+        return f"{self.token_start}… ({len(self.run_ids)})"

@@ -6,13 +6,17 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+
+from llmcompare.common.engine_texts import engine_text
 from llmcompare.runs.options import OPTIONS
 from llmcompare.runs.tiles import ORDER
-from profiling.quantities import UNKNOWN, show, signed_percent
+from profiling.quantities import show, signed_percent
 from profiling.units import DEFINITIONS
 
 #: Rows that are no metrics, where the key alone does not say what they are.
-TITLES = {"dtype": "Data type", "memory_bytes": "Memory", "fits": "Fits into memory", "bound": "Limited by"}
+TITLES = {"dtype": _("Data type"), "memory_bytes": _("Memory"), "fits": _("Fits into memory"), "bound": _("Limited by")}
 BY_NAME = {option.name: option for option in OPTIONS}
 KINDS = {"estimate": "estimate", "measure": "measurement"}
 
@@ -50,16 +54,16 @@ def _place(row: Mapping[str, Any]) -> int:
 
 def _title(key: str) -> str:
     if key in BY_NAME:
-        return BY_NAME[key].title
+        return str(BY_NAME[key].title)
     definition = DEFINITIONS.get(f"{key}/1")
-    return definition.name if definition else TITLES.get(key, key.replace("_", " ").capitalize())
+    return engine_text(definition.name) if definition else str(TITLES.get(key, key.replace("_", " ").capitalize()))
 
 
 def _text(value: Any, unit: str) -> str:
     if value is None or value == "":
-        return UNKNOWN
+        return gettext("unknown")
     if isinstance(value, bool):
-        return "yes" if value else "no"
+        return gettext("yes") if value else gettext("no")
     if isinstance(value, datetime):
         return f"{value:%Y-%m-%d %H:%M} UTC"
     return show(value, unit) if isinstance(value, (int, float)) else str(value)

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from llmcompare.runs import lifecycle
-from llmcompare.runs.exports import COMPARED_FACTS, document_of, duration_s
+from llmcompare.runs.compare import Column, columns_of
+from llmcompare.runs.exports import COMPARED_FACTS, document_of
 from llmcompare.runs.models import Run
 from llmcompare.runs.options import NAMES as OPTION_NAMES
 from llmcompare.runs.options import chosen
@@ -57,6 +59,8 @@ DOCUMENT_FIELDS: dict[str, frozenset[str] | None] = {
             "weight_bytes",
             "weights",
             "weights_note",
+            "weights_digest",
+            "weights_digest_covers",
             "max_context",
             "layers",
         }
@@ -104,6 +108,7 @@ DOCUMENT_FIELDS: dict[str, frozenset[str] | None] = {
     "estimates": None,
     "errors": None,
     "samples": None,
+    "batches": None,
     "instrumentation": None,
     "module_times": None,
     "profiled": None,
@@ -132,11 +137,18 @@ DOCUMENT_FIELDS: dict[str, frozenset[str] | None] = {
     "load": None,
     "requests": None,
     "in_turns": frozenset({"order", "verdicts"}),
+    "endpoint": frozenset({"model", "api", "unique_prompts", "kind", "said"}),
+    "sweep": None,
+    "tokens": None,
+    "client": None,
+    "clocks": None,
     "processes": None,
     "unknown_operators": None,
     "warnings": None,
 }
-TEXT_FIELDS = {"workload": {"prompt"}, "output": {"prompt", "texts"}}
+TEXT_FIELDS = {"workload": {"prompt", "prompts"}, "output": {"prompt", "prompts", "texts", "reasoning"}}
+#: Warnings that quote a server: its words may name it.
+QUOTING = frozenset({"no_profile"})
 
 # An absolute path on Linux, macOS or Windows. Units (FLOP/s) and definition ids (ttft/1) have no slash at a word's start.
 _PATH = re.compile(r"(?<![\w/:.])(?:~|[A-Za-z]:)?[/\\]{1,2}(?:[^\s/\\'\",;()<>]+[/\\])+[^\s/\\'\",;()<>]*")
@@ -155,8 +167,18 @@ def without_paths(value: Any) -> Any:
 
 def shared_document(run: Run, *, include_text: bool) -> dict[str, Any]:
     """The run document, cut to the allow-list and without file paths; empty while there is none."""
+    return allowed_of(document_of(run), include_text=include_text)
+
+
+def allowed_of(document: Mapping[str, Any], *, include_text: bool = False) -> dict[str, Any]:
+    """The parts of a document, or of its extract, that a visitor may see."""
+    shown = _cut(document, include_text)
+    return shown | _of_endpoint(document) if document.get("kind") == "endpoint" else shown
+
+
+def _cut(document: Mapping[str, Any], include_text: bool) -> dict[str, Any]:
     shown = {}
-    for key, value in document_of(run).items():
+    for key, value in document.items():
         if key not in DOCUMENT_FIELDS:
             continue
         allowed = DOCUMENT_FIELDS[key]
@@ -170,6 +192,24 @@ def shared_document(run: Run, *, include_text: bool) -> dict[str, Any]:
     return shown
 
 
+def _of_endpoint(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Failures by kind alone, since sentences quote servers and name addresses; and the profile that the server gave, cut the same way."""
+    found: dict[str, Any] = {
+        "failures": [
+            {name: row.get(name) for name in ("kind", "requests", "retry_after_s")} | {"message": row.get("kind")}
+            for row in document.get("failures") or []
+        ],
+        "warnings": [w for w in without_paths(document.get("warnings") or []) if w.get("code") not in QUOTING],
+    }
+    if table := document.get("requests"):
+        at = table["columns"].index("failure") if "failure" in table["columns"] else None
+        rows = [[("failed" if i == at and item else item) for i, item in enumerate(row)] for row in table["rows"]]
+        found["requests"] = {"columns": table["columns"], "rows": rows}
+    if isinstance(served := document.get("served"), Mapping):
+        found["served"] = _cut(served, False)
+    return found
+
+
 def shared_facts(run: Run) -> dict[str, Any]:
     """The run's own columns that a visitor may see; model and hardware by the names that were frozen with it."""
     facts = {name: getattr(run, name) for name in RUN_FIELDS}
@@ -178,11 +218,17 @@ def shared_facts(run: Run) -> dict[str, Any]:
         "name": run.title or f"{run.model_name} on {run.hardware_name}",
         "model": run.model_name,
         "hardware": run.hardware_name,
-        "duration_s": duration_s(run),
-        "error": _without_hosts(without_paths(run.error), run),
+        "duration_s": run.duration_s,
+        "error": _error_of_endpoint(run) if run.of_endpoint else _without_hosts(without_paths(run.error), run),
         "bound": run.bound or None,
         "options": chosen(run.spec.get("workload") or {}),
     }
+
+
+def _error_of_endpoint(run: Run) -> str:
+    """Why a run of an endpoint failed, by the kinds of its failures or its phase: sentences quote servers and name addresses."""
+    kinds = [str(row.get("kind") or "") for row in document_of(run).get("failures") or []]
+    return (", ".join(dict.fromkeys(filter(None, kinds))) or run.error_phase) if run.error else ""
 
 
 def _without_hosts(text: str, run: Run) -> str:
@@ -196,6 +242,35 @@ def _without_hosts(text: str, run: Run) -> str:
 def shared_object(run: Run, *, include_text: bool) -> dict[str, Any]:
     """What ``exports.run_object`` is for a signed-in user, for a visitor."""
     return {**shared_document(run, include_text=include_text), "run": shared_facts(run)}
+
+
+@dataclass(frozen=True)
+class SharedColumn(Column):
+    """A run of a shared comparison, called as visitors know it."""
+
+    name: str = ""
+
+    @property
+    def label(self) -> str:
+        return self.name
+
+
+def shared_columns(runs: list[Run], within: float | None = None) -> list[Column]:
+    """What ``compare.columns_of`` is for a signed-in user, for a visitor."""
+    return [
+        SharedColumn(c.run, _shared_extract(c.document), str(shared_facts(c.run)["name"]))
+        for c in columns_of(runs, within)
+    ]
+
+
+def _shared_extract(extract: Mapping[str, Any]) -> dict[str, Any]:
+    """The extract cut as its document is; ``roles`` are figures by the names of modules, which the document's own tables have as well."""
+    return allowed_of(extract) | ({"roles": without_paths(extract["roles"])} if "roles" in extract else {})
+
+
+def graph_document(run: Run) -> dict[str, Any]:
+    """What ``compare_graphs.stored`` is for a signed-in user, for a visitor."""
+    return shared_document(run, include_text=False)
 
 
 def shared_lines(runs: list[Run]) -> list[tuple[dict, list]]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from django.utils import timezone
+from django.utils.translation import gettext
 
 from llmcompare.accounts.models import User
 from llmcompare.common.errors import FieldErrors
@@ -51,11 +52,14 @@ def create_link(
     """
     errors = {}
     if expires not in EXPIRY_DAYS:
-        errors["expires"] = f"Choose one of {', '.join(EXPIRY_DAYS)} (days)."
+        errors["expires"] = gettext("Choose one of %(expiry_days)s (days).") % {"expiry_days": ", ".join(EXPIRY_DAYS)}
     if not 1 <= len(runs) <= MAX_RUNS:
-        errors["runs"] = f"A link shows 1 to {MAX_RUNS} runs, not {len(runs)}."
+        errors["runs"] = gettext("A link shows 1 to %(max_runs)s runs, not %(count)s.") % {
+            "max_runs": MAX_RUNS,
+            "count": len(runs),
+        }
     if len(label.strip()) > 100:
-        errors["label"] = f"The label has {len(label.strip())} characters; 100 fit."
+        errors["label"] = gettext("The label has %(count)s characters; 100 fit.") % {"count": len(label.strip())}
     if errors:
         raise FieldErrors(errors)
     days = EXPIRY_DAYS[expires]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
+from typing import Any
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
@@ -11,17 +12,25 @@ from django.core.exceptions import BadRequest
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
+from django.utils import translation
+from django.utils.translation import gettext
 from django.views.decorators.debug import sensitive_variables
 from django.views.decorators.http import require_GET, require_http_methods, require_POST, require_safe
 
 from llmcompare.accounts.requests import UserRequest
 from llmcompare.common.csv import CsvFormat, csv_response
 from llmcompare.common.errors import FieldErrors
-from llmcompare.runs import exports
+from llmcompare.runs import exports, extract
+from llmcompare.runs.compare import comparison, notes
+from llmcompare.runs.compare_figures import figures, figures_json
+from llmcompare.runs.compare_graphs import graphs
+from llmcompare.runs.compare_layers import chosen, layers
+from llmcompare.runs.endpointpage import served_part
 from llmcompare.runs.graphfiles import graph_file
 from llmcompare.runs.models import Run
 from llmcompare.runs.options import tags
 from llmcompare.runs.presentation import run_context
+from llmcompare.runs.rolediff import diff_json
 from llmcompare.sharing import public, services
 from llmcompare.sharing.forms import ShareForm
 from llmcompare.sharing.models import ShareLink
@@ -97,7 +106,7 @@ def revoke(request: UserRequest, digest: str) -> HttpResponse:
     """End a link at once."""
     link = get_object_or_404(ShareLink, owner=request.user, token_digest=digest)
     services.revoke_link(link=link)
-    messages.success(request, f"The link {link.token_start}… no longer works.")
+    messages.success(request, gettext("The link %(token_start)s… no longer works.") % {"token_start": link.token_start})
     return redirect("sharing:list")
 
 
@@ -130,7 +139,16 @@ def open_page(request: HttpRequest, opened: services.Opened) -> HttpResponse:
         facts = public.shared_facts(run)
         return render(request, "sharing/run.html", page | {"facts": facts, "tags": tags(facts["options"])})
     compared = exports.comparison_object(public.shared_lines(opened.runs))
-    page = {"rows": comparison_rows(compared), "facts": [public.shared_facts(run) for run in opened.runs]}
+    columns = public.shared_columns(opened.runs, within=extract.PAGE_S)
+    page = {
+        "rows": comparison_rows(compared),
+        "facts": [public.shared_facts(run) for run in opened.runs],
+        "shared": True,
+        "notes": notes(columns, ranked=False),
+        "layers": layers(request.GET, columns, 0),
+        "graphs": graphs(request.GET, columns, 0, document_of=public.graph_document),
+        **figures(request.GET, columns, comparison(columns)),
+    }
     return render(request, "sharing/comparison.html", page)
 
 
@@ -140,7 +158,17 @@ def export_json(request: HttpRequest, opened: services.Opened) -> HttpResponse:
         run = opened.runs[0]
         shown = public.shared_object(run, include_text=opened.link.include_text)
         return exports.json_response(exports.run_filename(run, "json"), shown)
-    return exports.json_response("comparison.json", exports.comparison_object(public.shared_lines(opened.runs)))
+    with translation.override("en"):  # programs read it, whatever the language of the pages
+        return exports.json_response("comparison.json", _comparison(request, opened.runs))
+
+
+def _comparison(request: HttpRequest, runs: list[Run]) -> dict[str, Any]:
+    """What both exports of a comparison hold: the figures, and what the page shows of layers and charts at the same address."""
+    columns = public.shared_columns(runs)
+    found = diff_json(chosen(request.GET, columns, 0), columns)
+    drawn = graphs(request.GET, columns, 0, document_of=public.graph_document)
+    compared = exports.comparison_object(public.shared_lines(runs), layers=found)
+    return compared | {"charts": figures_json(request.GET, columns, comparison(columns), drawn)}
 
 
 @shared
@@ -153,7 +181,7 @@ def export_csv(request: HttpRequest, opened: services.Opened) -> HttpResponseBas
         run = opened.runs[0]
         figures = exports.run_rows(public.shared_object(run, include_text=opened.link.include_text))
         return csv_response(exports.run_filename(run, "csv"), exports.RUN_HEADER, figures, layout)
-    header, rows = exports.comparison_table(exports.comparison_object(public.shared_lines(opened.runs)))
+    header, rows = exports.comparison_table(_comparison(request, opened.runs))
     return csv_response("comparison.csv", header, rows, layout)
 
 
@@ -162,6 +190,6 @@ def export_graph(request: HttpRequest, opened: services.Opened, suffix: str) -> 
     run = opened.runs[0]
     document = public.shared_document(run, include_text=False) if len(opened.runs) == 1 else {}
     try:
-        return graph_file(request, run, document, suffix)
+        return graph_file(request, run, served_part(document), suffix)
     except Http404:
         return render(request, "sharing/gone.html", status=404)

@@ -33,7 +33,7 @@ def test_an_upload_is_its_owners_alone(owner, owner_api, stranger_api):
 
 
 def test_an_uploaded_configuration_becomes_a_model(owner_api, monkeypatch):
-    monkeypatch.setattr("llmcompare.catalog.services._facts_or_refusal", lambda spec: None)
+    monkeypatch.setattr("llmcompare.catalog.services.facts_or_refusal", lambda spec: None)
     answer = owner_api.send("models/", {"name": "My model", "config": TINY_LLAMA})
     assert answer.status_code == 201, answer.json()
     assert answer.json()["architecture"] == "LlamaForCausalLM"

@@ -85,7 +85,7 @@ def test_the_document_describes_every_option_with_the_engines_values(tmp_path):
         return {value for found in [described[name].get("enum", []), *named] for value in found} - {None}
 
     for option in OPTIONS:
-        assert option.help in described[option.name]["description"]
+        assert str(option.help) in described[option.name]["description"]
         assert ("estimates only" in described[option.name]["description"]) == (
             not option.measured and not option.beside
         )

@@ -2,6 +2,8 @@
 
 import csv
 import io
+import json
+from pathlib import Path
 
 import pytest
 
@@ -154,6 +156,20 @@ def test_cancel_and_delete_are_for_editors(owner, owner_api, teammate_api, stran
     assert run.deleted_at is not None
 
 
+def test_comparing_goes_down_to_the_layers(owner, owner_api):
+    document = json.loads((Path(__file__).parents[1] / "data/documents/estimate_gpt2.json").read_text())
+    ids = ",".join(make_run(owner, document=document).public_id for _ in range(2))
+    layers = owner_api.read("compare/", runs=ids, stage="prefill", by="flops").json()["layers"]
+    assert (layers["stage"], layers["measure"], layers["unit"], layers["aligned_by"]) == (
+        "prefill",
+        "flops",
+        "FLOP",
+        "module",
+    )
+    assert layers["totals"] == pytest.approx([document["stages"]["prefill"]["flops"]] * 2)
+    assert sum(line["values"][0] for line in layers["roles"]) == pytest.approx(layers["totals"][0])
+
+
 def test_comparing_keeps_the_order_and_refuses_what_one_cannot_see(owner, stranger, owner_api):
     a, b, hidden = make_run(owner), make_run(owner), make_run(stranger)
     for run, value in ((a, 2.0), (b, 1.0)):
@@ -162,6 +178,7 @@ def test_comparing_keeps_the_order_and_refuses_what_one_cannot_see(owner, strang
     assert answer["runs"] == [b.public_id, a.public_id]
     (ttft,) = [row for row in answer["rows"] if row["key"] == "ttft"]
     assert (ttft["values"], ttft["delta_pct"]) == ([1.0, 2.0], [0.0, 100.0])
+    assert "layers" not in answer
     for ids in ("", a.public_id):
         refused = owner_api.read("compare/", runs=ids)
         assert refused.status_code == 400

@@ -233,6 +233,29 @@ def test_the_tests_bring_their_own_packages_and_hand_back_pytest_s_exit_code(pro
 
 
 @pytest.mark.slow
+def test_what_only_slow_tests_need_goes_into_a_folder_of_its_own(project):
+    project.require("django==1.0", dev="pytest==1.0")
+    (project.folder / "requirements/transformers_serve.txt").write_text("tiny-weights==1.0\n")
+    apart = project.venv / "transformers-serve"
+    project.manage("test")
+    assert not apart.exists()
+    code, output = project.manage("test", "--all")
+    assert code == 5, output
+    assert "transformers_serve.txt" in output
+    assert (apart / "tiny_weights.py").exists()
+    assert "transformers_serve.txt" not in project.manage("test", "--all")[1], "it is there already"
+
+    (project.folder / "requirements/transformers_serve.txt").write_text("tiny-dev==1.0\n")
+    project.manage("test", "--all")
+    assert sorted(path.name for path in apart.glob("*.py")) == ["tiny_dev.py"]
+
+    (project.folder / "requirements/transformers_serve.txt").write_text("no-such-thing==1.0\n")
+    code, output = project.manage("test", "--all")
+    assert code == 5, "the other tests run all the same"
+    assert "could not be installed" in output
+
+
+@pytest.mark.slow
 def test_an_environment_made_by_hand_is_taken_over_when_it_has_everything(project):
     subprocess.run([bare_python(), "-m", "venv", project.venv], check=True)
     pip = [project.venv / "bin/python", "-m", "pip", "install", "-q", "-r", project.folder / "requirements.txt"]

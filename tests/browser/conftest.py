@@ -5,6 +5,7 @@ Nothing here touches the test database: the portal is a process of its own with 
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import selectors
@@ -14,6 +15,8 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -87,13 +90,12 @@ def wait_for_line(process: subprocess.Popen, pattern: str, *, seconds: float, lo
     raise AssertionError("The portal did not start:\n" + "\n".join(log[-80:]))
 
 
-@pytest.fixture(scope="session")
-def portal(tmp_path_factory):
-    data = tmp_path_factory.mktemp("portal-data")
+@contextmanager
+def running_portal(data: Path, *arguments: str) -> Iterator[Portal]:
+    """``manage.py up`` with these arguments in the new folder ``data``; stopped in good order at the end."""
     port = free_port()
-    log_path = data / "up.log"
     process = subprocess.Popen(
-        [sys.executable, "manage.py", "up", "--port", str(port)],
+        [sys.executable, "manage.py", "up", "--port", str(port), *arguments],
         cwd=ROOT,
         env=os.environ | {"LLMCOMPARE_DATA": str(data), "LLMCOMPARE_ADMIN_PASSWORD": PASSWORD, "PYTHONUNBUFFERED": "1"},
         stdin=subprocess.DEVNULL,
@@ -105,7 +107,7 @@ def portal(tmp_path_factory):
     try:
         wait_for_line(process, rf"127\.0\.0\.1:{port}", seconds=120, log=running.log)
         # Nobody reads the pipe from here on: hand it to a file, or a chatty portal would block on a full pipe.
-        drain = subprocess.Popen(["cat"], stdin=process.stdout, stdout=log_path.open("wb"))
+        drain = subprocess.Popen(["cat"], stdin=process.stdout, stdout=(data / "up.log").open("wb"))
         yield running
         process.send_signal(signal.SIGTERM)
         process.wait(timeout=30)
@@ -114,6 +116,57 @@ def portal(tmp_path_factory):
         if process.poll() is None:
             process.kill()
             process.wait()
+
+
+@pytest.fixture(scope="session")
+def portal(tmp_path_factory):
+    with running_portal(tmp_path_factory.mktemp("portal-data")) as running:
+        yield running
+
+
+@dataclass
+class Furnished:
+    """A portal without worker that has something to show on every page (``tests.browser.furnish``): page name → path."""
+
+    portal: Portal
+    signed_in: dict[str, str]
+    visitor: dict[str, str]
+
+    @property
+    def pages(self) -> dict[str, str]:
+        return self.signed_in | self.visitor
+
+
+@contextmanager
+def furnished_portal(data: Path) -> Iterator[Furnished]:
+    with running_portal(data, "--no-worker") as running:
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.browser.furnish"],
+            cwd=ROOT,
+            env=os.environ | {"LLMCOMPARE_DATA": str(data), "LLMCOMPARE_URL": running.url},
+            capture_output=True,
+            text=True,
+            timeout=280,
+        )
+        assert done.returncode == 0, done.stderr[-5000:]
+        line = next(line for line in done.stdout.splitlines() if line.startswith("FURNISHED "))
+        yield Furnished(running, **json.loads(line.removeprefix("FURNISHED ")))
+
+
+@pytest.fixture(scope="session")
+def furnished(tmp_path_factory):
+    with furnished_portal(tmp_path_factory.mktemp("furnished-data")) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def signed_in_state(browser, furnished):
+    """Cookies of the administrator of the furnished portal."""
+    window = open_window(browser, DESKTOP)
+    log_in(window, furnished.portal)
+    state = window.page.context.storage_state()
+    window.page.context.close()
+    return state
 
 
 @pytest.fixture(scope="session")
@@ -126,6 +179,8 @@ def browser():
         if os.environ.get("CI") == "true":
             pytest.fail(message)
         pytest.skip(message)
+    # Playwright's loop runs in this thread as long as the browser does, and Django would refuse its database there.
+    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=path, args=CHROMIUM_FLAGS)
         yield chromium
@@ -144,6 +199,7 @@ class Visit:
 
 
 DESKTOP = {"width": 1280, "height": 900}
+TABLET = {"width": 820, "height": 1180}
 PHONE = {"width": 390, "height": 844}
 
 
@@ -168,6 +224,24 @@ def log_in(visit: Visit, portal: Portal) -> None:
     visit.page.fill("input[name=password]", portal.password)
     visit.page.click("button[type=submit]:has-text('Log in')")
     visit.page.wait_for_url(portal.url + "/")
+
+
+def open_parts(page) -> None:
+    """Open every part of a run page: on a narrow screen all but the summary are folded."""
+    page.evaluate("document.querySelectorAll('details.run-fold').forEach(part => { part.open = true; })")
+
+
+def until(page, expression: str, *, seconds: float = 15) -> None:
+    """Wait until ``expression`` holds. Playwright's own waiting evaluates texts inside the page, which its policy refuses."""
+    deadline = time.monotonic() + seconds
+    while not page.evaluate(expression):
+        assert time.monotonic() < deadline, f"never true: {expression} ({page.url})"
+        page.wait_for_timeout(25)
+
+
+#: Every figure and graph that has a size is drawn.
+DRAWN = """Array.from(document.querySelectorAll("[data-chart], [data-graph]"))
+    .every(e => !e.clientWidth || e.dataset.drawn === "yes")"""
 
 
 def assert_no_sideways_scroll(visit: Visit) -> None:

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from tests.browser.conftest import DESKTOP, assert_no_sideways_scroll, open_window
+from tests.browser.conftest import DESKTOP, assert_no_sideways_scroll, open_parts, open_window
 
 SMOLLM2 = "smollm2-135m-instruct"
 QUESTION = "What is the capital of France?"
@@ -68,6 +68,7 @@ def test_measure_smollm2_export_and_share(visit, portal, browser):
     page.fill("#id_iterations", "2")
     start_and_wait(visit, seconds=480)
 
+    open_parts(page)
     assert "Paris" in page.inner_text("#output")
     for key in ("ttft", "tpot", "e2e_latency", "peak_memory"):
         tile = page.locator(f"#tile-{key}")
@@ -99,6 +100,7 @@ def test_measure_smollm2_export_and_share(visit, portal, browser):
     private = open_window(browser, page.viewport_size)
     private.page.goto(link)
     private.page.wait_for_selector("#summary")
+    open_parts(private.page)
     private.page.wait_for_selector(".chart-roofline .main-svg")
     shown = private.page.inner_text("body")
     assert QUESTION not in shown, "texts are shared only when the sharer ticks them"
@@ -116,6 +118,7 @@ def test_llama_3_70b_on_h100_is_estimated_without_weights(visit, portal):
     start_and_wait(visit, seconds=60)
     assert "does not fit" in page.locator("#tile-peak_memory").inner_text()
     assert page.locator("#tile-ttft .origin-badge").inner_text().lower().startswith("estimated")
+    open_parts(page)
     page.wait_for_selector(".chart-roofline .main-svg")
     page.wait_for_selector("[data-graph] canvas")
     assert_no_sideways_scroll(visit)
@@ -158,7 +161,7 @@ def test_reading_and_launching_work_without_javascript(browser, portal):
     page.goto(portal.url + "/accounts/login/")
     page.fill("input[name=username]", portal.username)
     page.fill("input[name=password]", portal.password)
-    page.click("button[type=submit]")
+    page.click("main button[type=submit]")
     page.goto(f"{portal.url}/runs/new/?kind=estimate&model=gpt2&hardware=nvidia-h100-sxm5-80gb")
     page.click("aside button[type=submit]:has-text('Start')")
     page.wait_for_url(re.compile(r"/runs/[\w-]{16}/"))

@@ -26,9 +26,13 @@ from hardware.models import CeilingMeasurement, Hardware, Host  # noqa: E402
 from hardware.services import register_host, set_ceilings_state  # noqa: E402
 from llmcompare.accounts.models import User  # noqa: E402
 from llmcompare.catalog.models import LanguageModel  # noqa: E402
+from llmcompare.endpoints.models import PrivateNetwork  # noqa: E402
+from llmcompare.explore import making  # noqa: E402
+from llmcompare.explore.models import StoredForm  # noqa: E402
 from llmcompare.runs import services  # noqa: E402
 from llmcompare.runs.models import Run, RunDocument, RunEvent, RunMetric  # noqa: E402
 from profiling.host import detect  # noqa: E402
+from profiling.spec import Workload  # noqa: E402
 from tests import factories  # noqa: E402
 
 
@@ -71,6 +75,17 @@ def launch(
         slowest = max(slowest, time.monotonic() - began)
         ids.append(run.pk)
     return {"ids": ids, "slowest_s": slowest}
+
+
+def ask_endpoint(base: str, key: str, load: dict[str, Any], **workload: Any) -> int:
+    """A run of an endpoint on this machine, whose network is opened for it."""
+    owner = User.objects.get(username="chaos")
+    PrivateNetwork.objects.get_or_create(name="here", network="127.0.0.0/8")
+    endpoint = factories.make_endpoint(owner, url=base, private=True, key=key, model="tiny")
+    run = services.launch_endpoint_run(
+        owner=owner, endpoint=endpoint, workload={"input_tokens": 5, "output_tokens": 4} | workload, load=load
+    )
+    return run.pk
 
 
 def rows(ids: list[int]) -> list[dict[str, Any]]:
@@ -161,12 +176,30 @@ def when(run_id: int) -> dict[str, str]:
     return {"started": str(run.started), "finished": str(run.finished), "log": kept(run_id)["log"]}
 
 
+def ask_form(model: str) -> int:
+    """Have the closed form of a model made; its id."""
+    spec = LanguageModel.objects.get(slug=model).to_spec()
+    user = User.objects.get(username="chaos")
+    return making.ask(user=user, model=spec, workload=Workload(), kernel_threads=None).pk
+
+
+def form(form_id: int) -> dict[str, Any]:
+    found = StoredForm.objects.get(pk=form_id)
+    size = len(found.data) if found.data else 0
+    return {name: getattr(found, name) for name in ("state", "attempt", "worker", "reason", "claim")} | {"size": size}
+
+
+def cancel_form(form_id: int) -> None:
+    making.cancel(form=StoredForm.objects.get(pk=form_id))
+
+
 CALLS = {
     call.__name__: call
     for call in (
         setup,
         add_model,
         launch,
+        ask_endpoint,
         rows,
         kept,
         cancel,
@@ -176,6 +209,9 @@ CALLS = {
         ceilings,
         cancel_ceilings,
         when,
+        ask_form,
+        form,
+        cancel_form,
     )
 }
 

@@ -101,8 +101,11 @@ class Portal:
         database_url: str = "",
         broker_url: str = "",
         hosts: tuple[str, ...] = ("chaos", "second"),
+        control: str = "tests.chaos.control",
+        settings: dict[str, str] | None = None,
     ) -> None:
-        """``hosts`` count as prepared: their workers measure no ceilings, so that nothing else runs beside a test."""
+        """``hosts`` count as prepared: their workers measure no ceilings, so that nothing else runs beside a test. ``control``: the module of
+        the control process, ``settings``: further variables."""
         self.folder = folder
         self.workers: list[Worker] = []
         self.environment = {
@@ -115,10 +118,11 @@ class Portal:
             "DATABASE_URL": database_url,
             "BROKER_URL": broker_url,
             "OMP_NUM_THREADS": "1",
+            **(settings or {}),
         }
         self.manage("migrate", "-v", "0")
         self._control = subprocess.Popen(
-            [sys.executable, "-m", "tests.chaos.control"],
+            [sys.executable, "-m", control],
             cwd=ROOT,
             env=self.environment,
             stdin=subprocess.PIPE,

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from django.test import RequestFactory
@@ -103,6 +104,21 @@ def test_every_cell_of_the_documents_tables_is_in_the_csv(run):
     assert len([r for r in rows if r["section"] == "module"]) == 2 * 3
 
 
+def test_run_csv_has_the_points_and_roofs_of_the_roofline(owner):
+    document = json.loads((Path(__file__).parents[1] / "data" / "documents" / "measure_smollm2.json").read_text())
+    rows = read_csv(exports.run_csv(get(), make_run(owner, document=document, kind="measure")))
+    points = document["roofline"]["points"]
+    told = [r for r in rows if r["section"] == "point" and r["metric"] == "flops_per_s"]
+    assert [(r["stage"], r["path"], r["origin"], float(r["value"]), r["unit"]) for r in told] == [
+        (p["stage"], p["label"], p["origin"], p["flops_per_s"], "FLOP/s") for p in points
+    ]
+    assert {r["origin"] for r in told} == {"estimated", "measured"}
+    roof = document["roofline"]["roofs"][0]
+    path = f"{roof['name']} / {roof['level']} / {roof['dtype']}"
+    assert float(figure(rows, "roof", "peak_flops", path=path)["value"]) == roof["peak_flops"]
+    assert figure(rows, "roof", "bandwidth", path=path)["unit"] == "B/s"
+
+
 def test_run_csv_defuses_text_and_keeps_negative_numbers(run):
     rows = read_csv(exports.run_csv(get(delimiter=";"), run), delimiter=";")
     assert figure(rows, "model", "name")["value"] == "'=cmd()"
@@ -172,6 +188,7 @@ LIST_COLUMNS = [
     "spec_digest",
     "url",
     "options",
+    "tags",
 ]
 
 
@@ -196,10 +213,11 @@ def test_list_json_has_the_same_lines_as_the_csv(owner):
     ]
 
 
-def test_list_export_needs_one_query_however_long(owner, django_assert_num_queries):
+def test_list_export_needs_two_queries_however_long(owner, django_assert_num_queries):
+    """One for the runs, one for their tags (of every 500 runs)."""
     for _ in range(5):
         make_run(owner)
-    with django_assert_num_queries(1):
+    with django_assert_num_queries(2):
         read_csv(exports.runs_csv(get(), Run.objects.all()))
 
 

@@ -9,7 +9,8 @@ import pytest
 from django.urls import reverse
 
 from hardware.models import Hardware
-from hardware.services import load_catalogue, register_host, store_ceilings
+from hardware.services import host_spec, load_catalogue, register_host, store_ceilings
+from profiling.quantities import show
 from tests.factories import make_hardware, make_run
 from tests.hardware.test_hosts import CEILING, DETECTED
 
@@ -106,6 +107,36 @@ def test_the_host_page_shows_what_was_detected_and_its_ceilings(owner_client, db
     html = owner_client.get("/hardware/hosts/box/").content.decode()
     assert "150\u202fGFLOP/s" in html
     assert "140\u202fGFLOP/s" in html
+
+
+def test_products_by_shape_are_a_figure_and_a_table_of_the_same_numbers(owner_client, db):
+    host = register_host(detected=DETECTED, queue="hw.box")
+    shared = {"dtype": "fp32", "threads": 2, "median": None}
+    rows = [
+        {"op_class": "gemv", "value": 25e9, "unit": "B/s", "bytes": 128 << 20, "inner": 4096},
+        {"op_class": "gemv-1MiB-4096", "value": 20e9, "unit": "B/s", "bytes": 1 << 20, "inner": 4096},
+        {"op_class": "gemv-16MiB-4096", "value": 23e9, "unit": "B/s", "bytes": 16 << 20, "inner": 4096},
+        {"op_class": "skinny-8-1MiB-768", "value": 48e9, "unit": "FLOP/s", "bytes": 1_047_552, "inner": 768},
+        {"op_class": "skinny-8-16MiB-768", "value": 40e9, "unit": "FLOP/s", "bytes": 16 << 20, "inner": 768},
+    ]
+    rows[2]["quality"] = "contended"
+    store_ceilings(host=host, rows=[shared | row for row in rows])
+    response = owner_client.get(f"/hardware/hosts/{host.slug}/")
+    curves = response.context["products"]
+    assert [(c["rows"], c["inner"], len(c["points"])) for c in curves] == [(1, 4096, 3), (8, 768, 2)]
+    # 48 GFLOP/s on 8 rows are 3 G weights a second, of 4 bytes each.
+    assert curves[1]["points"][0]["rate"] == pytest.approx(12e9)
+    drawn = response.context["product_figure"]["data"]
+    assert [list(trace["y"]) for trace in drawn] == [[p["rate"] for p in curve["points"]] for curve in curves]
+    assert drawn[0]["marker"]["symbol"] == ["circle", "circle-open", "circle"]
+    page = response.content.decode()
+    assert "Products with few rows" in page
+    for curve in curves:
+        for point in curve["points"]:
+            assert show(point["rate"], "B/s") in page
+    assert [row["op_class"] for row in response.context["ceilings"]] == ["gemv"], "the others have their own table"
+    sent = {row["op_class"]: row for row in host_spec(host).ceilings}
+    assert (sent["gemv-1MiB-4096"]["bytes"], sent["gemv-1MiB-4096"]["inner"]) == (1 << 20, 4096)
 
 
 @pytest.mark.parametrize("address", ["/hardware/nothing/", "/hardware/hosts/nothing/", "/hardware/nothing.json"])

@@ -12,7 +12,7 @@ import pytest
 from llmcompare import install
 
 ROOT = Path(__file__).resolve().parents[2]
-CODE = ("profiling", "hardware", "llmcompare")
+CODE = ("profiling", "hardware", "llmcompare", "serving")
 ASKED_FOR = {
     "django",
     "djangorestframework",
@@ -46,7 +46,10 @@ def test_the_top_level_is_what_the_design_says():
     assert [name for name in needed if not (ROOT / name).exists()] == []
 
 
-@pytest.mark.parametrize("name", ["requirements.txt", "requirements/dev.txt", "requirements/weights.txt"])
+@pytest.mark.parametrize(
+    "name",
+    ["requirements.txt", *(f"requirements/{name}.txt" for name in ("dev", "weights", "serving", "transformers_serve"))],
+)
 def test_every_requirement_is_pinned_exactly(name):
     lines = [line.split("#")[0].strip() for line in (ROOT / name).read_text().splitlines()]
     lines = [line for line in lines if line]
@@ -54,6 +57,13 @@ def test_every_requirement_is_pinned_exactly(name):
     assert [
         line for line in lines if not re.fullmatch(r"[A-Za-z0-9._-]+(\[[a-z,]+\])?==[0-9][A-Za-z0-9.+]*", line)
     ] == []
+
+
+def test_the_tests_have_the_packages_of_the_container_in_the_same_versions():
+    ours, tests = (install.pins(ROOT / "requirements" / name) for name in ("serving.txt", "dev.txt"))
+    assert {name: tests[name] for name in ("starlette", "uvicorn")} == {
+        name: ours[name] for name in ("starlette", "uvicorn")
+    }
 
 
 def test_the_packages_that_were_asked_for_are_required():
@@ -68,14 +78,13 @@ def settings_in_code() -> set[str]:
 
 
 def test_every_setting_is_in_the_readme_and_every_one_there_exists():
-    rows = re.findall(
-        r"^\|\s*`(LLMCOMPARE_[A-Z0-9_]+|DATABASE_URL|BROKER_URL)`", (ROOT / "README.md").read_text(), re.MULTILINE
-    )
+    tables = (ROOT / "README.md").read_text() + (ROOT / "docs" / "serving.md").read_text()
+    rows = re.findall(r"^\|\s*`(LLMCOMPARE_[A-Z0-9_]+|DATABASE_URL|BROKER_URL)`", tables, re.MULTILINE)
     # Between our own processes, not for people.
     internal = {"LLMCOMPARE_RESULT_FD", "LLMCOMPARE_PARENT_PID"}
     tests_only = {"LLMCOMPARE_TEST_DATABASE_URL", "LLMCOMPARE_TEST_BROKER_URL"}
-    assert sorted(settings_in_code() - set(rows) - internal) == [], "not in README.md's settings table"
-    assert sorted(set(rows) - settings_in_code() - tests_only) == [], "in README.md, but nothing reads it"
+    assert sorted(settings_in_code() - set(rows) - internal) == [], "not in the tables of README.md and docs/serving.md"
+    assert sorted(set(rows) - settings_in_code() - tests_only) == [], "documented, but nothing reads it"
 
 
 def test_files_stay_readable_at_one_sitting():

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-CODE = ("profiling", "hardware", "llmcompare")
+CODE = ("profiling", "hardware", "llmcompare", "serving")
 
 
 def tool(*command: str) -> subprocess.CompletedProcess:

@@ -6,7 +6,7 @@ import pytest
 from django.test import RequestFactory
 from django.views import defaults
 
-PAGES = ["/", "/runs/", "/runs/new/", "/compare/"]
+PAGES = ["/", "/runs/", "/runs/new/", "/compare/", "/history/"]
 
 
 @pytest.mark.parametrize("address", PAGES)
@@ -63,3 +63,12 @@ def test_robots_are_not_told_where_shared_links_are(anonymous_client):
     text = anonymous_client.get("/robots.txt").content.decode()
     assert text.startswith("User-agent: *")
     assert "/s/" not in text
+
+
+def test_pages_are_compressed_for_those_who_take_it(owner_client):
+    plain = owner_client.get("/runs/")
+    small = owner_client.get("/runs/", headers={"accept-encoding": "gzip"})
+    assert small["Content-Encoding"] == "gzip"
+    assert "Accept-Encoding" in small["Vary"]
+    assert len(small.content) < len(plain.content) / 2
+    assert "Content-Encoding" not in plain

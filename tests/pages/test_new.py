@@ -233,5 +233,5 @@ def test_queries_do_not_grow_with_the_catalogue(owner_client, django_assert_max_
     for _ in range(20):
         factories.make_model()
         factories.make_host(hardware=factories.make_hardware())
-    with django_assert_max_num_queries(9):
+    with django_assert_max_num_queries(10):
         owner_client.get("/runs/new/")

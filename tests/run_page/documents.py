@@ -6,6 +6,7 @@ The figures are simple on purpose (a block costs 6 of something, the head 2), so
 from __future__ import annotations
 
 import copy
+import re
 from typing import Any
 
 OPERATOR_COLUMNS = [
@@ -272,3 +273,154 @@ def measured(layers: int = 4, iterations: int = 3, steps: int = 4) -> dict[str, 
         for i, p in enumerate(["start", "load", "warmup", "prefill", "decode"])
     ]  # fmt: skip
     return document
+
+
+#: What a block of :func:`unfolded` is made of: path below the block → (kind, the part that it follows).
+PARTS = {
+    "input_layernorm": ("module", None),
+    "self_attn.q_proj": ("module", "input_layernorm"),
+    "self_attn.k_proj": ("module", "input_layernorm"),
+    "self_attn.v_proj": ("module", "input_layernorm"),
+    "self_attn.q_norm": ("module", "self_attn.q_proj"),
+    "self_attn#sdpa": ("op", "self_attn.q_norm"),
+    "self_attn#cache": ("cache", "self_attn.k_proj"),
+    "self_attn.o_proj": ("module", "self_attn#sdpa"),
+    "#add": ("op", "self_attn.o_proj"),
+    "post_attention_layernorm": ("module", "#add"),
+    "mlp.gate_proj": ("module", "post_attention_layernorm"),
+    "mlp.up_proj": ("module", "post_attention_layernorm"),
+    "mlp.act_fn": ("module", "mlp.gate_proj"),
+    "mlp#mul": ("op", "mlp.act_fn"),
+    "mlp.down_proj": ("module", "mlp#mul"),
+    "mlp#scale": ("op", "mlp.down_proj"),
+    "#add_1": ("op", "mlp#scale"),
+}
+
+
+def unfolded(layers: int = 100) -> dict[str, Any]:
+    """An estimate of a model whose ``layers`` blocks all differ, so that none is folded: 20 nodes a block."""
+    document = estimate(2)
+    document["model"] |= {"name": f"{layers} different layers", "layers": layers}
+    nodes, edges, rows = [_node("input", None, "input"), _node("model", None)], [], []
+    before = "input"
+    total = [0.0, 0.0, 0.0, 0]
+    for n in range(layers):
+        nodes += [
+            _node(f"model.layers.{n}{tail}", f"model.layers.{n}" if tail else "model")
+            for tail in ("", ".self_attn", ".mlp")
+        ]
+        sums = [0.0, 0.0, 0.0, 0]
+        for at, (tail, (kind, source)) in enumerate(PARTS.items()):
+            path = f"model.layers.{n}{tail}" if tail.startswith("#") else f"model.layers.{n}.{tail}"
+            holder = path.rpartition("#")[0] or path.rpartition(".")[0] if "#" in tail else path.rpartition(".")[0]
+            figures = (1e9 * (n + at + 1), 1e6 * (n + at + 2), 1e-5 * (n + at + 1), 1000 * (n + 1))
+            nodes.append(_node(path, holder, kind, figures))
+            place = f"model.layers.{n}{source}" if (source or "").startswith("#") else f"model.layers.{n}.{source}"
+            edges.append(_edge(before if source is None else place, path))
+            sums = [a + b for a, b in zip(sums, figures, strict=True)]
+        edges.append(_edge(before, f"model.layers.{n}#add", "residual"))
+        edges.append(_edge(f"model.layers.{n}#add", f"model.layers.{n}#add_1", "residual"))
+        before = f"model.layers.{n}#add_1"
+        total = [a + b for a, b in zip(total, sums, strict=True)]
+        rows.append((f"model.layers.{n}", "model.layers", "Block", 3, sums))
+        rows += [
+            (f"model.layers.{n}.{tail}", f"model.layers.{n}.{tail}".rpartition(".")[0], "Linear", 4,
+             [1e9 * (n + at + 1), 1e6 * (n + at + 2), 1e-5 * (n + at + 1), 1000 * (n + 1)])
+            for at, (tail, (kind, _)) in enumerate(PARTS.items())
+            if kind == "module" and "." not in tail
+        ]  # fmt: skip
+    rows = [
+        ("", None, "Model", 0, total),
+        ("model", "", "Model", 1, total),
+        ("model.layers", "model", "ModuleList", 2, total),
+        *rows,
+    ]
+    nodes.append(_node("output", None, "output"))
+    edges.append(_edge(before, "output"))
+    document["graph"] = {stage: {"nodes": nodes, "edges": edges} for stage in ("prefill", "decode")}
+    document["modules"]["rows"] = [
+        [stage, path, parent, path.rpartition(".")[2], cls, depth, 1, int(figures[3]), int(figures[3]) * 2, figures[0],
+         figures[1], 100, [1, 8, 64], figures[2], "memory", None, None, path]
+        for stage in ("prefill", "decode")
+        for path, parent, cls, depth, figures in rows
+    ]  # fmt: skip
+    return document
+
+
+def _node(node_id: str, parent: str | None, kind: str = "module", figures: tuple = (0, 0, 0.0, 0)) -> dict[str, Any]:
+    flops, size, time, parameters = figures
+    return {
+        "id": node_id, "parent": parent, "label": re.split(r"[.#]", node_id)[-1], "class": "Block", "kind": kind,
+        "fold": node_id, "repeat": 1, "parameters": parameters, "weight_bytes": parameters * 2, "flops": flops,
+        "bytes": size, "time_s": time, "bound": "compute" if flops > 5e10 else "memory", "memory_bytes": size,
+        "output_shape": [1, 8, 64], "measured_s": None,
+    }  # fmt: skip
+
+
+def _edge(source: str, target: str, kind: str = "data") -> dict[str, Any]:
+    return {"source": source, "target": target, "bytes": 4096, "shape": [1, 8, 64], "dtype": "bf16", "kind": kind}
+
+
+def in_processes(
+    base: dict[str, Any], *, factor: float = 1.0, processes: int = 3, path_end: str = ""
+) -> dict[str, Any]:
+    """A measurement as if ``processes`` processes had made it: samples and module times of each, a per cent apart. ``factor``: how much
+    longer everything takes, of module times only those whose path ends with ``path_end``."""
+    made = copy.deepcopy(base)
+    apart = [factor * (1 + 0.01 * (n - 1)) for n in range(processes)]
+    columns, rows = made["samples"]["columns"], made["samples"]["rows"]
+    at = columns.index("wall_ns")
+    made["samples"] = {
+        "columns": ["process", *columns],
+        "rows": [
+            [n, *(round(v * f) if i == at else v for i, v in enumerate(row))]
+            for n, f in enumerate(apart)
+            for row in rows
+        ],
+    }
+    table = made["modules"]
+    stage, path, own = (table["columns"].index(name) for name in ("stage", "path", "exclusive_s"))
+    for row in table["rows"]:
+        if row[own] is not None and str(row[path]).endswith(path_end):
+            row[own] *= factor
+    made["module_times"] = {}
+    for name in made["stages"]:
+        timed = [row for row in table["rows"] if row[stage] == name and row[own] is not None]
+        made["module_times"][name] = {
+            "paths": [row[path] for row in timed],
+            "exclusive_s": [[row[own] * f / factor for row in timed] for f in apart],
+        }
+    made["processes"] = [
+        {"process": n, "created": made["created"], "duration_s": 20.0, "iterations": 3, "complete": True,
+         "load_time_s": 1.0, "conditions": made.get("conditions")}
+        for n in range(processes)
+    ]  # fmt: skip
+    made["protocol"] = {"processes": processes, "min_iterations": 3, "min_seconds": 0.0, "max_iterations": 10}
+    for metric in made["metrics"].values():
+        if (
+            metric["origin"] == "measured"
+            and metric["value"] is not None
+            and metric["unit"] in ("s", "token/s", "tokens/s")
+        ):
+            metric["value"] = metric["median"] = metric["value"] * (factor if metric["unit"] == "s" else 1 / factor)
+            metric["processes"] = [metric["value"] * f / factor for f in apart]
+    return made
+
+
+def breakdown(estimate: dict[str, Any]) -> dict[str, Any]:
+    """``memory.breakdown`` of a measurement whose estimate is ``estimate``: nothing known of the warm-up, the rest unknown after it."""
+    weights, cache, peak = (estimate[key] for key in ("weights_bytes", "kv_cache_bytes", "activation_peak_bytes"))
+    rows: list[list[Any]] = []
+    for phase, held, activations, other in (
+        ("load", 0, 0, 2_000_000),
+        ("warmup", None, None, None),
+        ("prefill", cache // 2, peak + 1_000_000, 3_000_000),
+        ("decode", cache, peak // 4, None),
+    ):
+        rows += [
+            [phase, "weights", weights, weights, 0.0, None],
+            [phase, "cache", held, held, None, None],
+            [phase, "activations", activations, None, None, None],
+            [phase, "other", other, None, None, None if other else "unknown, as one of the parts is"],
+        ]
+    return {"columns": ["phase", "part", "measured_bytes", "estimated_bytes", "error_pct", "note"], "rows": rows}

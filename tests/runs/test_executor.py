@@ -11,7 +11,7 @@ from django.db import OperationalError
 from django.urls import reverse
 from django.utils import timezone
 
-from llmcompare.runs import executor, lifecycle
+from llmcompare.runs import executor, lifecycle, watch
 from llmcompare.runs.executor import MAX_LOG_LINES, Watch, execute, quiet_machine
 from llmcompare.runs.models import Run
 from llmcompare.runs.services import cancel_run
@@ -48,7 +48,7 @@ def bells(monkeypatch):
 @pytest.fixture
 def eager_watch(monkeypatch):
     """Looks at the row every time instead of twice a second."""
-    monkeypatch.setattr(executor, "LOOK_S", 0)
+    monkeypatch.setattr(watch, "LOOK_S", 0)
 
 
 def carry_out(run, script, shutdown=None) -> ScriptedEngine:

@@ -19,7 +19,7 @@ from tests.factories import make_hardware, make_host, make_model
 
 #: Fields of a workload that the portal asks for by themselves.
 PLAIN = {
-    *("batch_size", "input_tokens", "output_tokens", "dtype", "prompt", "iterations", "warmup"),
+    *("batch_size", "input_tokens", "output_tokens", "dtype", "prompt", "prompts", "iterations", "warmup"),
     *("seed", "threads", "time_limit_s"),
 }
 BY_NAME = {option.name: option for option in OPTIONS}

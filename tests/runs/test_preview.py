@@ -77,6 +77,25 @@ def test_a_measurement_takes_its_iterations_and_warm_up(db, engine):
     assert preview(**asked, protocol={"processes": 2, "min_seconds": 60})["expected_wall_s"] == 2 * 62.0
 
 
+def test_a_load_is_part_of_the_time_of_a_measurement(db, engine):
+    """2 s an iteration: one iteration in one process, then the requests."""
+    document = estimate_document()
+    document["metrics"]["e2e_latency"]["value"] = 2.0
+    engine(document)
+    asked = {"kind": "measure", "model": make_model(), "hardware": None, "host": a_host(), "protocol": {"processes": 1}}
+    asked["workload"] = {"iterations": 1, "warmup": 0, "batch_size": 4}
+
+    def seconds(**load) -> float:
+        return preview(**asked, load={f"load_{name}": value for name, value in load.items()})["expected_wall_s"] - 2.0
+
+    assert seconds() == 0
+    assert seconds(mode="closed", concurrency=2, requests=10) == 5 * 2.0, "two users fill two of four places"
+    assert seconds(mode="closed", concurrency=8, requests=10) == 3 * 2.0
+    assert seconds(mode="closed", requests=100, seconds=10) == 12.0, "no user sends later than that"
+    assert seconds(mode="poisson", rate=1, requests=60) == 62.0, "arrivals take longer than the work"
+    assert seconds(mode="poisson", rate=100, requests=400) == 100 * 2.0, "they wait"
+
+
 def test_a_measurement_whose_activations_do_not_fit_is_refused_with_the_parts(db, engine, owner):
     document = estimate_document(memory=10**9)
     document["memory"]["estimate"] |= {"activation_peak_bytes": 19 * 10**9, "total_bytes": 20 * 10**9}

@@ -16,3 +16,4 @@ def _no_throttles(monkeypatch):
 @pytest.fixture(autouse=True)
 def _no_bell(monkeypatch):
     monkeypatch.setattr("llmcompare.runs.services.ring", lambda run: None)
+    monkeypatch.setattr("llmcompare.endpoints.probing.ring", lambda: None)

@@ -105,10 +105,17 @@ def test_lists_show_only_what_one_may_see(world, people):
             "api:runs",
             "api:models",
             "catalog:list",
+            "explore:page",
+            "explore:sweeps",
+            "endpoints:list",
+            "endpoints:csv",
+            "api:endpoints",
+            "cloud:list",
+            "api:cloud-connections",
         ):
             client = script_of(people[who]) if name in API else browser_of(people[who])
             text = read(client.get(reverse(name)))
-            for key in [*hidden, "binned", "upload", "own_hardware"]:
+            for key in [*hidden, "binned", "upload", "own_hardware", "sweep", "endpoint", "connection"]:
                 assert world[key] not in text, (who, name, key)
 
 

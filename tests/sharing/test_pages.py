@@ -152,6 +152,31 @@ def test_a_comparison_keeps_its_order(owner, owner_client, anonymous_client):
     assert header.split(",")[4:7] == ids.split(",")
 
 
+def test_a_shared_comparison_says_what_stands_against_it(owner, anonymous_client, document):
+    busy = document | {"kind": "measure", "conditions": {"contended": True}}
+    bound = document | {"kind": "estimate", "conventions": {"ceilings": "datasheet"}, "conditions": {}}
+    runs = [make_run(owner, document=made, kind=made["kind"], title=made["kind"]) for made in (busy, bound)]
+    _, token = services.create_link(owner=owner, runs=runs)
+    told = anonymous_client.get(f"/s/{token}/").context["notes"]
+    assert any("estimated, datasheet ceilings; measured" in note for note in told)
+    assert "Measured while the machine was busy with something else: measure." in told
+
+
+def test_a_comparison_shows_layers_and_none_of_what_is_kept_back(owner, anonymous_client, document):
+    runs = [make_run(owner, document=document, kind="measure", notes="only for me") for _ in range(2)]
+    _, token = services.create_link(owner=owner, runs=runs)
+    page = anonymous_client.get(f"/s/{token}/?by=flops")
+    text = page.content.decode()
+    assert "Layer by layer" in text
+    exported = anonymous_client.get(f"/s/{token}/export.json?by=flops").content.decode()
+    layers = json.loads(exported)["layers"]
+    assert (layers["measure"], len(layers["runs"])) == ("flops", 2)
+    assert [line["title"] for line in page.context["layers"]["roles"]] == [line["title"] for line in layers["roles"]]
+    for secret in (PROMPT, ANSWER, "only for me"):
+        assert secret not in text
+        assert secret not in exported
+
+
 def test_revoking(owner, owner_client, stranger_client, anonymous_client, run):
     token = share(owner_client, run)
     address = reverse("sharing:revoke", args=[services.token_digest(token)])
@@ -160,6 +185,8 @@ def test_revoking(owner, owner_client, stranger_client, anonymous_client, run):
     assert owner_client.post(address).status_code == 302
     assert anonymous_client.get(f"/s/{token}/").status_code == 404
     assert "revoked" in owner_client.get(reverse("sharing:list")).content.decode()
+    chinese = owner_client.get(reverse("sharing:list"), headers={"accept-language": "zh-hans"}).content.decode()
+    assert "已撤销" in chinese
 
 
 def test_bad_choices_are_named_and_nothing_is_lost(owner_client, run):

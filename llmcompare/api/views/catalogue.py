@@ -12,16 +12,10 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from hardware.models import Hardware, Host
+from llmcompare.api.hardware_serializers import HardwareDetailSerializer, HardwareSerializer, HostSerializer
 from llmcompare.api.pagination import Pages
 from llmcompare.api.schema import operation, page_of
-from llmcompare.api.serializers import (
-    HardwareDetailSerializer,
-    HardwareSerializer,
-    HostSerializer,
-    ModelDetailSerializer,
-    ModelSerializer,
-    ModelUploadSerializer,
-)
+from llmcompare.api.serializers import ModelDetailSerializer, ModelSerializer, ModelUploadSerializer
 from llmcompare.catalog.models import LanguageModel
 from llmcompare.catalog.services import upload_model
 from llmcompare.common.errors import FieldErrors

@@ -11,8 +11,8 @@ from rest_framework.response import Response
 from hardware import measurements
 from hardware.models import Host
 from llmcompare.api.errors import Refused
+from llmcompare.api.hardware_serializers import AskCeilingsSerializer, HostCeilingsSerializer
 from llmcompare.api.schema import operation
-from llmcompare.api.serializers import AskCeilingsSerializer, HostCeilingsSerializer
 
 
 @operation(

@@ -1,4 +1,4 @@
-"""Run inference: a measured run of one iteration whose text is waited for."""
+"""Run inference: a measured run of one iteration, or one request to an endpoint, whose text is waited for."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ from llmcompare.api.serializers import InferenceResultSerializer, InferenceSeria
 from llmcompare.api.views.runs import idempotency_key, visible_named, visible_run
 from llmcompare.catalog.models import LanguageModel
 from llmcompare.common.errors import FieldErrors, QuotaExceeded
+from llmcompare.endpoints.models import Endpoint
 from llmcompare.runs.exports import document_of, run_url
 from llmcompare.runs.models import Run
 from llmcompare.runs.queues import live_hosts
-from llmcompare.runs.services import launch_run
+from llmcompare.runs.services import launch_endpoint_run, launch_run
 
 #: A request that waits holds a thread of the web server (8 by default). So many may wait at a time in one process; the next
 #: ones get their 202 at once and ask again themselves.
@@ -66,6 +67,12 @@ def inference(request: Request) -> Response:
     form = InferenceSerializer(data=request.data)
     form.is_valid(raise_exception=True)
     given = form.validated_data
+    if given.get("endpoint"):
+        run = _asked_endpoint(request, given)
+        _wait_for(run, given["wait"])
+        return _answer(request, visible_run(request, run.public_id))
+    if not given.get("model"):
+        raise FieldErrors({"model": "Name a model, or an endpoint."})
     model = visible_named(LanguageModel, request, "model", given["model"], "GET /api/v1/models/")
     if model.kind == "encoder":
         raise FieldErrors({"model": f"{model.name} is an encoder: it generates no text. Choose a model that does."})
@@ -86,6 +93,29 @@ def inference(request: Request) -> Response:
         raise FieldErrors({FIELD_NAMES.get(name, name): text for name, text in error.errors.items()}) from None
     _wait_for(run, given["wait"])
     return _answer(request, visible_run(request, run.public_id))
+
+
+def _asked_endpoint(request: Request, given: dict[str, Any]) -> Run:
+    """A run of one request to an endpoint."""
+    for name in ("model", "host", "dtype"):
+        if given.get(name):
+            raise FieldErrors({name: "The server of an endpoint decides this by itself: leave it out."})
+    endpoint = Endpoint.objects.visible_to(request.user).filter(public_id=given["endpoint"]).first()
+    if endpoint is None:
+        raise FieldErrors({"endpoint": "There is no such endpoint, or it is not shared with you."})
+    try:
+        return launch_endpoint_run(
+            owner=request.user,
+            endpoint=endpoint,
+            workload={"prompt": given["prompt"], "output_tokens": given["max_output_tokens"], "warmup": 0},
+            unique=False,  # the question is sent as it was asked
+            profile=False,
+            idempotency_key=idempotency_key(request, given.get("idempotency_key")),
+        )
+    except QuotaExceeded:
+        raise
+    except FieldErrors as error:
+        raise FieldErrors({FIELD_NAMES.get(name, name): text for name, text in error.errors.items()}) from None
 
 
 def _workload(given: dict[str, Any], host: Host) -> dict[str, Any]:

@@ -31,11 +31,16 @@ from llmcompare.api.serializers import (
 from llmcompare.api.views.catalogue import PAGE, paged
 from llmcompare.catalog.models import LanguageModel
 from llmcompare.common.errors import FieldErrors
+from llmcompare.endpoints.models import Endpoint
 from llmcompare.runs import exports
+from llmcompare.runs.areas import MEASURES
+from llmcompare.runs.compare import columns_of
+from llmcompare.runs.compare_layers import chosen as layers_chosen
 from llmcompare.runs.filters import RunFilter
 from llmcompare.runs.loadforms import LOAD_FIELDS
 from llmcompare.runs.models import Run
-from llmcompare.runs.services import cancel_run, delete_run, launch_run
+from llmcompare.runs.rolediff import diff_json
+from llmcompare.runs.services import cancel_run, delete_run, launch_endpoint_run, launch_run
 
 COMPARED = (2, 20)
 CSV_OPTIONS = [
@@ -62,6 +67,17 @@ LAUNCH_EXAMPLES = [
         request_only=True,
     ),
     OpenApiExample(
+        "endpoint",
+        value={
+            "kind": "endpoint",
+            "endpoint": "k3JxT0qVb2aYw9Zd",
+            "load_mode": "sweep",
+            "load_levels": "1..32",
+            "output_tokens": 128,
+        },
+        request_only=True,
+    ),
+    OpenApiExample(
         "measure",
         value={
             "kind": "measure",
@@ -79,7 +95,7 @@ LAUNCH_EXAMPLES = [
 def visible_run(request: Request, public_id: str) -> Run:
     """The run, or 404. Everything that reads one run goes through here."""
     runs = Run.objects.visible_to(request.user).select_related("owner", "team", "host", "document")
-    return get_object_or_404(runs.prefetch_related("metrics"), public_id=public_id)
+    return get_object_or_404(runs.prefetch_related("metrics", "tags"), public_id=public_id)
 
 
 def editable_run(request: Request, public_id: str) -> Run:
@@ -133,7 +149,7 @@ def launched_before(request: Request, key: str | None) -> bool:
 @operation(
     "run_analysis",
     methods=["POST"],
-    summary="Launch an estimate or a measurement",
+    summary="Launch an estimate, a measurement, or requests to an endpoint",
     description="201 with the new run; 200 with the first run when the idempotency key was used before (field or `Idempotency-Key` header).",
     tags=["runs"],
     parameters=[OpenApiParameter("Idempotency-Key", str, OpenApiParameter.HEADER, description="up to 64 characters")],
@@ -148,7 +164,7 @@ def runs(request: Request) -> HttpResponseBase:
 
 
 def _list(request: Request) -> HttpResponseBase:
-    shown = Run.objects.visible_to(request.user).select_related("owner", "team", "host")
+    shown = Run.objects.visible_to(request.user).select_related("owner", "team", "host").prefetch_related("tags")
     chosen = RunFilter(request.query_params, queryset=shown, request=request)
     if not chosen.is_valid():
         raise FieldErrors({name: " ".join(messages) for name, messages in chosen.errors.items()})
@@ -168,17 +184,18 @@ def _launch(request: Request) -> Response:
     given = dict(form.validated_data)
     key = idempotency_key(request, given.pop("idempotency_key", None))
     repeated = launched_before(request, key)
+    if given["kind"] == Run.Kind.ENDPOINT:
+        return _launched(request, endpoint_run(request, given, key), repeated)
+    _refuse_endpoints_own(given)
     workload = {name: given.pop(name) for name in WORKLOAD_FIELDS if name in given}
     protocol = {name: given.pop(name) for name in PROTOCOL_FIELDS if name in given}
     load = {name: given.pop(name) for name in LOAD_FIELDS if name in given}
+    if not given.get("model"):
+        raise FieldErrors({"model": "Name the model; GET /api/v1/models/ lists them."})
     model = visible_named(LanguageModel, request, "model", given.pop("model"), "GET /api/v1/models/")
     hardware = visible_named(Hardware, request, "hardware", given.pop("hardware", None), "GET /api/v1/hardware/")
     host = visible_named(Host, request, "host", given.pop("host", None), "GET /api/v1/hosts/")
-    team = None
-    if slug := given.pop("team", None):
-        team = Team.objects.filter(members=request.user, slug=slug).first()
-        if team is None:
-            raise FieldErrors({"team": "Choose a team that you are a member of."})
+    team = _team(request, given)
     against = None
     if base := given.pop("against", None):
         against = Run.objects.visible_to(request.user).filter(public_id=base).first()
@@ -197,6 +214,56 @@ def _launch(request: Request) -> Response:
         idempotency_key=key,
         **given,
     )
+    return _launched(request, run, repeated)
+
+
+#: What only a run of an endpoint has.
+ENDPOINT_OWN = ("endpoint", "load_levels", "load_gain", "unique_prompts", "profile")
+
+
+def endpoint_run(request: Request, given: dict[str, Any], key: str | None) -> Run:
+    """Launch a run of an endpoint from the fields of :class:`LaunchSerializer`."""
+    del given["kind"]
+    asked = given.pop("endpoint", None)
+    endpoint = Endpoint.objects.visible_to(request.user).filter(public_id=asked).first() if asked else None
+    if asked and endpoint is None:
+        raise FieldErrors({"endpoint": "There is no such endpoint, or it is not shared with you."})
+    workload = {name: given.pop(name) for name in WORKLOAD_FIELDS if name in given}
+    load = {name: given.pop(name) for name in (*LOAD_FIELDS, "load_levels", "load_gain") if name in given}
+    about = {name: given.pop(name) for name in ("visibility", "title", "notes") if name in given}
+    team, unique, profile = _team(request, given), given.pop("unique_prompts", True), given.pop("profile", None)
+    if given:
+        raise FieldErrors(dict.fromkeys(given, "A run of an endpoint does not have this: leave it out."))
+    return launch_endpoint_run(
+        owner=request.user,
+        endpoint=endpoint,
+        workload=workload,
+        load=load,
+        unique=unique,
+        profile=profile,
+        team=team,
+        idempotency_key=key,
+        **about,
+    )
+
+
+def _refuse_endpoints_own(given: dict[str, Any]) -> None:
+    own = [name for name in ENDPOINT_OWN if name in given]
+    if own:
+        raise FieldErrors(dict.fromkeys(own, "Only a run of an endpoint has this: leave it out, or kind endpoint."))
+
+
+def _team(request: Request, given: dict[str, Any]) -> Team | None:
+    slug = given.pop("team", None)
+    if not slug:
+        return None
+    team = Team.objects.filter(members=request.user, slug=slug).first()
+    if team is None:
+        raise FieldErrors({"team": "Choose a team that you are a member of."})
+    return team
+
+
+def _launched(request: Request, run: Run, repeated: bool) -> Response:
     answer = RunDetailSerializer(visible_run(request, run.public_id)).data
     made = Response(answer, status=status.HTTP_200_OK if repeated else status.HTTP_201_CREATED)
     made["Location"] = request.build_absolute_uri(f"/api/v1/runs/{run.public_id}/")
@@ -289,6 +356,12 @@ def export_json(request: Request, public_id: str) -> HttpResponseBase:
     parameters=[
         OpenApiParameter("runs", str, required=True, description="ids of 2 to 20 runs, separated by commas"),
         OpenApiParameter("baseline", str, description="id that differences refer to; the first by default"),
+        OpenApiParameter(
+            "stage", str, description="whose layers are compared: prefill, decode, encode; decode by default"
+        ),
+        OpenApiParameter(
+            "by", str, enum=list(MEASURES), description="figure of the layers; the first that all runs have by default"
+        ),
         OpenApiParameter("export", str, enum=["csv"]),
         *CSV_OPTIONS,
     ],
@@ -301,7 +374,11 @@ def compare(request: Request) -> HttpResponseBase:
     ids = list(dict.fromkeys(part for part in asked.split(",") if part))
     if not COMPARED[0] <= len(ids) <= COMPARED[1]:
         raise FieldErrors({"runs": f"Name {COMPARED[0]} to {COMPARED[1]} different runs, separated by commas."})
-    shown = Run.objects.visible_to(request.user).select_related("owner", "team", "host").prefetch_related("metrics")
+    shown = (
+        Run.objects.visible_to(request.user)
+        .select_related("owner", "team", "host", "extract")
+        .prefetch_related("metrics", "tags")
+    )
     found = {r.public_id: r for r in shown.filter(public_id__in=ids)}
     missing = [public_id for public_id in ids if public_id not in found]
     if missing:
@@ -310,6 +387,8 @@ def compare(request: Request) -> HttpResponseBase:
     if baseline is not None and baseline not in found:
         raise FieldErrors({"baseline": "The baseline must be one of the compared runs."})
     chosen = [found[public_id] for public_id in ids]
+    columns = columns_of(chosen)
+    layers = diff_json(layers_chosen(request.query_params, columns, ids.index(baseline) if baseline else 0), columns)
     if request.query_params.get("export") == "csv":
-        return exports.comparison_csv(request, chosen, baseline=baseline)
-    return Response(exports.comparison_object(exports.comparison_lines(chosen), baseline=baseline))
+        return exports.comparison_csv(request, chosen, baseline=baseline, layers=layers)
+    return Response(exports.comparison_object(exports.comparison_lines(chosen), baseline=baseline, layers=layers))

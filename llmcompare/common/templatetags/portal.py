@@ -10,27 +10,40 @@ from django import template
 from django.contrib.humanize.templatetags.humanize import naturaltime
 from django.http import HttpRequest
 from django.templatetags.static import static
-from django.utils.html import format_html
+from django.utils.html import format_html, json_script
 from django.utils.safestring import SafeString, mark_safe
+
+from llmcompare.common.engine_texts import engine_html
+from llmcompare.common.jstexts import texts
+from llmcompare.common.words import BOUNDS, MODEL_KINDS, ORIGINS
 
 register = template.Library()
 
 _STATE_ICONS = {"queued": "clock", "running": "running", "done": "check", "failed": "cross", "cancelled": "stop"}
 
 
-_MODEL_KINDS = {"encdec": "encoder–decoder", "ssm": "state space"}
-
-
 @register.filter
 def model_kind(kind: str) -> str:
     """The kind of a model in words."""
-    return _MODEL_KINDS.get(kind, kind)
+    return str(MODEL_KINDS.get(kind, kind))
+
+
+@register.filter
+def engine(sentence: str | None) -> str | SafeString:
+    """A sentence that the engine wrote, in the language of the page; what is not translated is marked as English."""
+    return engine_html(sentence)
 
 
 @register.simple_tag
 def icon(name: str) -> SafeString:
     """An icon of the sprite, hidden from screen readers: the text beside it says the same."""
     return format_html('<svg class="icon" aria-hidden="true"><use href="{}#{}"></use></svg>', static("icons.svg"), name)
+
+
+@register.simple_tag
+def script_texts() -> SafeString:
+    """What the scripts of the page say, in its language: a block of JSON that ``lcText`` of app.js reads."""
+    return json_script(texts(), "texts")
 
 
 @register.filter
@@ -62,14 +75,16 @@ def state_badge(run: Any) -> SafeString:
 def origin_badge(run: Any) -> SafeString:
     """Whether a run's figures were estimated or measured: never left to be guessed. A run without figures is called what it is."""
     kind = "estimated" if run.is_estimate else "measured"
-    word = kind if run.state == "done" else run.get_kind_display().lower()
+    word = ORIGINS[kind] if run.state == "done" else run.get_kind_display().lower()
     return format_html('<span class="origin-badge origin-{}">{}</span>', kind, word)
 
 
 @register.simple_tag
 def bound_badge(bound: str) -> str | SafeString:
     """What limits a run, in the colour that this limit has in every chart."""
-    return format_html('<span class="bound-badge bound-{}">{}</span>', bound, bound) if bound else "–"
+    return (
+        format_html('<span class="bound-badge bound-{}">{}</span>', bound, BOUNDS.get(bound, bound)) if bound else "–"
+    )
 
 
 @register.simple_tag(takes_context=True)
@@ -92,6 +107,7 @@ def sort_header(context: Mapping[str, Any], key: str, title: str, *, numeric: bo
     query = request.GET.copy()
     query.pop("page", None)
     query["sort"] = wanted
+    # The attribute's own values, not words for people.
     words = {"asc": "ascending", "desc": "descending", "": "none"}
     return {
         "title": title,

@@ -11,14 +11,16 @@ from __future__ import annotations
 
 from llmcompare.runs.charts.base import plain
 from llmcompare.runs.charts.load import load_figure
-from llmcompare.runs.charts.memory import memory_figure, memory_parts, memory_timeline_figure
+from llmcompare.runs.charts.memory import measured_part, memory_figure, memory_parts, memory_timeline_figure
 from llmcompare.runs.charts.resources import resource_figures
 from llmcompare.runs.charts.roofline import points_of, roofline_figure, roofs_of
-from llmcompare.runs.charts.samples import MAX_SAMPLE_POINTS, samples_figure
+from llmcompare.runs.charts.samples import MAX_SAMPLE_POINTS, distribution_figure, samples_figure
 
 __all__ = [
     "MAX_SAMPLE_POINTS",
+    "distribution_figure",
     "load_figure",
+    "measured_part",
     "memory_figure",
     "memory_parts",
     "memory_timeline_figure",

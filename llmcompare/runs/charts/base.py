@@ -6,6 +6,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from django.utils.translation import gettext
+
+from llmcompare.common.saying import Text
 from profiling.quantities import show
 
 Document = Mapping[str, Any]
@@ -23,11 +26,20 @@ def figure(traces: list[Any], **layout: Any) -> dict[str, Any]:
     return go.Figure(traces, layout=go.Layout(template=None, **layout)).to_plotly_json()
 
 
-def axis(title: str, **more: Any) -> dict[str, Any]:
-    return {"title": {"text": title}, "automargin": True, **more}
+def at_seconds(digits: int) -> str:
+    """Template of a card on a time axis: what stands in the text, and when."""
+    # plotly's own placeholders look like Python's: they are put in, not translated.
+    return (
+        gettext("%(what)s at %(seconds)s s") % {"what": "%{hovertext}", "seconds": f"%{{x:.{digits}f}}"}
+        + "<extra></extra>"
+    )
 
 
-def log_axis(title: str, low: float, high: float, unit: str) -> dict[str, Any]:
+def axis(title: Text, **more: Any) -> dict[str, Any]:
+    return {"title": {"text": str(title)}, "automargin": True, **more}
+
+
+def log_axis(title: Text, low: float, high: float, unit: str) -> dict[str, Any]:
     """Powers of ten, written by us: plotly would write 10¹⁵ with an inline style, which the content security policy refuses."""
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     return axis(

@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+
 from llmcompare.runs.charts.base import Document, axis, figure
 from llmcompare.runs.tables import records
 from profiling.quantities import count, number, show
@@ -12,9 +15,9 @@ from profiling.quantities import count, number, show
 #: More requests than this are thinned before they are sent to the browser; the figure says so.
 MAX_POINTS = 4000
 _SERIES = (
-    ("To the last token", "end_ns", "series-1"),
-    ("To the first token", "first_token_ns", "series-0"),
-    ("In the queue", "started_ns", "muted"),
+    (_("To the last token"), "end_ns", "series-1"),
+    (_("To the first token"), "first_token_ns", "series-0"),
+    (_("In the queue"), "started_ns", "muted"),
 )
 
 
@@ -31,7 +34,8 @@ def load_figure(document: Document) -> dict[str, Any] | None:
     for title, column, tone in _SERIES:
         values = [(row[column] - row["scheduled_ns"]) / 1e6 for row in kept]
         texts = [
-            f"request {row['request'] + 1}, {title.lower()}: {show(value / 1e3, 's')}"
+            gettext("request %(number)s, %(what)s: %(time)s")
+            % {"number": _number(row), "what": title.lower(), "time": show(value / 1e3, "s")}
             for row, value in zip(kept, values, strict=True)
         ]
         traces.append(
@@ -39,20 +43,30 @@ def load_figure(document: Document) -> dict[str, Any] | None:
                 x=[row["scheduled_ns"] / 1e9 for row in kept],
                 y=values,
                 mode="markers",
-                name=title,
+                name=str(title),
                 hovertext=texts,
                 hovertemplate="%{hovertext}<extra></extra>",
                 marker={"size": 6, "opacity": 0.8},
                 meta={"tone": tone},
             )
         )
-    note = f" (every {every}th of {count(len(served))} shown)" if every > 1 else ""
+    when = gettext("Due at, seconds")
+    if every > 1:
+        when = gettext("Due at, seconds (every %(every)sth of %(count)s shown)") % {
+            "every": every,
+            "count": count(len(served)),
+        }
     return figure(
         traces,
         height=320,
         margin={"l": 10, "r": 10, "t": 16, "b": 40},
-        xaxis=axis(f"Due at, seconds{note}", rangemode="tozero"),
-        yaxis=axis("Milliseconds", rangemode="tozero"),
+        xaxis=axis(when, rangemode="tozero"),
+        yaxis=axis(gettext("Milliseconds"), rangemode="tozero"),
         legend={"orientation": "h", "y": 1.15},
         hovermode="closest",
     )
+
+
+def _number(row: dict[str, Any]) -> str:
+    """As in the table of requests: from 1, after that of its process where there may be several."""
+    return (f"{row['process'] + 1}." if "process" in row else "") + f"{row['request'] + 1}"

@@ -5,34 +5,38 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from llmcompare.runs.charts.base import Document, axis, figure, plain
+from django.utils.translation import gettext, gettext_noop
+from django.utils.translation import gettext_lazy as _
+
+from llmcompare.common.saying import Text, said
+from llmcompare.runs.charts.base import Document, at_seconds, axis, figure, plain
 from llmcompare.runs.tables import records
 from profiling.quantities import number, show
 
 #: (key, title of the axis, its format, columns with their names and tones)
-_FIGURES: tuple[tuple[str, str, dict[str, Any], tuple[tuple[str, str, str], ...]], ...] = (
+_FIGURES: tuple[tuple[str, Text, dict[str, Any], tuple[tuple[str, Text, str], ...]], ...] = (
     (
         "cores",
-        "Busy cores",
+        _("Busy cores"),
         {},
-        (("process_cores", "this run", "part-0"), ("other_cores", "everything else", "part-5")),
+        (("process_cores", _("this run"), "part-0"), ("other_cores", _("everything else"), "part-5")),
     ),
     (
         "memory",
-        "Memory",
+        _("Memory"),
         {"exponentformat": "SI", "ticksuffix": "B  "},
         (
-            ("process_rss_bytes", "this run (RSS)", "part-0"),
-            ("available_bytes", "available on the machine", "part-5"),
-            ("gpu_memory_bytes", "accelerator, in use", "part-3"),
+            ("process_rss_bytes", _("this run (RSS)"), "part-0"),
+            ("available_bytes", _("available on the machine"), "part-5"),
+            ("gpu_memory_bytes", _("accelerator, in use"), "part-3"),
         ),
     ),
-    ("utilisation", "Accelerator (%)", {}, (("gpu_utilisation_pct", "accelerator busy", "part-3"),)),
+    ("utilisation", _("Accelerator (%)"), {}, (("gpu_utilisation_pct", _("accelerator busy"), "part-3"),)),
     (
         "power",
-        "Power (W)",
+        _("Power (W)"),
         {},
-        (("gpu_power_w", "accelerator board", "part-3"), ("package_power_w", "processor packages", "part-0")),
+        (("gpu_power_w", _("accelerator board"), "part-3"), ("package_power_w", _("processor packages"), "part-0")),
     ),
 )
 #: A phase is named in the figure when it takes at least this part of the width.
@@ -48,7 +52,7 @@ def resource_figures(document: Document) -> list[dict[str, Any]]:
         if key == "memory":
             series = [column for column in series if column[0] != "available_bytes" or _is_near(rows)]
         if series:
-            found.append({"key": key, "title": title, "figure": _figure(rows, title, form, series)})
+            found.append({"key": key, "title": str(title), "figure": _figure(rows, title, form, series)})
     return found
 
 
@@ -61,7 +65,7 @@ def _is_near(rows: list[dict[str, Any]]) -> bool:
     return min(_values(rows, "available_bytes")) <= 8 * max(_values(rows, "process_rss_bytes"), default=0.0)
 
 
-def _figure(rows: list[dict[str, Any]], title: str, form: dict[str, Any], series: Sequence[tuple]) -> dict[str, Any]:
+def _figure(rows: list[dict[str, Any]], title: Text, form: dict[str, Any], series: Sequence[tuple]) -> dict[str, Any]:
     import plotly.graph_objects as go
 
     traces = []
@@ -72,19 +76,19 @@ def _figure(rows: list[dict[str, Any]], title: str, form: dict[str, Any], series
             at, seconds, value = (number(row.get(key)) for key in ("t_s", "seconds", column))
             if at is None or seconds is None:
                 continue
-            said = "unknown" if value is None else show(value, unit)
+            text = show(value, unit)
             # A step holds from the beginning of its row to its end; an unknown one leaves a gap.
             xs += [at, at + seconds]
             ys += [value, value]
-            texts += [f"{plain(row.get('phase'))}: {said}"] * 2
+            texts += [f"{plain(phase_title(row.get('phase')))}: {text}"] * 2
         traces.append(
             go.Scatter(
                 x=xs,
                 y=ys,
                 mode="lines",
-                name=name,
+                name=str(name),
                 hovertext=texts,
-                hovertemplate="%{hovertext} at %{x:.1f} s<extra></extra>",
+                hovertemplate=at_seconds(1),
                 line={"width": 2},
                 meta={"tone": tone},
             )
@@ -94,7 +98,7 @@ def _figure(rows: list[dict[str, Any]], title: str, form: dict[str, Any], series
         traces,
         height=240,
         margin={"l": 10, "r": 10, "t": 30, "b": 40},
-        xaxis=axis("Seconds since the start"),
+        xaxis=axis(gettext("Seconds since the start")),
         yaxis=axis(title, rangemode="tozero", **form),
         legend={"orientation": "h", "y": -0.35},
         shapes=shapes,
@@ -117,7 +121,7 @@ def _phases(rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict
         for _, _, at in begins[1:]
     ]  # fmt: skip
     notes = []
-    for index, (_, phase, at) in enumerate(begins):
+    for index, (_process, phase, at) in enumerate(begins):
         until = begins[index + 1][2] if index + 1 < len(begins) else end
         if end and (until - at) / end >= _NAMED:
             notes.append(
@@ -129,4 +133,4 @@ def _phases(rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict
 
 def phase_title(phase: Any) -> str:
     """A phase in words: the time before the first stage is named after the request, and goes into imports."""
-    return {"measure": "start", "": "end"}.get(str(phase), str(phase))
+    return str(said({"measure": gettext_noop("start"), "": gettext_noop("end")}.get(str(phase), str(phase))))

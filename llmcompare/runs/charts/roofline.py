@@ -6,11 +6,16 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from django.utils.translation import gettext, gettext_noop
+
+from llmcompare.common.saying import said
 from llmcompare.runs.charts.base import Document, figure, log_axis, plain
 from llmcompare.runs.tiles import BOUND_WORDS
 from profiling.quantities import number, percent, show
 
 _STAGE_SYMBOLS = {"prefill": "circle", "decode": "diamond", "encode": "square"}
+#: What stands for the bound of a point above its roof.
+SUSPICIOUS = gettext_noop("suspicious")
 _RUN_SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "star", "hexagon", "x")
 
 
@@ -23,7 +28,7 @@ def roofs_of(document: Document) -> list[dict[str, Any]]:
 def roof_name(roof: Mapping[str, Any]) -> str:
     """The name of the roof with its data type and level, where the name does not say them."""
     name = str(roof.get("name") or "")
-    more = [str(roof[key]) for key in ("dtype", "level") if roof.get(key) and str(roof[key]) not in name]
+    more = [str(said(str(roof[key]))) for key in ("dtype", "level") if roof.get(key) and str(roof[key]) not in name]
     return ", ".join([name, *more] if name else more)
 
 
@@ -49,10 +54,11 @@ def _roof_trace(roof: Mapping[str, Any], low: float, high: float, *, prefix: str
         line={"width": 2.5 if main else 1.2, "dash": "dash" if measured else "solid"},
         opacity=1 if main else 0.6,
         legendgroup="roofs",
-        legendgrouptitle={"text": "Roofs"},
+        legendgrouptitle={"text": gettext("Roofs")},
         hovertemplate=(
-            f"{name}<br>peak {show(peak, 'FLOP/s')}<br>bandwidth {show(bandwidth, 'B/s')}"
-            f"<br>ridge {show(ridge, 'FLOP/B')}<extra></extra>"
+            f"{name}<br>{gettext('peak %(rate)s') % {'rate': show(peak, 'FLOP/s')}}"
+            f"<br>{gettext('bandwidth %(rate)s') % {'rate': show(bandwidth, 'B/s')}}"
+            f"<br>{gettext('ridge %(intensity)s') % {'intensity': show(ridge, 'FLOP/B')}}<extra></extra>"
         ),
         meta={"tone": tone},
     )
@@ -74,18 +80,24 @@ def _point_trace(
         cliponaxis=False,
         name=plain(name),
         legendgroup=plain(group),
-        legendgrouptitle={"text": plain(group)},
+        legendgrouptitle={"text": plain(said(group))},
         marker={
             "symbol": [f"{symbol}-open" if flagged else symbol for flagged in above],
             "size": [8 + 26 * math.sqrt(max(number(p.get("share")) or 0, 0)) for p in points],
             "line": {"width": [3 if flagged else 1 for flagged in above]},
             "opacity": 0.85,
         },
-        customdata=[[f"{p.get('stage')}|{p.get('label')}", label] for p in points],
+        customdata=[[f"{p.get('stage')}|{p.get('label')}", label, p.get("at")] for p in points],
         hovertext=[_point_card(p) for p in points],
         hovertemplate="%{hovertext}<extra></extra>",
         meta={"tone": tone, "select": True},
     )
+
+
+def point_label(point: Mapping[str, Any]) -> str:
+    """What the point is called: as the model calls it, with the engine's words for own work."""
+    label = str(point.get("label"))
+    return str(said(label)) if label.endswith("(own work)") else label
 
 
 def _point_names(points: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -95,9 +107,10 @@ def _point_names(points: Sequence[Mapping[str, Any]]) -> list[str]:
         point = points[index]
         place = _place(point)
         if (number(point.get("share")) or 0) >= 0.1 and place not in taken:
-            names[index] = plain(point.get("label"), 34)
+            names[index] = plain(point_label(point), 34)
             same = sum(1 for other in points if _place(other) == place)
-            names[index] += f" and {same - 1} more" if same > 1 else ""
+            if same > 1:
+                names[index] = gettext("%(name)s and %(count)s more") % {"name": names[index], "count": same - 1}
             taken.add(place)
     return names
 
@@ -108,14 +121,18 @@ def _place(point: Mapping[str, Any]) -> tuple[float, float]:
 
 def _point_card(point: Mapping[str, Any]) -> str:
     lines = [
-        f"{plain(point.get('label'))} · {plain(point.get('stage'))}",
+        f"{plain(point_label(point))} · {plain(said(point.get('stage')))}",
         f"{show(point.get('flops'), 'FLOP')}, {show(point.get('bytes'), 'B')}, {show(point.get('time_s'), 's')}",
-        f"intensity {show(point.get('intensity'), 'FLOP/B')}",
-        f"reaches {show(point.get('flops_per_s'), 'FLOP/s')}",
-        f"{percent(point.get('share'))} of the stage · {plain(point.get('bound'))} · {plain(point.get('origin'))}",
+        gettext("intensity %(intensity)s") % {"intensity": show(point.get("intensity"), "FLOP/B")},
+        gettext("reaches %(rate)s") % {"rate": show(point.get("flops_per_s"), "FLOP/s")},
+        # A verdict from a point above its roof would be one from a wrong specification or from cached data.
+        gettext("%(share)s of the stage")
+        % {"share": percent(point.get("share"))}
+        + f" · {said(SUSPICIOUS) if point.get('above_roof') else plain(said(point.get('bound')))}"
+        f" · {plain(said(point.get('origin')))}",
     ]
     if point.get("above_roof"):
-        lines.append("above its roof: check the specification")
+        lines.append(gettext("above its roof: check the specification"))
     return "<br>".join(lines)
 
 
@@ -126,11 +143,13 @@ def roofline_figure(
     stages: Sequence[str] | None = None,
     levels: Sequence[str] | None = None,
     dtypes: Sequence[str] | None = None,
+    points: Sequence[Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """Log-log roofline of one or several run documents: FLOP/s over FLOP per byte.
 
     One point per operator group: size by share of the stage's time. With one document colour is the bound and symbol the stage;
     with several, colour and symbol are the document. ``stages``, ``levels`` and ``dtypes`` keep only those (``None``: all).
+    ``points``: those of one document in place of its operator groups (``charts.points.points_per``).
     Roofs of the workload's dtype are drawn strong. Points above their roof are drawn open, never left out.
     """
     several = len(documents) > 1
@@ -145,8 +164,9 @@ def roofline_figure(
             # Every roof of every run would hide the points: of several runs only those that their times stand on.
             and (not several or r.get("used", True))
         ]
-        points = [p for p in points_of(document) if stages is None or p.get("stage") in stages]
-        chosen.append((document, roofs, points))
+        mine = points_of(document) if points is None else points
+        shown = [dict(p) for p in mine if stages is None or p.get("stage") in stages]
+        chosen.append((document, roofs, shown))
 
     low, high, bottom, top = _roofline_window(chosen)
     middle = math.log10(low) + 0.55 * (math.log10(high) - math.log10(low))
@@ -170,11 +190,11 @@ def roofline_figure(
         traces += _traces_of_one(points, middle)
     return figure(
         traces,
-        xaxis=log_axis("Arithmetic intensity (FLOP per byte)", low, high, ""),
-        yaxis=log_axis("Performance", bottom, top, "FLOP/s"),
+        xaxis=log_axis(gettext("Arithmetic intensity (FLOP per byte)"), low, high, ""),
+        yaxis=log_axis(gettext("Performance"), bottom, top, "FLOP/s"),
         hovermode="closest",
         height=520 + (22 * len(traces) if several else 0),
-        margin={"l": 64, "r": 12, "t": 16, "b": 56},
+        margin={"l": 64, "r": 12, "t": 16, "b": 64},
         # Names of several runs are long: beside the chart they would take half of its width.
         legend={"groupclick": "toggleitem"}
         | ({"orientation": "h", "y": -0.16, "yanchor": "top", "x": 0} if several else {"orientation": "v"}),
@@ -191,7 +211,7 @@ def _traces_of_several(points: Sequence[Mapping[str, Any]], label: str, index: i
         if mine:
             trace = _point_trace(
                 mine,
-                name=f"{index + 1}. {label}, {origin}",
+                name=f"{index + 1}. {label}, {said(origin)}",
                 symbol=symbol,
                 tone=f"series-{index}",
                 group="Runs",
@@ -209,14 +229,15 @@ def _traces_of_one(points: Sequence[Mapping[str, Any]], middle: float) -> list[A
     measured = any(p.get("origin") == "measured" for p in points)
     groups: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
     for point in points:
-        groups.setdefault(tuple(str(point.get(k)) for k in ("stage", "origin", "bound")), []).append(point)  # type: ignore[arg-type]
+        bound = SUSPICIOUS if point.get("above_roof") else str(point.get("bound"))
+        groups.setdefault((str(point.get("stage")), str(point.get("origin")), bound), []).append(point)
     traces = []
     for (stage, origin, bound), mine in groups.items():
         pale = measured and origin != "measured"
-        title = stage.capitalize() + (f", {origin}" if measured else "")
+        title = said(stage).capitalize() + (f", {said(origin)}" if measured else "")
         trace = _point_trace(
             mine,
-            name=BOUND_WORDS.get(bound, bound),
+            name=gettext("above the roof") if bound == SUSPICIOUS else str(BOUND_WORDS.get(bound, bound)),
             symbol=_STAGE_SYMBOLS.get(stage, "x"),
             tone=bound if bound in BOUND_WORDS else "other",
             group=title,
@@ -241,7 +262,7 @@ def _ridge_notes(chosen: Sequence[tuple[Document, list[dict], list[dict]]]) -> l
         return []
     ((peak, bandwidth),) = ridges
     return [
-        {"x": math.log10(peak / bandwidth), "y": math.log10(peak), "text": f"ridge {show(peak / bandwidth, 'FLOP/B')}",
+        {"x": math.log10(peak / bandwidth), "y": math.log10(peak), "text": gettext("ridge %(intensity)s") % {"intensity": show(peak / bandwidth, "FLOP/B")},
          "showarrow": False, "xanchor": "left", "yanchor": "top", "xshift": 4, "yshift": -4, "name": "quiet"}
     ]  # fmt: skip
 
