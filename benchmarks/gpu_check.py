@@ -1,10 +1,11 @@
 """What only a GPU can show, checked and printed in under eight minutes: ceilings, measurements against estimates, memory, failures.
 
-    .venv/bin/python -m benchmarks.gpu_check [--cpu] [--out FOLDER] [--seconds 480]
+    .venv/bin/python -m benchmarks.gpu_check [--cpu] [--only WORD …] [--out FOLDER] [--whole FOLDER] [--seconds 420]
 
-Needs torch, transformers and psutil, not the portal. Every check prints what was found and ``ok``, ``differs`` or ``failed``; the run
-documents and the list of checks are written to ``--out`` (default: ``benchmarks/results``). ``--cpu`` runs the same on the processor
-with small models, to see that the script itself works. What does not begin within ``--seconds`` is listed as not done.
+Needs torch, transformers and psutil, not the portal. Every check prints what was found and ``ok``, ``differs`` or ``failed``. The list of
+checks and the run documents without their long tables are written to ``--out`` (default: ``benchmarks/results``), the whole documents to
+``--whole``. ``--cpu`` runs the same on the processor with small models, to see that the script itself works (its readings of a device
+then differ). What does not begin within ``--seconds`` is listed as not done.
 """
 
 from __future__ import annotations
@@ -12,200 +13,106 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from profiling.client import EngineChild, EngineError
-from profiling.processes import measure_in_processes
-from profiling.protocol import Protocol
-from profiling.quantities import say
-from profiling.spec import HardwareSpec, ModelSpec, RunSpec, Workload
+from benchmarks import gpu_replay
+from benchmarks.gpu import readings
+from benchmarks.gpu.bench import Bench
+from benchmarks.gpu.checks import Checks
+from profiling import host
+from profiling.load import Load
+from profiling.spec import Workload
 
 RESULTS = Path(__file__).parent / "results"
-#: Allocator peak and weights against the estimate, and module times against the un-instrumented pass.
-MEMORY_TOLERANCE, COVERAGE = 0.02, {"prefill": (0.90, 1.10), "decode": (0.80, 1.15)}
+#: Tables of a run document that are left out of the committed result: they are long, and made anew from model and ceilings.
+LEFT_OUT = ("graph", "operators", "modules", "module_times", "roofline", "estimates", "samples")
 
 
-def llama(layers: int, width: int, heads: int, inner: int, vocabulary: int = 32_000) -> dict[str, Any]:
-    return {
-        "model_type": "llama",
-        "architectures": ["LlamaForCausalLM"],
-        "num_hidden_layers": layers,
-        "hidden_size": width,
-        "num_attention_heads": heads,
-        "num_key_value_heads": max(1, heads // 4),
-        "intermediate_size": inner,
-        "vocab_size": vocabulary,
-        "max_position_embeddings": 8192,
-    }
+def checks_of(bench: Bench, checks: Checks, *, cpu: bool) -> None:
+    def reading(key: str, read: readings.Reading) -> tuple[bool, str]:
+        return read(bench.documents[key])
+
+    checks.run("ceilings", bench.ceilings)
+    checks.run("1B, prompt of 512", lambda: bench.measured("1B", "1B", files=True, iterations=20))
+    checks.run("1B, memory against the estimate", lambda: reading("1B", readings.memory))
+    checks.run("1B, allocated, reserved, used", lambda: reading("1B", readings.allocator))
+    checks.run("1B, module times", lambda: reading("1B", readings.modules))
+    checks.run("1B, operators under modules", lambda: reading("1B", readings.operators))
+    checks.run("1B, sensors", lambda: reading("1B", readings.sensors))
+    checks.run("1B, resources and energy", lambda: reading("1B", readings.resources))
+    checks.run("1B, trace and snapshot", lambda: reading("1B", readings.artifacts(bench.files)))
+    checks.run("1B, operator replay", lambda: replayed(bench, "1B"))
+    checks.run("8B, prompt of 2048", lambda: bench.measured("8B", "8B", input_tokens=2048))
+    checks.run("8B, memory against the estimate", lambda: reading("8B", readings.memory))
+    checks.run("8B, module times", lambda: reading("8B", readings.modules))
+    checks.run("8B, operator replay", lambda: replayed(bench, "8B"))
+    checks.run("runs out in a pass", bench.runs_out)
+    checks.run("the next one: 1B, batch 16", lambda: bench.measured("1B batch 16", "1B", batch_size=16))
+    checks.run("too large is refused", bench.refused)
+    checks.run("mixture of experts", lambda: bench.measured("MoE", "MoE"))
+    checks.run("mixture of experts, memory", lambda: reading("MoE", readings.memory))
+    checks.run("encoder, batch 8", lambda: bench.measured("encoder", "encoder", batch_size=8))
+    load = Load(concurrency=4, requests=16, ttft_s=0.5, tpot_s=0.05)
+    checks.run("1B, four users", lambda: bench.measured("1B load", "1B", load=load, iterations=2))
+    checks.run("1B, what the users got", lambda: reading("1B load", readings.load))
+    half = "fp32" if cpu else "fp16"
+    checks.run("1B, eager attention", lambda: bench.measured("1B eager", "1B", attn_implementation="eager"))
+    checks.run("1B, fp16", lambda: bench.measured("1B fp16", "1B", dtype=half))
 
 
-GPU_MODELS = {
-    "1B": ModelSpec("Llama-shaped 1B", llama(16, 2048, 32, 8192)),
-    "8B": ModelSpec("Llama-shaped 8B", llama(32, 4096, 32, 14_336, 128_256)),
-}
-CPU_MODELS = {
-    "1B": ModelSpec("Llama-shaped, tiny", llama(2, 64, 4, 128, 500)),
-    "8B": ModelSpec("Llama-shaped, small", llama(4, 128, 8, 256, 500)),
-}
+def replayed(bench: Bench, key: str) -> tuple[bool, str]:
+    """Operator replay on the device against what was measured under ``key``."""
+    measured = bench.documents[key]
+    workload = Workload.from_json(measured["workload"])
+    good, words, document = gpu_replay.check(bench.models[key], workload, measured)
+    bench.documents[f"{key} replay"] = document
+    return good, words
 
 
-@dataclass
-class Checks:
-    """The list of checks, printed as they end."""
-
-    seconds: float
-    began: float = field(default_factory=time.monotonic)
-    rows: list[dict[str, Any]] = field(default_factory=list)
-
-    def run(self, name: str, check: Callable[[], tuple[bool, str]]) -> None:
-        started = time.monotonic()
-        if started - self.began > self.seconds:
-            state, found = "not done", "the time was over"
-        else:
-            try:
-                good, found = check()
-                state = "ok" if good else "differs"
-            except EngineError as error:
-                state, found = "failed", f"{error.phase}, {error.kind}: {error}"
-            except Exception as error:  # one check must not cost the others
-                state, found = "failed", f"{type(error).__name__}: {error}"
-        row = {"check": name, "state": state, "found": found, "seconds": round(time.monotonic() - started, 1)}
-        self.rows.append(row)
-        print(f"{state:<9}{name:<46}{found}  ({row['seconds']} s)", flush=True)
-
-
-class Bench:
-    """One machine: its device as hardware, and the documents of what was measured."""
-
-    def __init__(self, *, cpu: bool) -> None:
-        self.kind = "cpu" if cpu else "gpu"
-        self.models = CPU_MODELS if cpu else GPU_MODELS
-        self.dtype = "fp32" if cpu else "bf16"
-        self.documents: dict[str, dict[str, Any]] = {}
-        self.hardware = self._device()
-
-    def _device(self) -> HardwareSpec:
-        from profiling import host
-
-        found = host.detect()
-        if self.kind == "cpu":
-            return HardwareSpec(name=found["cpu"]["model"], kind="cpu", memory_bytes=found["ram_bytes"])
-        if not found["accelerators"]:
-            raise SystemExit("torch sees no accelerator here; --cpu runs the same checks on the processor.")
-        device = found["accelerators"][0]
-        return HardwareSpec(name=device["name"], vendor=device["vendor"], memory_bytes=device["memory_bytes"])
-
-    # -- checks ------------------------------------------------------------------------------------------------------
-
-    def ceilings(self) -> tuple[bool, str]:
-        with EngineChild() as engine:
-            document = engine.request("ceilings", {"quick": True, "kind": self.kind}, timeout_s=240)
-        self.hardware = replace(self.hardware, ceilings=document["rows"])
-        self.documents["ceilings"] = document
-        best = {(row["op_class"], row["dtype"]): row for row in document["rows"]}
-        shown = [("gemm", self.dtype), ("gemv", self.dtype), ("copy", "")]
-        words = [
-            f"{name} {say(best[name, dtype]['value'], best[name, dtype]['unit'])}"
-            for name, dtype in shown
-            if (name, dtype) in best
-        ]
-        return len(words) == len(shown), ", ".join(words)
-
-    def measured(self, name: str, **options: Any) -> tuple[bool, str]:
-        """Figures of a measurement, and whether nothing is missing from it."""
-        workload = Workload(
-            **(
-                {"batch_size": 1, "input_tokens": 512, "output_tokens": 32, "dtype": self.dtype, "iterations": 5}
-                | options
-            )
-        )
-        if self.kind == "cpu" and workload.batch_size <= 16:
-            workload = replace(
-                workload, input_tokens=min(workload.input_tokens, 64), output_tokens=min(workload.output_tokens, 8)
-            )
-        spec = RunSpec("measure", self.models[name].to_json(), self.hardware.to_json(), workload.to_json()).to_json()
-        document = measure_in_processes(spec, Protocol(processes=2), timeout_s=200)
-        key = f"{name}-{workload.batch_size}x{workload.input_tokens}-{workload.dtype}-{workload.attn_implementation}"
-        self.documents[key] = document
-        metrics = document["metrics"]
-        words = [f"{k} {say(metrics[k]['value'], metrics[k]['unit'])}" for k in ("ttft", "tpot", "peak_memory")]
-        errors = [
-            f"{k} {e['level']} {e['error_pct']:+.0f} %"
-            for k in ("ttft", "decode_time_per_step")
-            for e in document["errors"].get(k, ())
-        ]
-        return bool(errors), ", ".join(words + errors)
-
-    def memory(self, name: str) -> tuple[bool, str]:
-        """The allocator's peak in the timed workload against the estimate."""
-        document = next(d for key, d in self.documents.items() if key.startswith(f"{name}-"))
-        estimated = document["memory"]["estimate"]["total_bytes"]
-        measured = document["metrics"]["peak_memory"]["value"]
-        off = measured / estimated - 1
-        return abs(
-            off
-        ) <= MEMORY_TOLERANCE, f"measured {say(measured, 'B')}, estimated {say(estimated, 'B')}, {off:+.2%}"
-
-    def modules(self, name: str) -> tuple[bool, str]:
-        """Module times against the un-instrumented pass, both by events on the device's stream."""
-        document = next(d for key, d in self.documents.items() if key.startswith(f"{name}-"))
-        words, good = [], True
-        for stage, row in document["instrumentation"].items():
-            low, high = COVERAGE[stage]
-            good &= low <= row["coverage"] <= high
-            words.append(f"{stage}: sum {row['coverage']:.1%} of the plain pass, hooks cost {row['overhead']:+.1%}")
-        return good, "; ".join(words)
-
-    def too_large(self) -> tuple[bool, str]:
-        """A batch that cannot fit is refused before anything is loaded, with the numbers."""
-        try:
-            self.measured("8B", batch_size=65_536, input_tokens=4096, output_tokens=2)
-        except (EngineError, ValueError) as error:
-            kind = getattr(error, "kind", "refused")
-            return kind in ("memory", "spec", "refused"), f"{kind}: {error}"
-        return False, "it was measured"
-
-    def next_after_failure(self) -> tuple[bool, str]:
-        """A process that has run out of the device's memory does not spoil the next."""
-        return self.measured("1B", input_tokens=128, output_tokens=4, iterations=1)
+def slim(document: Mapping[str, Any]) -> dict[str, Any]:
+    """A run document without its long tables; the rates of its device stand once in the result, under ``ceilings``."""
+    kept = {name: value for name, value in document.items() if name not in LEFT_OUT}
+    if "profiled" in kept:
+        kept["profiled"] = {name: kept["profiled"][name] for name in ("method", "stages", "copies")}
+    if "ceilings" in (kept.get("hardware") or {}):
+        kept["hardware"] = kept["hardware"] | {"ceilings": []}
+    if "memory" in kept:
+        kept["memory"] = {name: value for name, value in kept["memory"].items() if name != "timeline"}
+    return kept
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cpu", action="store_true", help="the same checks on the processor, with tiny models")
+    parser.add_argument("--only", nargs="+", default=(), metavar="WORD", help="checks with one of these in their name")
     parser.add_argument("--out", type=Path, default=RESULTS, metavar="FOLDER")
+    parser.add_argument("--whole", type=Path, metavar="FOLDER", help="where to write whole documents; default: nowhere")
     parser.add_argument("--seconds", type=float, default=420.0, help="no further check begins after so many")
     options = parser.parse_args()
-    bench, checks = Bench(cpu=options.cpu), Checks(options.seconds)
-    print(bench.hardware.name)
-    checks.run("ceilings", bench.ceilings)
-    checks.run("1B, prompt of 512", lambda: bench.measured("1B"))
-    checks.run("1B, memory against the estimate", lambda: bench.memory("1B"))
-    checks.run("1B, module times", lambda: bench.modules("1B"))
-    checks.run("1B, batch 16", lambda: bench.measured("1B", batch_size=16))
-    checks.run("1B, eager attention", lambda: bench.measured("1B", attn_implementation="eager"))
-    checks.run("1B, fp16", lambda: bench.measured("1B", dtype="fp32" if options.cpu else "fp16"))
-    checks.run("8B, prompt of 2048", lambda: bench.measured("8B", input_tokens=2048))
-    checks.run("8B, memory against the estimate", lambda: bench.memory("8B"))
-    checks.run("8B, module times", lambda: bench.modules("8B"))
-    checks.run("too large is refused", bench.too_large)
-    checks.run("the next one is measured", bench.next_after_failure)
+    bench, checks = Bench(cpu=options.cpu), Checks(options.seconds, tuple(options.only))
+    print(bench.hardware.name, flush=True)
+    checks_of(bench, checks, cpu=options.cpu)
     made = datetime.now(UTC)
     options.out.mkdir(parents=True, exist_ok=True)
     target = options.out / f"gpu_check_{made:%Y-%m-%d}.json"
+    packages = host.package_versions()
     result = {
         "schema": "llmcompare-gpu-check",
         "created": made.isoformat(timespec="seconds"),
         "hardware": bench.hardware.name,
+        "versions": {name: packages[name] for name in ("torch", "transformers")},
         "checks": checks.rows,
-        "documents": bench.documents,
+        "left_out": list(LEFT_OUT),
+        "documents": {key: slim(document) for key, document in bench.documents.items()},
     }
     target.write_text(json.dumps(result, indent=1, allow_nan=False), encoding="utf-8")
+    if options.whole:
+        options.whole.mkdir(parents=True, exist_ok=True)
+        whole = json.dumps(bench.documents, allow_nan=False)
+        (options.whole / "gpu_documents.json").write_text(whole, encoding="utf-8")
     print(f"\nwritten to {target}")
     return 0 if all(row["state"] == "ok" for row in checks.rows) else 1
 

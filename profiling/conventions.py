@@ -56,11 +56,18 @@ def _ceilings(limits: Ceilings) -> str:
         _shapes(limits),
         "attention over more than 8 queries: one attention kernel, softmax included" if limits.attention else "",
         "all other traffic: copy",
-        f"every operator: {limits.overhead_s * 1e6:.1f} µs of overhead, as in a model larger than the caches"
-        if limits.overhead_s
-        else "",
+        _calls(limits) if limits.overhead_s else "",
     ]
     return f"{text}. " + "; ".join(part for part in parts if part)
+
+
+def _calls(limits: Ceilings) -> str:
+    each = f"every operator: {limits.overhead_s * 1e6:.1f} µs"
+    if limits.ahead:
+        return (
+            f"{each} of the host to call it, while the device works on those before: a pass takes the longer of the two"
+        )
+    return f"{each} of overhead, as in a model larger than the caches"
 
 
 def _shapes(limits: Ceilings) -> str:

@@ -7,9 +7,10 @@ context. Two traces give the line, a third in the middle proves it; where it doe
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from profiling.execution import Work, works
+from profiling.launching import longer_of
 from profiling.passes import Trace
 from profiling.roofline import Ceilings, sum_over_contexts, timing
 from profiling.spec import Counting
@@ -38,10 +39,16 @@ class DecodeCurve:
 
 def _segment_seconds(segment: Segment, limits: Ceilings) -> float:
     span = segment.last - segment.first
-    if span == 0:
-        return sum(w.times * timing(w.load(), limits).time_s for w in segment.start)
+    if limits.ahead and limits.overhead_s:
+        host = sum(w.times * timing(w.load(), limits).overhead_s for w in segment.start)
+        alone = replace(limits, overhead_s=0.0)
+        return longer_of(host, lambda steps: _steps_seconds(segment, span, steps, alone), span + 1)
+    return _steps_seconds(segment, span, range(span + 1), limits)
+
+
+def _steps_seconds(segment: Segment, span: int, steps: range, limits: Ceilings) -> float:
     return sum(
-        a.times * sum_over_contexts(a.load(), b.load(), span, range(span + 1), limits)
+        a.times * sum_over_contexts(a.load(), b.load(), span, steps, limits)
         for a, b in zip(segment.start, segment.end, strict=True)
     )
 

@@ -126,7 +126,7 @@ def load(model: ModelSpec, workload: Workload, device: torch.device) -> Any:
             _own_memory(loaded)
         check_files(model)  # what was loaded is what was checked
     else:
-        loaded = _build_random(model, workload)
+        loaded = _build_random(model, workload, device)
     return loaded.to(device).eval().requires_grad_(False)
 
 
@@ -184,16 +184,19 @@ def _load_local(model: ModelSpec, workload: Workload) -> Any:
     return loaded
 
 
-def _build_random(model: ModelSpec, workload: Workload) -> Any:
-    """Built directly in the target dtype, so no second copy exists; initialised by the model's own rule, once and seeded."""
+def _build_random(model: ModelSpec, workload: Workload, device: torch.device) -> Any:
+    """Built directly in the target dtype and on the accelerator, so no second copy exists anywhere (drawing the numbers of 8 billion
+    parameters on a processor takes minutes); initialised by the model's own rule, once and seeded."""
     from transformers.initialization import no_init_weights
 
     config, model_class = _resolved(model)
     torch.manual_seed(workload.seed)
     options = {"dtype": TORCH_DTYPES[workload.dtype], "attn_implementation": workload.attn_implementation}
-    with no_init_weights():
-        loaded = model_class._from_config(config, **options)
-    loaded.init_weights()
+    place: Any = contextlib.nullcontext() if device.type == "cpu" else torch.device(device)
+    with place:
+        with no_init_weights():
+            loaded = model_class._from_config(config, **options)
+        loaded.init_weights()
     with torch.no_grad():
         for parameter in loaded.parameters():
             if not float(parameter.abs().max()) < INSANE_WEIGHT:  # also true for NaN

@@ -220,7 +220,7 @@ def _walk(events: Sequence[Any], folds: Mapping[str, str], *, cuda: bool) -> _Fo
     """Every event on the host under its stage, its module (None: outside the model; operators: the first that is like it) and its
     operator."""
     found = _Found()
-    waiting = [(event, None, None) for event in events if event.cpu_parent is None]
+    waiting = [(event, None, None) for event in events if event.cpu_parent is None and not _of_device(event)]
     while waiting:
         event, stage, path = waiting.pop()
         name = event.name
@@ -250,6 +250,13 @@ def _walk(events: Sequence[Any], folds: Mapping[str, str], *, cuda: bool) -> _Fo
             group.memory += getattr(event, memory)
         waiting += [(child, stage, path) for child in event.cpu_children]
     return found
+
+
+def _of_device(event: Any) -> bool:
+    """Kernels, and the ranges of stages and modules once more as the device saw them: counting those would double the passes."""
+    from torch.autograd import DeviceType
+
+    return getattr(event, "device_type", DeviceType.CPU) != DeviceType.CPU
 
 
 def _inner_modules(event: Any) -> float:

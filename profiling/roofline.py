@@ -1,6 +1,6 @@
 """From counts to time: ceilings of a device, and the roofline model over them. Pure functions, standard library only.
 
-Time of one operator = max(FLOPs / peak, bytes / bandwidth) + overhead. Two levels of ceilings: ``datasheet`` (an
+Time of one operator = max(FLOPs / peak, bytes / bandwidth) + overhead, on an accelerator see :mod:`profiling.launching`. Two levels of ceilings: ``datasheet`` (an
 optimistic bound: nothing runs faster) and ``measured`` (rates timed on one host, ``HardwareSpec.ceilings``), where products
 of one row, of few rows, attention and copies have rates of their own, those of products by the size of their weights.
 """
@@ -54,6 +54,7 @@ class Ceilings:
     ``sized``: rates of products with weights by rows of the left matrix (1: bytes/s, more: FLOP/s), each by the shape of the weights; they
     take the place of ``stream`` and ``skinny`` where they were timed.
     ``quantised``: the ceilings of products in the format of quantised layers, where that is not ``dtype``.
+    ``overhead_s``: of calling an operator; ``ahead``: the host calls while an accelerator still works on what came before.
     ``interconnect``: bytes/s that a device sends to others; ``linked``: whether the devices of the workload depend on each other.
     """
 
@@ -71,6 +72,7 @@ class Ceilings:
     sized: tuple[tuple[int, Surface], ...] = ()
     bandwidth_from: str | None = None
     overhead_s: float = 0.0
+    ahead: bool = False
     interconnect: float | None = None
     linked: bool = False
     quantised: Ceilings | None = None
@@ -289,6 +291,7 @@ def _measured(hardware: HardwareSpec, dtype: str, threads: int | None) -> tuple[
             sized=sized,
             bandwidth_from=bandwidth_from,
             overhead_s=min(overhead, default=0.0),
+            ahead=hardware.kind != "cpu" and not any(r.get("threads") for r in hardware.ceilings),
         ),
         warnings,
     )

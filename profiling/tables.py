@@ -9,6 +9,7 @@ from typing import Any
 
 from profiling.build import Built, block_index
 from profiling.execution import Work
+from profiling.launching import launched
 from profiling.passes import Trace
 from profiling.roles import Roles
 from profiling.roofline import Ceilings, Timing, timing
@@ -67,7 +68,10 @@ class Evaluated:
 
 
 def evaluate(trace: Trace, works: Sequence[Work], limits: Ceilings) -> Evaluated:
-    return Evaluated(trace, works, [timing(w.load(), limits) for w in works] if limits.known else None)
+    if not limits.known:
+        return Evaluated(trace, works, None)
+    timings = launched([timing(w.load(), limits) for w in works], [w.times for w in works], limits)
+    return Evaluated(trace, works, timings)
 
 
 def ratio(a: float, b: float) -> float | None:

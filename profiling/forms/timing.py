@@ -31,6 +31,7 @@ class Rates:
     bandwidth: np.ndarray
     interconnect: np.ndarray
     overhead: np.ndarray
+    ahead: np.ndarray
     limits: Ceilings | None = None
 
     @classmethod
@@ -54,6 +55,7 @@ class Rates:
             bandwidth=rate([item.bandwidth for item in limits]),
             interconnect=column([item.interconnect for item in limits], never),
             overhead=column([item.overhead_s for item in limits], 0.0),
+            ahead=np.array([item.ahead and item.overhead_s > 0 for item in limits])[device],
             limits=limits[0] if len(limits) == 1 and by_kernel(limits[0]) else None,
         )
 
@@ -65,6 +67,7 @@ class Rates:
             bandwidth=self.bandwidth[chosen],
             interconnect=self.interconnect[chosen],
             overhead=self.overhead[chosen],
+            ahead=self.ahead[chosen],
             limits=self.limits,
         )
 
@@ -122,6 +125,21 @@ def _by_kernel(matrices: Matrices, x: np.ndarray, limits: Ceilings) -> tuple[np.
 
 def pass_seconds(groups: Sequence[Matrices], x: np.ndarray, r: Rates) -> np.ndarray:
     """The four parts of one pass at every point, shape (4, points)."""
+    return _launched(_apart(groups, x, r), r)
+
+
+def _launched(parts: np.ndarray, r: Rates) -> np.ndarray:
+    """``parts`` of one pass as they are where the host runs ahead of the device (:mod:`profiling.launching`): the longer of the two is all."""
+    if r.ahead.any():
+        host = parts[2] > parts[0] + parts[1] + parts[3]
+        parts[2] = np.where(r.ahead & ~host, 0.0, parts[2])
+        for part in (0, 1, 3):
+            parts[part] = np.where(r.ahead & host, 0.0, parts[part])
+    return parts
+
+
+def _apart(groups: Sequence[Matrices], x: np.ndarray, r: Rates) -> np.ndarray:
+    """The parts as if nothing overlapped."""
     result = np.zeros((4, x.shape[1]))
     for matrices in groups:
         if len(matrices.terms):
@@ -145,6 +163,8 @@ def small_share(groups: Sequence[Matrices], x: np.ndarray, r: Rates) -> np.ndarr
     small = np.zeros(x.shape[1])
     if r.limits is None or r.limits.shapes is None:
         return small
+    whole = pass_seconds(groups, x, r)
+    by_host = r.ahead & (whole[2] > 0)
     smallest, _, shortest, _ = r.limits.shapes
     for matrices in groups:
         flops = (matrices.flops + matrices.low_flops) @ x
@@ -159,16 +179,60 @@ def small_share(groups: Sequence[Matrices], x: np.ndarray, r: Rates) -> np.ndarr
             compute, memory = roof_times(matrices, x, r)
         for i, is_small in found.items():
             term = matrices.terms[i]
-            apart = (term.calls @ x) * r.overhead + (term.network @ x) / r.interconnect
-            small += is_small * (np.maximum(compute[i], memory[i]) + apart)
-    return small / pass_seconds(groups, x, r).sum(axis=0) if small.any() else small
+            roof, calls = np.maximum(compute[i], memory[i]), (term.calls @ x) * r.overhead
+            sent = (term.network @ x) / r.interconnect
+            small += is_small * np.where(by_host, calls, roof + sent + np.where(r.ahead, 0.0, calls))
+    return small / whole.sum(axis=0) if small.any() else small
 
 
 def steps_seconds(
     steady: Matrices, growing: Matrices, first: np.ndarray, last: np.ndarray, steps: np.ndarray, r: Rates
 ) -> np.ndarray:
-    """The four parts of ``steps`` consecutive passes whose load grows in straight lines, from features ``first`` to ``last``."""
-    result = pass_seconds([steady], first, r) * steps
+    """The four parts of ``steps`` consecutive passes whose load grows in straight lines, from features ``first`` to ``last``.
+
+    Where the host runs ahead, it limits the first of them, or the last, or none or all (see :func:`profiling.launching.longer_of`).
+    """
+    if not r.ahead.any():
+        return _steps_apart(steady, growing, first, last, steps, r)
+    span = np.maximum(steps - 1, 1)
+
+    def at(step: np.ndarray, chosen: slice | np.ndarray) -> np.ndarray:
+        return first[:, chosen] + (last[:, chosen] - first[:, chosen]) * (step / span[chosen])
+
+    def limited(step: np.ndarray, chosen: slice | np.ndarray) -> np.ndarray:
+        parts = _apart([steady, growing], at(step, chosen), r.at(chosen))
+        return r.ahead[chosen] & (parts[2] > parts[0] + parts[1] + parts[3])
+
+    # limited(low) == begins, limited(high) == ends; where both are the same, there is nothing to look for.
+    low, high = np.zeros_like(steps), steps - 1
+    begins, ends = limited(low, slice(None)), limited(high, slice(None))
+    turns = np.flatnonzero(begins != ends)
+    while len(turns) and (wide := high[turns] - low[turns] > 1).any():
+        turns = turns[wide]
+        middle = np.floor((low[turns] + high[turns]) / 2)
+        same = limited(middle, turns) == begins[turns]
+        low[turns], high[turns] = np.where(same, middle, low[turns]), np.where(same, high[turns], middle)
+    # Steps before the cut are limited as the first is; without one, all of them are.
+    cut = np.where(begins != ends, high, np.where(begins, steps, 0.0))
+    hidden = np.where(begins, cut, np.where(ends, steps - cut, 0.0))
+    shown = steps - hidden
+    start = np.where(begins, np.minimum(cut, steps - 1), 0.0)
+    stop = np.maximum(np.where(begins, steps, np.where(ends, cut, steps)) - 1, start)
+    every = slice(None)
+    result = _steps_apart(steady, growing, at(start, every), at(stop, every), np.maximum(shown, 1.0), r)
+    calls = _apart([steady, growing], first, r)[2]
+    some = shown > 0
+    for part in (0, 1, 3):
+        result[part] = np.where(some, result[part], np.where(r.ahead, 0.0, result[part]))
+    result[2] = np.where(r.ahead, calls * hidden, result[2])
+    return result
+
+
+def _steps_apart(
+    steady: Matrices, growing: Matrices, first: np.ndarray, last: np.ndarray, steps: np.ndarray, r: Rates
+) -> np.ndarray:
+    """The parts as if nothing overlapped."""
+    result = _apart([steady], first, r) * steps
     if not len(growing.terms):
         return result
     (c0, m0), (c1, m1) = roof_times(growing, first, r), roof_times(growing, last, r)

@@ -1,0 +1,1 @@
+"""What :mod:`benchmarks.gpu_check` checks on an accelerator."""
