@@ -166,10 +166,18 @@ def ceilings(request: Answer, report: Reporter) -> Answer:
 
 @operation("replay")
 def replay(request: Answer, report: Reporter) -> Answer:
-    """``predictions`` and the ``table`` that was grown; without a table in the request, one of this host."""
+    """``predictions`` and the ``table`` that was grown; without a table in the request, one of this host and ``device``."""
     from profiling.replay.run import answer as run
 
     return run(request, report)
+
+
+@operation("replay_device")
+def replay_device(request: Answer, report: Reporter) -> Answer:
+    """``device`` that a replay of ``device`` (``cpu``, ``cuda`` or null: the GPU if there is one) has here: ``cpu``, or the name of the GPU."""
+    from profiling.replay.device import choose, name_of
+
+    return {"device": name_of(choose(request.get("device")))}
 
 
 @operation("gguf")

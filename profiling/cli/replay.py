@@ -17,9 +17,9 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "replay",
         help="predict a model's times on this machine from its operators, each timed alone",
-        description="Time every different operator of a model alone on this machine's processor, weights and cache read from memory as "
-        "in the model, and add up its passes. Nothing of the model is loaded, so it may be larger than the memory. What was timed is "
-        "kept in a table of this machine; operators that it has are not timed again, and with --stored none is.",
+        description="Time every different operator of a model alone on this machine's GPU or processor, weights and cache read from memory as "
+        "in the model, and put its passes together. Nothing of the model is loaded, so it may be larger than the memory. What was timed is "
+        "kept in a table of this machine and device; operators that it has are not timed again, and with --stored none is.",
         epilog="example: python -m profiling replay --model gpt2 --input-tokens 128 --output-tokens 32 --dtype fp32",
     )
     inputs.add_model(parser)
@@ -39,8 +39,15 @@ def add(commands: argparse._SubParsersAction) -> None:
     group.add_argument("--attention", choices=("sdpa", "eager"), default="sdpa", help="default %(default)s")
     group.add_argument("--logits", choices=("last", "all"), default="last", help="default %(default)s")
     group = parser.add_argument_group("replay")
-    group.add_argument("--threads", type=int, help="default: one per physical core")
-    group.add_argument("--table", metavar="FILE", help="table of this machine (default: a file in the user's cache)")
+    group.add_argument(
+        "--device",
+        choices=("cpu", "cuda"),
+        help="the processor or the first CUDA GPU (default: the GPU if torch sees one, else the processor)",
+    )
+    group.add_argument("--threads", type=int, help="of the processor (default: one per physical core)")
+    group.add_argument(
+        "--table", metavar="FILE", help="table of this machine and device (default: a file in the user's cache)"
+    )
     group.add_argument("--stored", action="store_true", help="time nothing: predict from what the table has")
     group.add_argument(
         "--cap", metavar="BYTES", type=int, help="largest memory of one operator; larger ones are interpolated"
@@ -69,18 +76,22 @@ def run(arguments: argparse.Namespace) -> int:
         if getattr(arguments, name) is not None and getattr(arguments, name) < 1:
             raise SpecError(name, "Enter a whole number from 1, or leave it out.")
     found = host.detect()
-    threads = arguments.threads or host.cores()[0]
-    path = Path(arguments.table) if arguments.table else tables.default_path(found["fingerprint"], threads)
-    table = tables.read(path, found["fingerprint"], found["packages"]["torch"] or "", threads)
     request: dict[str, Any] = {
         "model": model.to_json(),
         "workloads": [workload.to_json()],
-        "table": table.to_json(),
         "timed": not arguments.stored,
         **({"cap_bytes": arguments.cap} if arguments.cap else {}),
     }
     try:
         with EngineChild() as engine:
+            device = engine.request("replay_device", {"device": arguments.device}, timeout_s=300)["device"]
+            if device != tables.CPU and arguments.threads:
+                raise SpecError("threads", "Threads play no part on a GPU: leave them out, or choose --device cpu.")
+            threads = 0 if device != tables.CPU else arguments.threads or host.cores()[0]
+            fingerprint = found["fingerprint"]
+            path = Path(arguments.table) if arguments.table else tables.default_path(fingerprint, threads, device)
+            table = tables.read(path, fingerprint, found["packages"]["torch"] or "", threads, device)
+            request["table"] = table.to_json()
             answer = engine.request("replay", request, on_progress=show, timeout_s=1800)
     except EngineError as error:
         print(f"error: {error.field or error.phase}: {error}", file=sys.stderr)
@@ -103,8 +114,9 @@ def summary(document: dict[str, Any]) -> list[str]:
     from profiling.replay.names import METRICS
     from profiling.units import DEFINITIONS
 
-    threads = document["host"]["threads"]
-    lines = [f"{document['model']['name']} on this host ({threads} threads), predicted by operator replay", ""]
+    device, threads = document["host"]["device"], document["host"]["threads"]
+    where_on = f"on this host ({threads} threads)" if device == "cpu" else f"on {device}"
+    lines = [f"{document['model']['name']} {where_on}, predicted by operator replay", ""]
     for stage, parts in document["stages"].items():
         metric = document["metrics"][METRICS[stage]]
         value = (
@@ -123,7 +135,11 @@ def summary(document: dict[str, Any]) -> list[str]:
             total = counts["interpolated"] + counts["extrapolated"]
             lines.append(f"    {total} operators interpolated{beyond}: {say(parts['interpolated_s'], 's')}")
         where = {"twin": "of its narrow twin", "other models": "as in other models", "unknown": "unknown"}
-        lines.append(f"    between operators ({where[parts['glue_from']]}): {say(parts['glue_s'], 's')}")
+        beside = "between operators" if parts["combined"] == "sum" else "the host's work for the pass"
+        lines.append(f"    {beside} ({where[parts['glue_from']]}): {say(parts['glue_s'], 's')}")
+        if parts["combined"] == "larger":
+            slower = {"host": ": the host's", "device": ": the device's", None: ""}[parts["bound"]]
+            lines.append(f"    host and device work at the same time, so the larger counts{slower}")
         if parts["unknown_operators"]:
             lines.append(f"    without a time: {', '.join(parts['unknown_operators'])}")
     lines += [f"  not timed: {item['operator'][:80]}: {item['reason']}" for item in document["not_replayed"][:8]]

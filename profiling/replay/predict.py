@@ -1,6 +1,7 @@
 """Predicted times of a model from the operators that were timed on a host, whether or not the model ever ran there.
 
-Time of a pass = Σ count · time of each operator + glue. Operators that the table has are taken from it; others are interpolated by the
+On a processor the time of a pass is Σ count · time of each operator + glue. On a GPU the host runs ahead of the device, so the pass takes
+as long as the slower of both: the larger of Σ count · device time and the host's time for the pass. Operators that the table has are taken from it; others are interpolated by the
 law of their kind (:mod:`profiling.replay.law`); for what neither knows there is no time, so the pass has none either.
 """
 
@@ -21,31 +22,53 @@ from profiling.spec import ModelSpec, Workload, digest
 
 @dataclass
 class StageTime:
-    """Predicted seconds of one pass. ``own``: from operators timed as they are; ``interpolated``; ``glue``: beside them.
+    """Predicted seconds of one pass. ``own``: from operators timed as they are; ``interpolated``, which may take ``less`` or ``more`` by so
+    much, every part at its 90th percentile at once; ``glue``: beside them, with the least and most that it may be.
 
-    ``low`` and ``high`` hold what is interpolated, every part at its 90th percentile at once. ``unknown``: operators without a time.
+    ``combined``: how operators and glue make a pass, ``sum`` or ``larger``. ``unknown``: operators without a time.
     """
 
+    combined: str = "sum"
     own: float = 0.0
     interpolated: float = 0.0
     extrapolated: float = 0.0
+    less: float = 0.0
+    more: float = 0.0
     glue: float = 0.0
     glue_from: str = "unknown"
-    low: float = 0.0
-    high: float = 0.0
+    glue_low: float = 0.0
+    glue_high: float = 0.0
     counts: dict[str, int] = field(default_factory=lambda: {"own": 0, "interpolated": 0, "extrapolated": 0})
     unknown: list[str] = field(default_factory=list)
     calls: int = 0
     contended: int = 0
     largest: list[dict[str, Any]] = field(default_factory=list)
 
+    def _pass(self, operators: float, glue: float) -> float:
+        return operators + glue if self.combined == "sum" else max(operators, glue)
+
     @property
     def known(self) -> float:
-        return self.own + self.interpolated + self.glue
+        return self._pass(self.own + self.interpolated, self.glue)
+
+    @property
+    def low(self) -> float:
+        return self._pass(self.own + self.interpolated - self.less, self.glue_low)
+
+    @property
+    def high(self) -> float:
+        return self._pass(self.own + self.interpolated + self.more, self.glue_high)
 
     @property
     def seconds(self) -> float | None:
         return None if self.unknown or self.glue_from == "unknown" else self.known
+
+    @property
+    def bound(self) -> str | None:
+        """Which of the two a pass waits for: ``host`` or ``device``; None where they are added, or not both known."""
+        if self.combined == "sum" or self.seconds is None:
+            return None
+        return "host" if self.glue >= self.own + self.interpolated else "device"
 
 
 class Laws:
@@ -78,7 +101,7 @@ def shape_of(item: Row | Operator) -> Shape:
 
 def stage_time(found: Sequence[Operator], table: Table, laws: Laws, glue: tuple[float, float, float, str]) -> StageTime:
     """Add up a pass. ``glue``: seconds, lowest, highest, where from."""
-    time = StageTime(calls=sum(item.count for item in found))
+    time = StageTime(calls=sum(item.count for item in found), combined="larger" if table.on_gpu else "sum")
     parts: list[tuple[float, str, Operator]] = []
     for item in found:
         row = table.rows.get(item.key)
@@ -95,17 +118,14 @@ def stage_time(found: Sequence[Operator], table: Table, laws: Laws, glue: tuple[
             continue
         seconds = item.count * answer.seconds
         time.interpolated += seconds
-        time.low -= seconds * (1 - 1 / answer.spread)
-        time.high += seconds * (answer.spread - 1)
+        time.less += seconds * (1 - 1 / answer.spread)
+        time.more += seconds * (answer.spread - 1)
         how = "extrapolated" if answer.extrapolated else "interpolated"
         time.counts[how] += 1
         if answer.extrapolated:
             time.extrapolated += seconds
         parts.append((seconds, how, item))
-    value, low, high, time.glue_from = glue
-    time.glue = value
-    time.low += time.known - (value - low)
-    time.high += time.known + (high - value)
+    time.glue, time.glue_low, time.glue_high, time.glue_from = glue
     parts.sort(key=lambda part: -part[0])
     time.largest = [
         {
@@ -142,7 +162,8 @@ def glue_of(key: str, stage: str, calls: int, table: Table) -> tuple[float, floa
 def glue_row(
     key: str, stage: str, model: ModelSpec, dtype: str, pass_s: float, kernels_s: float, calls: int, at: str
 ) -> Glue:
-    """What a twin's pass of ``pass_s`` took beside its own operators, timed alone. Never less than nothing."""
+    """What a twin's pass of ``pass_s`` took beside its own operators, timed alone (``kernels_s``; nothing on a GPU, which works on them while
+    the host goes on). Never less than nothing."""
     seconds = max(0.0, pass_s - kernels_s)
     return Glue(key, stage, model.name, dtype, seconds, seconds / max(calls, 1), at)
 
@@ -178,6 +199,8 @@ def predict(
             "extrapolated_s": time.extrapolated,
             "glue_s": time.glue,
             "glue_from": time.glue_from,
+            "combined": time.combined,
+            "bound": time.bound,
             "operators": time.counts | {"unknown": len(time.unknown)},
             "unknown_operators": time.unknown,
             "calls": time.calls,
@@ -188,10 +211,15 @@ def predict(
         }
     return {
         "schema": "llmcompare-replay",
-        "schema_version": "1.0",
+        "schema_version": "1.1",
         "model": {"name": model.name, "config_sha256": model.config_sha256()},
         "workload": workload.to_json(),
-        "host": {"fingerprint": table.fingerprint, "torch": table.torch, "threads": table.threads},
+        "host": {
+            "fingerprint": table.fingerprint,
+            "torch": table.torch,
+            "threads": table.threads,
+            "device": table.device,
+        },
         "metrics": metrics,
         "stages": stages,
     }

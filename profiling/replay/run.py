@@ -1,4 +1,5 @@
-"""A replay on this host: trace the passes of a workload, time the operators that the table does not have, predict. Processors only.
+"""A replay on this host: trace the passes of a workload, time the operators that the table does not have, predict. On the processor, or
+on one CUDA GPU.
 
 No tensor larger than the cap is ever allocated, and never a whole model: one operator's inputs at a time.
 """
@@ -14,23 +15,27 @@ import torch
 
 from profiling import host
 from profiling.conditions import Snapshot, between
+from profiling.loading import free_memory
 from profiling.passes import Trace
 from profiling.replay import twin as twins
+from profiling.replay.device import caches_of, choose, device_of, name_of
 from profiling.replay.predict import glue_key, glue_row, predict
-from profiling.replay.shapes import Operator, caches_of_host, operators
+from profiling.replay.shapes import Operator, operators
 from profiling.replay.table import Row, Table
 from profiling.replay.timing import Bench, NotReplayed
 from profiling.spec import ModelSpec, Workload
 
-#: Of the free memory, how much one operator's tensors may take; and never more than the second.
+#: Of the free memory, how much one operator's tensors may take; and, beside a processor's other work, never more than the second.
 CAP_SHARE = 0.25
 CAP_BYTES = 4 << 30
 
 
-def default_cap() -> int:
+def default_cap(device: torch.device) -> int:
     """Bytes that the tensors of one operator may span."""
-    free = host.available_memory()
-    return CAP_BYTES if free is None else min(CAP_BYTES, int(CAP_SHARE * free))
+    free = free_memory(device)
+    if free is None:
+        return CAP_BYTES
+    return int(CAP_SHARE * free) if device.type == "cuda" else min(CAP_BYTES, int(CAP_SHARE * free))
 
 
 def stages_of(model: ModelSpec, workload: Workload) -> list[str]:
@@ -52,18 +57,21 @@ def replay(
 ) -> list[dict[str, Any]]:
     """The predictions (:func:`profiling.replay.predict.predict`) of ``model`` for each of ``workloads``; ``table`` grows with what was timed.
 
+    They are of the device that the table is of, which has to be here (:class:`EngineError`).
     ``timed=False`` times nothing: what the table has and what follows from it. ``glue=False`` leaves the twin out. ``cap_bytes``: no
     operator's tensors span more; larger ones are interpolated. Every prediction names in ``not_replayed`` what was not called, with the
     reason, and in ``conditions`` what else ran meanwhile. Raises :class:`SpecError` for a model or workload that cannot be traced.
     """
     report = progress or (lambda stage, fraction, message: None)
     started = time.perf_counter()
-    torch.set_num_threads(table.threads)
-    caches = caches_of_host()
+    device = device_of(table.device)
+    if device.type == "cpu":
+        torch.set_num_threads(table.threads)
+    caches = caches_of(device)
     for workload in workloads:
         workload.check()
     workloads = [twins.as_offered(model, workload) for workload in workloads]
-    bench = Bench(caches, default_cap() if cap_bytes is None else cap_bytes, budget_s)
+    bench = Bench(caches, default_cap(device) if cap_bytes is None else cap_bytes, budget_s, device)
     begin = Snapshot.now()
     refused: dict[str, str] = {}
     results = []
@@ -77,7 +85,8 @@ def replay(
                 refused |= _measure_glue(model, workload, traces, table, bench, report)
         results.append(predict(model, workload, traces, table, caches))
     end = Snapshot.now()
-    conditions = between(begin, end, threads=table.threads, on_cpu=True, steady=None)
+    on_cpu = device.type == "cpu"
+    conditions = between(begin, end, threads=table.threads if on_cpu else 1, on_cpu=on_cpu, steady=None)
     for document in results:
         document["not_replayed"] = [{"operator": key, "reason": reason} for key, reason in refused.items()]
         document["conditions"] = conditions
@@ -142,19 +151,23 @@ def _measure_glue(
     if twin is None:
         return {"(glue)": "no narrow twin has the same operators"}
     try:
-        took = twins.pass_seconds(twin, torch.device("cpu"), traces, bench.caches)
+        took = twins.pass_seconds(twin, bench.device, traces, bench.caches)
     except twins.FAILURES as error:
         return {"(glue)": f"the narrow twin does not run: {error}"}
     refused: dict[str, str] = {}
     for stage, trace in twin.traces.items():
         found = operators(trace, bench.caches)
+        calls = sum(item.count for item in found)
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        if table.on_gpu:
+            # The device works on the twin's kernels while the host goes on: its passes are the host's time.
+            table.glue[keys[stage]] = glue_row(keys[stage], stage, model, workload.dtype, took[stage], 0.0, calls, now)
+            continue
         missing = time_operators(found, table, model.name, bench)
         if missing:
             refused["(glue)"] = f"operators of the narrow twin cannot be called alone: {', '.join(missing)[:200]}"
             continue
         kernels = sum(item.count * table.rows[item.key].seconds for item in found)
-        calls = sum(item.count for item in found)
-        now = datetime.now(UTC).isoformat(timespec="seconds")
         table.glue[keys[stage]] = glue_row(keys[stage], stage, model, workload.dtype, took[stage], kernels, calls, now)
     return refused
 
@@ -162,13 +175,16 @@ def _measure_glue(
 def answer(request: dict[str, Any], report: Any) -> dict[str, Any]:
     """An engine process's answer: ``predictions``, one for each of ``workloads``, and the ``table`` that was grown.
 
-    Request: ``model``, ``workloads``, ``table`` (JSON, or null for an empty one), ``threads``, and the options of :func:`replay`.
+    Request: ``model``, ``workloads``, ``table`` (JSON, or null for an empty one), ``device`` and ``threads`` of an empty one (default: as
+    :func:`profiling.replay.device.choose` does; one per physical core), and the options of :func:`replay`.
     """
     model = ModelSpec.from_json(request["model"])
     workloads = [Workload.from_json(item) for item in request["workloads"]]
     given = request.get("table")
     if given is None:
-        table = Table(host.detect()["fingerprint"], torch.__version__, request.get("threads") or host.cores()[0])
+        device = choose(request.get("device"))
+        threads = 0 if device.type == "cuda" else request.get("threads") or host.cores()[0]
+        table = Table(host.detect()["fingerprint"], torch.__version__, threads, device=name_of(device))
     else:
         table = Table.from_json(given)
     options = {key: request[key] for key in ("cap_bytes", "timed", "glue", "budget_s") if key in request}

@@ -1,7 +1,7 @@
-"""What was timed on one host: a JSON file that grows with every model replayed there. Standard library only.
+"""What was timed on one device of a host: a JSON file that grows with every model replayed there. Standard library only.
 
-A table belongs to a host (its fingerprint, which the torch version is part of) and a number of threads: times of another are no
-times of this one, so a file of another is refused.
+A table belongs to a host (its fingerprint, which the torch version is part of), a device (the processor, or the GPU of a name) and, on
+the processor, a number of threads: times of another are no times of this one, so a file of another is refused.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
@@ -19,6 +20,7 @@ from profiling.spec import SpecError
 
 SCHEMA = "llmcompare-replay-table"
 VERSION = "1"
+CPU = "cpu"
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class Row:
 class Glue:
     """What a pass costs beside its operators: ``seconds``, measured on the narrow twin of ``model``; ``per_call``: over its operators.
 
+    In a table of a GPU it is the time that the host takes for the whole pass, which the device may or may not wait for.
     ``key``: digest of the model's structure and the stage.
     """
 
@@ -63,13 +66,19 @@ class Glue:
 
 @dataclass
 class Table:
-    """Rows by key and glue by key, of the host with ``fingerprint`` on ``threads`` threads."""
+    """Rows by key and glue by key, of the host with ``fingerprint`` on ``threads`` threads. ``device``: ``cpu``, or the name of its GPU, where
+    threads play no part (0)."""
 
     fingerprint: str
     torch: str
     threads: int
     rows: dict[str, Row] = field(default_factory=dict)
     glue: dict[str, Glue] = field(default_factory=dict)
+    device: str = CPU
+
+    @property
+    def on_gpu(self) -> bool:
+        return self.device != CPU
 
     def add(self, row: Row) -> None:
         """Put in a row, in place of an earlier one of the same call; a contended one does not replace an undisturbed one."""
@@ -85,7 +94,7 @@ class Table:
         left = set(models)
         rows = {key: row for key, row in self.rows.items() if set(row.models) - left}
         glue = {key: item for key, item in self.glue.items() if item.model not in left}
-        return Table(self.fingerprint, self.torch, self.threads, rows, glue)
+        return Table(self.fingerprint, self.torch, self.threads, rows, glue, self.device)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -94,6 +103,7 @@ class Table:
             "fingerprint": self.fingerprint,
             "torch": self.torch,
             "threads": self.threads,
+            "device": self.device,
             "rows": [asdict(row) for row in self.rows.values()],
             "glue": [asdict(item) for item in self.glue.values()],
         }
@@ -107,6 +117,7 @@ class Table:
             rows = [Row(**(item | {"models": tuple(item["models"])})) for item in data["rows"]]
             glue = [Glue(**item) for item in data["glue"]]
             table = cls(str(data["fingerprint"]), str(data["torch"]), int(data["threads"]))
+            table.device = str(data.get("device", CPU))  # tables of before there were any of GPUs are of processors
         except (KeyError, TypeError, ValueError) as error:
             raise SpecError(
                 "table", f"This is no table of replayed operators that can be read here: {error}."
@@ -116,26 +127,29 @@ class Table:
         return table
 
 
-def default_path(fingerprint: str, threads: int) -> Path:
-    """A file of this host and number of threads in the user's cache."""
+def default_path(fingerprint: str, threads: int, device: str = CPU) -> Path:
+    """A file of this host, and this number of threads or this GPU, in the user's cache."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "llmcompare" / "replay" / f"{fingerprint[:16]}-{threads}.json"
+    part = str(threads) if device == CPU else re.sub(r"[^a-z0-9]+", "-", device.lower()).strip("-")
+    return cache / "llmcompare" / "replay" / f"{fingerprint[:16]}-{part}.json"
 
 
-def read(path: Path, fingerprint: str, torch: str, threads: int) -> Table:
-    """The table at ``path``, empty where there is no file. Raises :class:`SpecError` for one that is damaged or of another host."""
+def read(path: Path, fingerprint: str, torch: str, threads: int, device: str = CPU) -> Table:
+    """The table at ``path``, empty where there is no file. Raises :class:`SpecError` for one that is damaged, or of another host or device."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        return Table(fingerprint, torch, threads)
+        return Table(fingerprint, torch, threads, device=device)
     except (OSError, ValueError, RecursionError) as error:
         raise SpecError("table", f"{path} cannot be read as a table of replayed operators: {error}.") from error
     table = Table.from_json(data)
-    for what, wanted, found in (
+    differences: tuple[tuple[str, str | int, str | int], ...] = (
         ("another host or another torch", fingerprint, table.fingerprint),
         ("another torch version", torch, table.torch),
+        ("another device", device, table.device),
         ("another number of threads", threads, table.threads),
-    ):
+    )
+    for what, wanted, found in differences:
         if wanted != found:
             raise SpecError("table", f"{path} was timed on {what} ({found}, not {wanted}); choose another file.")
     return table

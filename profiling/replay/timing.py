@@ -8,12 +8,15 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
 
+from profiling.failures import EngineError
 from profiling.issued import Slot
-from profiling.replay.arena import Arena, arena_bytes, filled
+from profiling.replay.arena import CPU, Arena, Untouched, arena_bytes, filled
+from profiling.replay.device import Clock, CudaClock, device_seconds
 from profiling.replay.shapes import Caches, Operator
 
 WARMUP = 3
@@ -25,6 +28,8 @@ CONTENDED_RATIO = 1.25
 #: Counted as floating-point numbers on a processor, where transformers converts what an accelerator counts as it is.
 _COUNTS = "aten.histc.default"
 SMALL_RESULT = 64 << 10
+#: What an operator may take at most for its indices to be tried on the processor before they are given to a GPU.
+MOST_TRIED_BYTES, MOST_TRIED_FLOPS = 4 << 30, 10**9
 _INDEXED_DIMENSION = {"index_select", "gather", "index_add", "index_copy", "scatter", "scatter_add", "index_fill"}
 
 
@@ -46,32 +51,70 @@ class Timed:
 class Bench:
     """Times operators one after the other. ``cap_bytes``: inputs and outputs that span more are not allocated.
 
-    ``budget_s``: how long an operator is called, if it is not so slow that the fewest calls take longer.
+    ``budget_s``: how long an operator is called, if it is not so slow that the fewest calls take longer. ``device``: the processor, whose
+    times are those of whole calls, or a CUDA GPU, whose times are the device's alone (:mod:`profiling.replay.device`).
     """
 
-    def __init__(self, caches: Caches, cap_bytes: int, budget_s: float = 0.04) -> None:
-        self.caches, self.cap_bytes, self.budget_s = caches, cap_bytes, budget_s
-        self.arena = Arena(arena_bytes(caches.last))
+    def __init__(self, caches: Caches, cap_bytes: int, budget_s: float = 0.04, device: torch.device = CPU) -> None:
+        self.caches, self.cap_bytes, self.budget_s, self.device = caches, cap_bytes, budget_s, device
+        self.arena = Arena(arena_bytes(caches.last, device), device)
+        self._clock: Clock = CudaClock(device)
         # Every thread reads its part, which is twice what its core keeps.
         self._evicting = torch.ones(max(1, 2 * caches.private * torch.get_num_threads() // 4))
 
     @torch.inference_mode()
     def time(self, operator: Operator) -> Timed:
-        """Raises :class:`NotReplayed`."""
+        """Raises :class:`NotReplayed`, and :class:`EngineError` where a call has spoilt the GPU for every later one."""
         if operator.issued.reason:
             raise NotReplayed(operator.issued.reason)
         if operator.footprint > self.cap_bytes:
             raise NotReplayed(f"spans {operator.footprint:,} bytes, more than the {self.cap_bytes:,} allowed here")
+        if self.device.type != "cpu":
+            self.arena.forget_large()
+        once = self._time if self.device.type == "cpu" else self._time_on_gpu
         try:
-            return self._time(operator, zeros=False)
-        except (IndexError, RuntimeError):
-            pass  # indices that no guess knows to be valid: zeros are
+            if self.device.type == "cpu" or takes_guesses(operator):
+                return once(operator, zeros=False)
+        except (IndexError, RuntimeError, TypeError, ValueError) as error:
+            self._check_gpu(error)
+            # indices that no guess knows to be valid: zeros are
         try:
-            return self._time(operator, zeros=True)
+            return once(operator, zeros=True)
         except (IndexError, RuntimeError, TypeError, NotImplementedError, ValueError) as error:
+            self._check_gpu(error)
             raise NotReplayed(str(error).splitlines()[0][:200] or type(error).__name__) from error
         finally:
             self.arena.forget_large()
+
+    def _check_gpu(self, error: Exception) -> None:
+        """Raise if the GPU takes no more calls from this process: an assertion in a kernel, or a fault of its memory."""
+        if self.device.type == "cpu" or isinstance(error, torch.OutOfMemoryError):
+            return
+        try:
+            self._clock.synchronise()
+        except RuntimeError:
+            message = f"A call spoilt the GPU for this process. {(str(error).splitlines() or [''])[0][:200]}"
+            raise EngineError(phase="replay", kind="internal", message=message) from error
+
+    def _time_on_gpu(self, operator: Operator, *, zeros: bool) -> Timed:
+        call = Prepared(operator, self.arena, zeros=zeros, device=self.device)
+        written = Written(self.caches.last, self.cap_bytes) if operator.lasting and not operator.in_place else None
+        shapes: tuple[tuple[int, ...], ...] = ()
+
+        def once(function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> None:
+            nonlocal shapes
+            out = function(*args, **kwargs)
+            if not shapes:
+                shapes = _shapes(out)
+            if written is not None:
+                written.keep(out)
+
+        while written is not None and written.fills:
+            once(*call.next())
+        times, calls = device_seconds(
+            lambda count: [partial(once, *call.next()) for _ in range(count)], self._clock, self.budget_s
+        )
+        return _timed(times, calls, shapes)
 
     def _time(self, operator: Operator, *, zeros: bool) -> Timed:
         call = Prepared(operator, self.arena, zeros=zeros)
@@ -100,10 +143,14 @@ class Bench:
                 break
             if len(times) >= 3 and end - began > 5 * self.budget_s + 1.0:
                 break
-        half = len(times) // 2
-        early, late = (statistics.median(part) for part in (times[:half] or times, times[half:]))
-        steady = max(early, late) <= CONTENDED_RATIO * min(early, late)
-        return Timed(statistics.median(times), min(times), len(times), "ok" if steady else "contended", shapes)
+        return _timed(times, len(times), shapes)
+
+
+def _timed(times: list[float], calls: int, shapes: tuple[tuple[int, ...], ...]) -> Timed:
+    half = len(times) // 2
+    early, late = (statistics.median(part) for part in (times[:half] or times, times[half:]))
+    steady = max(early, late) <= CONTENDED_RATIO * min(early, late)
+    return Timed(statistics.median(times), min(times), calls, "ok" if steady else "contended", shapes)
 
 
 class Written:
@@ -131,11 +178,20 @@ class Written:
 class Prepared:
     """An operator with tensors: :meth:`next` gives the arguments of one more call."""
 
-    def __init__(self, operator: Operator, arena: Arena, *, zeros: bool = False) -> None:
-        self._operator, self._arena = operator, arena
+    def __init__(
+        self,
+        operator: Operator,
+        arena: Arena | Untouched,
+        *,
+        zeros: bool = False,
+        device: torch.device = CPU,
+    ) -> None:
+        self._operator, self._arena, self._device = operator, arena, device
         self._hot: dict[tuple[int, tuple[int, ...], tuple[int, ...]], torch.Tensor] = {}
-        self._values = {} if zeros else whole_numbers(operator)
+        self._values = {} if zeros else whole_numbers(operator, device)
         written = operator.issued.slots[0] if operator.in_place and operator.issued.slots else None
+        if device.type != "cpu":
+            written = None  # no number is slow on a GPU
         self._restored = written if written is not None and written.uid not in operator.cold else None
         self._pristine: torch.Tensor | None = None
 
@@ -156,6 +212,8 @@ class Prepared:
     def _with_tensors(self, value: Any, placed: dict[Any, torch.Tensor]) -> Any:
         if isinstance(value, Slot):
             return self._tensor(value, placed)
+        if isinstance(value, torch.device):
+            return self._device
         if isinstance(value, list):
             return [self._with_tensors(item, placed) for item in value]
         if isinstance(value, dict):
@@ -176,14 +234,31 @@ class Prepared:
         key = (slot.uid, slot.shape, slot.stride)
         if key in self._values:
             return self._values[key]
-        if self._operator.issued.name == _COUNTS:
+        if self._operator.issued.name == _COUNTS and self._device.type == "cpu":
             slot = replace(slot, dtype=torch.float32)
         if cold:
             return self._arena.place(slot)
-        return filled(slot.extent, slot.dtype).as_strided(slot.shape, slot.stride)
+        return filled(slot.extent, slot.dtype, self._device).as_strided(slot.shape, slot.stride)
 
 
-def whole_numbers(operator: Operator) -> dict[Any, torch.Tensor]:
+def takes_guesses(operator: Operator) -> bool:
+    """Whether the processor takes :func:`whole_numbers` for ``operator``. A GPU that is given an index out of range takes no call after it,
+    so it is tried there first, on memory that nothing is written to before; what is too large or too slow for that is not tried."""
+    values = whole_numbers(operator)
+    if not values or operator.name == "grouped_mm":
+        return True
+    if operator.footprint > MOST_TRIED_BYTES or operator.flops > MOST_TRIED_FLOPS:
+        return False
+    call = Prepared(operator, Untouched())
+    function, args, kwargs = call.next()
+    try:
+        function(*args, **kwargs)
+    except (IndexError, RuntimeError, TypeError, NotImplementedError, ValueError):
+        return False
+    return True
+
+
+def whole_numbers(operator: Operator, device: torch.device = CPU) -> dict[Any, torch.Tensor]:
     """Valid values for the indices among the inputs: where zeros would read one row again and again, they are spread."""
     slots = operator.issued.slots
     whole = [slot for slot in slots if slot.dtype in (torch.int64, torch.int32)]
@@ -194,11 +269,14 @@ def whole_numbers(operator: Operator) -> dict[Any, torch.Tensor]:
     for slot in whole:
         if operator.name == "grouped_mm":
             rows = others[0].shape[0]
-            found[slot.uid, slot.shape, slot.stride] = _offsets(slot, rows, int(operator.facts.get("tokens", rows)))
+            found[slot.uid, slot.shape, slot.stride] = _offsets(slot, rows, int(operator.facts.get("tokens", rows))).to(
+                device
+            )
         else:
             limit = _limit(operator, others[0])
             generator = torch.Generator().manual_seed(0)
-            flat = torch.randint(0, max(1, limit), (max(slot.extent, 1),), generator=generator).to(slot.dtype)
+            flat = torch.randint(0, max(1, limit), (max(slot.extent, 1),), generator=generator)
+            flat = flat.to(device, slot.dtype)
             found[slot.uid, slot.shape, slot.stride] = flat.as_strided(slot.shape, slot.stride)
     return found
 

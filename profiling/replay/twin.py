@@ -1,5 +1,6 @@
 """The narrow twin: the same model with widths so small that its kernels cost next to nothing. What its passes take beside its
-operators is what Python, modules, views and the dispatcher take in the model itself (the glue)."""
+operators is what Python, modules, views and the dispatcher take in the model itself (the glue). On a GPU, which works while the host
+goes on, its passes as a whole are what the host takes for one: Python, dispatcher and launches."""
 
 from __future__ import annotations
 
@@ -153,13 +154,16 @@ def pass_seconds(twin: Twin, device: torch.device, passes: dict[str, Trace], cac
 
     The model's large operators drive through the caches what they read and write, and with it goes the program and what it works on; in a twin
     nothing does. So passes are also measured with as many other bytes read after the modules in which those operators run, and without (the
-    time that it takes is taken out), and what they differ by is added. ``passes``: of the model itself.
+    time that it takes is taken out), and what they differ by is added. ``passes``: of the model itself. Not on a GPU, whose ``caches`` are
+    not those that the program lies in.
     """
     with torch.inference_mode(False):
         loaded = load(twin.model, twin.workload, device)
     inputs = prepare_inputs(twin.model, loaded, twin.workload, device)
     runner = Runner(loaded, inputs, kind=twin.model.kind, logits=twin.workload.logits, device=device)
     plain = _timed(twin, runner, None)
+    if device.type != "cpu":
+        return plain
     evictions = _Evictions(caches, {stage: bytes_by_module(trace, caches) for stage, trace in passes.items()})
     evictions.put(loaded)
     if not evictions.handles:
