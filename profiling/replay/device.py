@@ -25,11 +25,11 @@ WARMUP = 3
 #: Calls between two events take about so long together, and are at most so many: an arena has other places for so many.
 ROUND_S, MOST_CALLS = 0.003, 32
 LEAST_ROUNDS, MOST_ROUNDS = 5, 20
-#: The host's lead: at first, and the longest that is tried. A call that waits for the device can never be overtaken.
+#: The host's lead: at first, and the longest that is tried. A host that waits for the device in a call never gets ahead.
 FIRST_LEAD_S, LONGEST_LEAD_S = 0.001, 0.02
 #: What events can tell apart, and so the least that a round of calls takes.
 SHORTEST_S = 5e-7
-#: Rounds given up because the device had caught up with the host.
+#: Rounds at most that are given up because the device had caught up with the host.
 BEHIND = 3
 #: Cycles of the spin that finds out how long a cycle is; and seconds of products after which the clock is that of a busy GPU.
 _CYCLES, _BUSY_S = 2_000_000, 0.3
@@ -96,8 +96,8 @@ def device_seconds(
 ) -> tuple[list[float], int]:
     """(device seconds of one call, a value for each round of calls; calls in all). ``batch``: so many calls, each made ready.
 
-    Where the host cannot get ahead, because a call waits for the device, the time is that of both together: this is what such a call
-    costs in a model too.
+    Where the host cannot get ahead, because a call waits for the device or starts more kernels than the queue takes, calls are timed one
+    by one: with what the device waits for within the call, and with the cost of the events (some microseconds).
     """
     for _ in range(WARMUP):
         _round(batch(1), clock, 0.0)
@@ -111,7 +111,7 @@ def device_seconds(
         each, _, ahead = _round(batch(count), clock, lead)
         if not ahead and behind < BEHIND:
             behind += 1
-            lead, count = min(LONGEST_LEAD_S, 2 * lead), max(1, count // 2)
+            lead, count = min(LONGEST_LEAD_S, 2 * lead), 1 if behind == BEHIND else count
             continue
         times.append(each)
         calls += count

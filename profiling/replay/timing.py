@@ -93,7 +93,8 @@ class Bench:
         try:
             self._clock.synchronise()
         except RuntimeError:
-            message = f"A call spoilt the GPU for this process. {(str(error).splitlines() or [''])[0][:200]}"
+            reason = (str(error).splitlines() or [""])[0][:200]
+            message = f"A call spoilt the GPU for this process: {reason}"
             raise EngineError(phase="replay", kind="internal", message=message) from error
 
     def _time_on_gpu(self, operator: Operator, *, zeros: bool) -> Timed:
