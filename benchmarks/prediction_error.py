@@ -146,6 +146,7 @@ class Run:
             "model": case.model().to_json(),
             "workloads": [workload.to_json() for workload in self._workloads(case)],
             "threads": self.threads,
+            "device": "cpu",
         }
         with EngineChild() as engine:
             answer = engine.request("replay", payload, timeout_s=TIMEOUT_S)

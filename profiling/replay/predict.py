@@ -1,8 +1,10 @@
 """Predicted times of a model from the operators that were timed on a host, whether or not the model ever ran there.
 
 On a processor the time of a pass is Σ count · time of each operator + glue. On a GPU the host runs ahead of the device, so the pass takes
-as long as the slower of both: the larger of Σ count · device time and the host's time for the pass. Operators that the table has are taken from it; others are interpolated by the
-law of their kind (:mod:`profiling.replay.law`); for what neither knows there is no time, so the pass has none either.
+as long as the slower of both: the larger of Σ count · device time and the host's time for the pass.
+
+Operators that the table has are taken from it; others are interpolated by the law of their kind (:mod:`profiling.replay.law`); for what
+neither knows there is no time, so the pass has none either.
 """
 
 from __future__ import annotations

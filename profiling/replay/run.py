@@ -65,7 +65,7 @@ def replay(
     report = progress or (lambda stage, fraction, message: None)
     started = time.perf_counter()
     device = device_of(table.device)
-    if device.type == "cpu":
+    if not table.on_gpu:
         torch.set_num_threads(table.threads)
     caches = caches_of(device)
     for workload in workloads:
@@ -85,8 +85,7 @@ def replay(
                 refused |= _measure_glue(model, workload, traces, table, bench, report)
         results.append(predict(model, workload, traces, table, caches))
     end = Snapshot.now()
-    on_cpu = device.type == "cpu"
-    conditions = between(begin, end, threads=table.threads if on_cpu else 1, on_cpu=on_cpu, steady=None)
+    conditions = between(begin, end, threads=table.threads or 1, on_cpu=not table.on_gpu, steady=None)
     for document in results:
         document["not_replayed"] = [{"operator": key, "reason": reason} for key, reason in refused.items()]
         document["conditions"] = conditions

@@ -86,7 +86,7 @@ def test_a_host_that_becomes_slower_gets_a_longer_lead(timed):
 def test_a_call_that_waits_for_the_device_ends_and_spends_no_longer_than_allowed(timed):
     queue = Queue(host_s=20e-6, kernel_s=50e-6, waits=True)
     times, calls = timed(queue)
-    assert times == pytest.approx([50e-6] * len(times))
+    assert times == pytest.approx([50e-6] * len(times), rel=0.03)
     assert calls == len(times), "one by one"
     assert queue.now < 0.5
 
@@ -240,16 +240,14 @@ def grown():
 def elsewhere(monkeypatch):
     """The processor in place of the GPU that tables are of."""
     monkeypatch.setattr(run, "device_of", lambda name: torch.device("cpu"))
-    monkeypatch.setattr(torch, "set_num_threads", lambda count: count or pytest.fail("threads of a GPU"))
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: pytest.fail("threads of a GPU"))
 
 
 @pytest.mark.parametrize(("host_s", "bound"), [(9.0, "host"), (1e-12, "device")])
 def test_a_pass_takes_as_long_as_the_slower_of_host_and_device(grown, elsewhere, host_s, bound):
     found = Table.from_json(grown)
     found.glue = {key: replace(item, seconds=host_s) for key, item in found.glue.items()}
-    threads = torch.get_num_threads()
     (document,) = run.replay(tiny.MODEL, [WORKLOAD], found, timed=False)
-    assert torch.get_num_threads() == threads
     assert document["host"]["device"] == "A GPU"
     for stage, metric in (("prefill", "ttft"), ("decode", "tpot")):
         parts, value = document["stages"][stage], document["metrics"][metric]
