@@ -43,7 +43,8 @@ def test_a_prediction_is_the_sum_of_its_operators_and_the_glue(grown):
     for stage, metric in (("prefill", "ttft"), ("decode", "tpot")):
         parts, value = document["stages"][stage], document["metrics"][metric]
         alone = sum(
-            item.count * found.rows[item.key].seconds for item in operators(traces[stage], run.caches_of(torch.device("cpu")))
+            item.count * found.rows[item.key].seconds
+            for item in operators(traces[stage], run.caches_of(torch.device("cpu")))
         )
         glue = found.glue[glue_key(tiny.MODEL, stage, "fp32", "sdpa")].seconds
         assert parts["own_s"] == pytest.approx(alone)
