@@ -62,12 +62,10 @@ def _ceilings(limits: Ceilings) -> str:
 
 
 def _calls(limits: Ceilings) -> str:
-    each = f"every operator: {limits.overhead_s * 1e6:.1f} µs"
+    us = limits.overhead_s * 1e6
     if limits.ahead:
-        return (
-            f"{each} of the host to call it, while the device works on those before: a pass takes the longer of the two"
-        )
-    return f"{each} of overhead, as in a model larger than the caches"
+        return f"every operator: {us:.1f} µs of the host to call it, while the device works on those before: a pass takes the longer of the two"
+    return f"every operator: {us:.1f} µs of overhead, as in a model larger than the caches"
 
 
 def _shapes(limits: Ceilings) -> str:
