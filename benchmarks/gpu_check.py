@@ -2,7 +2,7 @@
 
     .venv/bin/python -m benchmarks.gpu_check [--cpu] [--only WORD …] [--out FOLDER] [--whole FOLDER] [--seconds 420]
 
-Needs torch, transformers and psutil, not the portal. Every check prints what was found and ``ok``, ``differs`` or ``failed``. The list of
+Needs torch, transformers and psutil, not the portal; for the container starlette and uvicorn. Every check prints what was found and ``ok``, ``differs`` or ``failed``. The list of
 checks and the run documents without their long tables are written to ``--out`` (default: ``benchmarks/results``), the whole documents to
 ``--whole``. ``--cpu`` runs the same on the processor with small models, to see that the script itself works (its readings of a device
 then differ). What does not begin within ``--seconds`` is listed as not done.
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import gpu_replay
-from benchmarks.gpu import readings
+from benchmarks.gpu import container, readings
 from benchmarks.gpu.bench import Bench
 from benchmarks.gpu.checks import Checks
 from profiling import host
@@ -58,6 +58,7 @@ def checks_of(bench: Bench, checks: Checks, *, cpu: bool) -> None:
     load = Load(concurrency=4, requests=16, ttft_s=0.5, tpot_s=0.05)
     checks.run("1B, four users", lambda: bench.measured("1B load", "1B", load=load, iterations=2))
     checks.run("1B, what the users got", lambda: reading("1B load", readings.load))
+    checks.run("1B, serving container", lambda: contained(bench, "1B"))
     half = "fp32" if cpu else "fp16"
     checks.run("1B, eager attention", lambda: bench.measured("1B eager", "1B", attn_implementation="eager"))
     checks.run("1B, fp16", lambda: bench.measured("1B fp16", "1B", dtype=half))
@@ -69,6 +70,14 @@ def replayed(bench: Bench, key: str) -> tuple[bool, str]:
     workload = Workload.from_json(measured["workload"])
     good, words, document = gpu_replay.check(bench.models[key], workload, measured)
     bench.documents[f"{key} replay"] = document
+    return good, words
+
+
+def contained(bench: Bench, key: str) -> tuple[bool, str]:
+    good, words, answer = container.check(
+        bench.models[key].config, bench.dtype, "cpu" if bench.kind == "cpu" else "cuda"
+    )
+    bench.documents[f"{key} container"] = answer
     return good, words
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from benchmarks.gpu.container import NotHere
 from profiling.client import EngineError
 
 
@@ -32,6 +33,8 @@ class Checks:
             try:
                 good, found = check()
                 state = "ok" if good else "differs"
+            except NotHere as error:
+                state, found = "not done", str(error)
             except EngineError as error:
                 state, found = "failed", f"{error.phase}, {error.kind}: {error}"
             except Exception as error:  # one check must not cost the others

@@ -117,6 +117,6 @@ def load(document: Document) -> tuple[bool, str]:
     """Requests that were sent to the model: how many ended, their times and goodput."""
     section = document.get("load") or {}
     metrics = document["metrics"]
-    names = [name for name in metrics if name.startswith(("load_", "request_", "goodput"))]
+    names = [name for name in metrics if name.startswith(("request_", "goodput"))]
     words = [f"{name} {say(metrics[name]['value'], metrics[name]['unit'])}" for name in names if metrics[name]["value"]]
     return bool(section) and bool(words), ", ".join(words)
