@@ -27,6 +27,12 @@ def _quick_passwords(settings):
 
 
 @pytest.fixture(autouse=True)
+def _extracts_are_made_however_busy_the_machine_is(monkeypatch):
+    """A comparison makes them for a second, and the rest later: on a loud machine it would show less than its test looks at."""
+    monkeypatch.setattr("llmcompare.runs.extract.PAGE_S", 60.0)
+
+
+@pytest.fixture(autouse=True)
 def _own_language():
     """A page in another language leaves its thread speaking it."""
     yield

@@ -206,7 +206,7 @@ PHONE = {"width": 390, "height": 844}
 def open_window(browser, viewport, **options) -> Visit:
     context = browser.new_context(viewport=viewport, accept_downloads=True, **options)
     page = context.new_page()
-    page.set_default_timeout(20_000)
+    page.set_default_timeout(45_000)
     complaints: list[str] = []
     page.on("console", lambda m: complaints.append(f"console: {m.text} ({page.url})") if m.type == "error" else None)
     page.on("pageerror", lambda e: complaints.append(f"page error: {e} ({page.url})"))
@@ -229,6 +229,13 @@ def log_in(visit: Visit, portal: Portal) -> None:
 def open_parts(page) -> None:
     """Open every part of a run page: on a narrow screen all but the summary are folded."""
     page.evaluate("document.querySelectorAll('details.run-fold').forEach(part => { part.open = true; })")
+
+
+def follow(target, selector: str | None = None) -> None:
+    """Click ``selector`` on a page, or a locator itself, and wait until the page that it leads to is there: a click alone waits for none."""
+    page = target if selector else target.page
+    with page.expect_navigation(wait_until="load"):
+        target.click(selector) if selector else target.click()
 
 
 def until(page, expression: str, *, seconds: float = 15) -> None:

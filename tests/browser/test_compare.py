@@ -8,7 +8,7 @@ import pytest
 
 from llmcompare.sharing.services import create_link
 from tests import factories
-from tests.browser.conftest import DESKTOP, DRAWN, PHONE, assert_no_sideways_scroll, until
+from tests.browser.conftest import DESKTOP, DRAWN, PHONE, assert_no_sideways_scroll, follow, until
 from tests.browser.test_run_page import STORED, Pages, params
 
 GPT2, LLAMA = (
@@ -134,11 +134,11 @@ def test_a_point_of_the_rooflines_selects(pages):
 def test_without_javascript_a_row_is_selected_by_its_link(pages):
     window = pages.open(address(pages), java_script_enabled=False)
     page = window.page
-    page.click("a.layer-select[data-select='role:norm']")
+    follow(page, "a.layer-select[data-select='role:norm']")
     assert params_of(page.url)["at"] == ["role:norm"]
     assert page.locator("tr.is-selected[data-at='role:norm']").count() == 1
     assert page.locator("[data-selected]").is_visible()
-    page.click("[data-selected] a")
+    follow(page, "[data-selected] a")
     assert "at" not in params_of(page.url)
 
 

@@ -57,7 +57,7 @@ def all_wrong(window, furnished, pages: dict[str, str], **how) -> list[str]:
 @pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1500)
 def test_every_page_is_clean(browser, furnished, signed_in_state, device, theme, language):
     how = {"language": language, "color_scheme": theme}
     asked = {"language": language, "audit": (device, theme, language) in AUDITED}
@@ -71,7 +71,7 @@ def test_every_page_is_clean(browser, furnished, signed_in_state, device, theme,
 
 
 @pytest.mark.parametrize("device", ["desktop", "phone"])
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1500)
 def test_the_keyboard_reaches_every_control(browser, furnished, signed_in_state, device):
     found = []
     for pages, state in ((furnished.signed_in, signed_in_state), (furnished.visitor, None)):
@@ -86,7 +86,7 @@ def test_the_keyboard_reaches_every_control(browser, furnished, signed_in_state,
 
 
 @pytest.mark.parametrize("device", ["desktop", "phone"])
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1500)
 def test_every_page_can_be_read_without_javascript(browser, furnished, signed_in_state, device):
     found = []
     for pages, state in ((furnished.signed_in, signed_in_state), (furnished.visitor, None)):

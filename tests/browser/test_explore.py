@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.browser.audit import complaints
-from tests.browser.conftest import DESKTOP, PHONE, assert_no_sideways_scroll, log_in, open_window
+from tests.browser.conftest import DESKTOP, PHONE, assert_no_sideways_scroll, follow, log_in, open_window
 
 QUESTION = "/explore/?model=gpt2&hardware=nvidia-h100-sxm5-80gb&hardware=nvidia-l4-24gb&lengths=64..512*2&output_tokens=64&input_tokens=128"
 MOST_BYTES = 700_000
@@ -117,7 +117,7 @@ def test_without_javascript_it_is_a_form_and_its_answer(browser, portal, viewpor
     page = plain.new_page()
     page.goto(portal.url + QUESTION)
     page.fill("#id_batch_size", "16")
-    page.click("button:has-text('Answer')")
+    follow(page, "button:has-text('Answer')")
     assert "batch_size=16" in page.url
     assert page.locator("[data-metric=ttft] data").inner_text()
     assert page.locator("svg.heat rect").count() > 9

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from tests.browser.conftest import DESKTOP, assert_no_sideways_scroll, open_parts, open_window
+from tests.browser.conftest import DESKTOP, assert_no_sideways_scroll, follow, open_parts, open_window
 
 SMOLLM2 = "smollm2-135m-instruct"
 QUESTION = "What is the capital of France?"
@@ -161,7 +161,7 @@ def test_reading_and_launching_work_without_javascript(browser, portal):
     page.goto(portal.url + "/accounts/login/")
     page.fill("input[name=username]", portal.username)
     page.fill("input[name=password]", portal.password)
-    page.click("main button[type=submit]")
+    follow(page, "main button[type=submit]")
     page.goto(f"{portal.url}/runs/new/?kind=estimate&model=gpt2&hardware=nvidia-h100-sxm5-80gb")
     page.click("aside button[type=submit]:has-text('Start')")
     page.wait_for_url(re.compile(r"/runs/[\w-]{16}/"))

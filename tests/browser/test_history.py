@@ -14,7 +14,7 @@ from llmcompare.history.models import Comment, Mark, Notice
 from llmcompare.runs.models import Run, RunMetric
 from tests import factories
 from tests.browser.audit import complaints
-from tests.browser.conftest import DESKTOP, PHONE, assert_no_sideways_scroll, open_window
+from tests.browser.conftest import DESKTOP, PHONE, assert_no_sideways_scroll, follow, open_window
 from tests.conftest import client_for
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -146,27 +146,27 @@ def test_without_javascript_everything_can_be_read_and_done(browser, live_server
     row = page.locator(f"#run-{runs[9].public_id}")
     row.locator("summary").click()
     row.locator("input[name=text]").fill("New driver")
-    row.locator("button[value=expected]").click()
+    follow(row.locator("button[value=expected]"))
     assert "Expected change: New driver" in page.inner_text(f"#run-{runs[9].public_id}")
     page.goto(live_server.url + "/runs/")
     for run in runs[:2]:
         page.check(f"#tick-{run.public_id}")
     page.click(".tray-more summary")
-    page.click("button[value=delete]")
+    follow(page, "button[value=delete]")
     assert Run.objects.kept().count() == 16
-    page.click("button[value=restore]")
+    follow(page, "button[value=restore]")
     assert Run.objects.kept().count() == 18
     page.click("summary:has-text('Columns')")
     page.uncheck("input[name=col][value=bound]")
-    page.click(".columns-form button:has-text('Show')")
+    follow(page, ".columns-form button:has-text('Show')")
     assert "bound" not in page.url.split("columns=")[1]
     page.click("summary:has-text('Save this view')")
     page.fill("#view-name", "No bounds")
-    page.click(".view-form button")
+    follow(page, ".view-form button")
     assert page.locator(".view.is-current").inner_text() == "No bounds"
     page.goto(live_server.url + f"/runs/{runs[0].public_id}/")
     page.fill("#new-comment", "Second comment")
-    page.click("button:text-is('Comment')")
+    follow(page, "button:text-is('Comment')")
     assert "Second comment" in page.inner_text("#talk")
     page.context.close()
 

@@ -25,7 +25,7 @@ def weigh(browser, state, address: str) -> dict[str, int]:
     return {path: size["responseBodySize"] + size["responseHeadersSize"] for path, size in sizes}
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_every_page_is_light(browser, furnished, signed_in_state):
     found, told = [], []
     for name, path in furnished.pages.items():

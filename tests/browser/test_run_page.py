@@ -18,6 +18,7 @@ from tests.browser.conftest import (
     PHONE,
     TABLET,
     assert_no_sideways_scroll,
+    follow,
     open_parts,
     open_window,
     until,
@@ -209,10 +210,11 @@ def test_reading_works_without_javascript(pages):
     assert page.locator(".areas-wide a.cell").first.is_visible()
     assert page.locator(".pair-table tbody tr").first.is_visible()
     assert not page.locator(".chart-roofline").is_visible()
-    page.click(f".areas-wide a[data-path='{MLP}.gate_proj'] rect", force=True)
+    with page.expect_navigation(wait_until="load"):
+        page.click(f".areas-wide a[data-path='{MLP}.gate_proj'] rect", force=True)
     assert page.url.startswith(f"{address}?at={MLP}.gate_proj")
     assert page.locator(f".layer-table tr.is-selected[data-path='{MLP}.gate_proj']").count() == 1
-    page.click("#areas .run-switch a:text-is('icicle')")
+    follow(page, "#areas .run-switch a:text-is('icicle')")
     assert "view=icicle" in page.url
     assert f"at={MLP}.gate_proj" in page.url
 
