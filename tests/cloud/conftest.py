@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone, translation
 
-from llmcompare.cloud import carrying, connections, deployments, reading, uploads
+from llmcompare.cloud import carrying, connections, deployments, leases, reading, uploads
 from llmcompare.cloud.models import Connection, Deployment, Operation
 from tests.standins.vertex.fixture import REGION, vertex, vertex_process  # noqa: F401
 
@@ -61,6 +61,15 @@ class Hand:
         made.refresh_from_db()
         assert made.state == "ready", made.error
         return made
+
+    def stopped_when_unused(self, deployment: Deployment, *, minutes: int) -> int:
+        """How many are stopped once ``deployment``, used a moment ago, has been idle for more than ``minutes``; until then none is."""
+        old = timezone.now() - timedelta(minutes=minutes + 1)
+        Deployment.objects.update(ready_at=old, created=old)
+        deployments.note_use(deployment_id=deployment.pk)
+        assert leases.stop_due() == 0
+        Deployment.objects.update(used_at=old)
+        return leases.stop_due()
 
     def there(self) -> list[str]:
         """Names of the endpoints in the cloud that have something deployed."""

@@ -105,12 +105,7 @@ def test_a_lease_is_extended_only_to_later_and_not_once_it_ends(hand, connection
 
 def test_one_that_nobody_uses_is_undeployed(hand, connection):
     deployment = hand.deploy(connection, idle_minutes=10)
-    old = timezone.now() - timedelta(minutes=11)
-    Deployment.objects.update(ready_at=old, created=old)
-    deployments.note_use(deployment_id=deployment.pk)
-    assert leases.stop_due() == 0
-    Deployment.objects.update(used_at=old)
-    assert leases.stop_due() == 1
+    assert hand.stopped_when_unused(deployment, minutes=10) == 1
     deployment.refresh_from_db()
     assert deployment.stop_reason == "idle"
 

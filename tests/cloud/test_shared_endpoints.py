@@ -34,12 +34,7 @@ def test_the_one_with_all_the_requests_hands_them_on_when_it_goes(hand, connecti
 def test_use_of_an_endpoint_is_use_of_all_that_serve_it(hand, connection):
     first = hand.deploy(connection, idle_minutes=10)
     second = join(hand, connection, first, idle_minutes=10)
-    old = timezone.now() - timedelta(minutes=11)
-    Deployment.objects.update(ready_at=old, created=old)
-    deployments.note_use(deployment_id=second.pk)
-    assert leases.stop_due() == 0
-    Deployment.objects.update(used_at=old)
-    assert leases.stop_due() == 2
+    assert hand.stopped_when_unused(second, minutes=10) == 2
 
 
 def test_runs_are_said_to_be_on_the_hardware_that_is_there(hand, connection):

@@ -49,6 +49,12 @@ def table(found):
     return [dict(zip(columns, row, strict=True)) for row in found["sweep"]["levels"]["rows"]]
 
 
+def level_row(**other):
+    """A level as the sweep judges it: four requests, all of them served; with ``other`` values where they differ."""
+    served = {"requests": 4, "served": 4, "failed": 0, "cut": False}
+    return served | {"output_throughput": 100.0, "request_throughput": 25.0, "e2e_s": 0.1} | other
+
+
 def test_it_stops_where_more_users_only_wait_longer():
     found, requests = swept(capacity(4), Sweep((1, 2, 4, 8, 16, 32), 0.25))
     rows, sweep = table(found), found["sweep"]
@@ -109,23 +115,14 @@ def test_rate_limits_end_it_and_are_counted():
 
 
 def test_a_level_that_was_cut_short_is_neither_best_nor_the_end():
-    row = {
-        "requests": 4,
-        "served": 4,
-        "failed": 0,
-        "cut": False,
-        "output_throughput": 100.0,
-        "request_throughput": 25.0,
-        "e2e_s": 0.1,
-    }
+    row = level_row()
     cut = row | {"cut": True, "output_throughput": 90.0, "e2e_s": 0.4}
     assert judged([row, cut], 0.05) == (0, None, [None, None])
     assert judged([cut], 0.05) == (None, None, [None])
 
 
 def test_a_level_that_mostly_failed_is_never_the_best_even_if_the_rest_was_fast():
-    row = {"requests": 4, "served": 4, "failed": 0, "cut": False, "output_throughput": 100.0, "e2e_s": 0.1}
-    row["request_throughput"] = 25.0
+    row = level_row()
     failed = row | {"requests": 16, "served": 6, "failed": 10, "output_throughput": 150.0}
     assert judged([row, failed], 0.05) == (0, None, [None, None])
     assert judged([row, failed | {"served": 8, "failed": 8}], 0.05)[0] == 1
@@ -160,30 +157,14 @@ def test_what_is_known_so_far_does_not_judge_a_level_that_is_under_way(monkeypat
 
 
 def test_requests_are_compared_where_tokens_are_unknown():
-    row = {
-        "requests": 4,
-        "served": 4,
-        "failed": 0,
-        "cut": False,
-        "output_throughput": None,
-        "request_throughput": 25.0,
-        "e2e_s": 0.1,
-    }
+    row = level_row(output_throughput=None)
     best, end, gains = judged([row, row | {"request_throughput": 50.0}, row | {"e2e_s": 0.3}], 0.05)
     assert (best, end) == (1, 2)
     assert gains == [None, 1.0, -0.5]
 
 
 def test_less_throughput_without_longer_answers_is_no_end():
-    row = {
-        "requests": 4,
-        "served": 4,
-        "failed": 0,
-        "cut": False,
-        "output_throughput": 100.0,
-        "request_throughput": 25.0,
-        "e2e_s": 0.1,
-    }
+    row = level_row()
     assert judged([row, row | {"e2e_s": 0.09}], 0.05)[:2] == (0, None)
 
 
