@@ -51,6 +51,12 @@ def has_shape(op_class: str) -> bool:
     return bool(found and found["shape"])
 
 
+def base_class(op_class: str) -> str:
+    """The class without the shape of its weights: ``gemv`` of ``gemv-1MiB-768``."""
+    found = _KIND.fullmatch(op_class)
+    return op_class.removesuffix(found["shape"] or "") if found else op_class
+
+
 def rate_at(curve: Curve, elements: float) -> float:
     """The rate of a product with that many weights. Time grows in straight lines between the sizes that were timed; smaller and larger
     matrices have the rate of the nearest size."""
@@ -93,10 +99,11 @@ def measured_rate(
         and dtype in (None, r.get("dtype"))
         and r.get("value")
     ]
-    return max((float(r["value"]) for r in _with_threads(found, threads)), default=None)
+    return max((float(r["value"]) for r in with_threads(found, threads)), default=None)
 
 
-def _with_threads(rows: Sequence[Row], threads: int | None) -> Sequence[Row]:
+def with_threads(rows: Sequence[Row], threads: int | None) -> Sequence[Row]:
+    """Those that were timed with so many threads; all of them where none was."""
     exact = [r for r in rows if threads is not None and r.get("threads") == threads]
     return exact or rows
 
@@ -108,7 +115,7 @@ def surfaces(hardware: HardwareSpec, dtype: str, threads: int | None) -> dict[in
     times as long. A row count that was not timed with several shapes is left out: the rate of its largest matrix holds for all.
     """
     found: dict[int, dict[int, dict[float, float]]] = {}
-    for row in _with_threads(_shaped(hardware, dtype), threads):
+    for row in with_threads(_shaped(hardware, dtype), threads):
         rows = few_rows(str(row["op_class"]))
         if rows is None or row.get("quality") == "contended":
             continue
@@ -185,5 +192,5 @@ def contended_among(rows: Sequence[Row], used: Sequence[tuple[str, str | None, f
 
 def shapes_left_out(hardware: HardwareSpec, dtype: str, threads: int | None) -> tuple[int, int]:
     """(how many, of how many) rates of products by shape that were not accepted, so that a neighbouring shape stands for them."""
-    found = [r for r in _with_threads(_shaped(hardware, dtype), threads) if has_shape(str(r.get("op_class")))]
+    found = [r for r in with_threads(_shaped(hardware, dtype), threads) if has_shape(str(r.get("op_class")))]
     return sum(r.get("quality") == "contended" for r in found), len(found)

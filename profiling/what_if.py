@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from profiling import scaling
 from profiling.cautions import cautions
 from profiling.forms.evaluate import COLUMNS, Evaluator, Points
 from profiling.forms.terms import NoForm
@@ -27,30 +28,6 @@ UNHELD = ("images", "audios")
 
 #: (batch size, input tokens, output tokens).
 Point = tuple[int, int, int]
-
-
-def scaled(hardware: HardwareSpec, *, bandwidth: float = 1.0, flops: float = 1.0, memory: float = 1.0) -> HardwareSpec:
-    """A device as it would be with other figures: memory bandwidth, arithmetic (of every format) and memory times a factor each.
-
-    Rates measured on a host are multiplied alike: a projection, no measurement. Links, caches and launch overhead stay.
-    """
-    factors = (("bandwidth", bandwidth), ("FLOP/s", flops), ("memory", memory))
-    changed = [f"× {factor:g} {name}" for name, factor in factors if factor != 1]
-    if not changed:
-        return hardware
-    by_unit = {"B/s": bandwidth, "FLOP/s": flops, "OP/s": flops}
-    rows = [
-        {**row, "value": row["value"] * by_unit.get(str(row.get("unit")), 1.0)} if row.get("value") else row
-        for row in hardware.ceilings
-    ]
-    return replace(
-        hardware,
-        name=f"{hardware.name} ({', '.join(changed)})",
-        memory_bytes=None if hardware.memory_bytes is None else round(hardware.memory_bytes * memory),
-        memory_bandwidth=None if hardware.memory_bandwidth is None else hardware.memory_bandwidth * bandwidth,
-        peak_flops={name: None if rate is None else rate * flops for name, rate in hardware.peak_flops.items()},
-        ceilings=rows,
-    )
 
 
 @dataclass(frozen=True)
@@ -72,8 +49,17 @@ class Device:
         plan = Plan.of(replace(workload, batch_size=max(workload.batch_size, workload.data_parallel)))
         interconnect, unlinked = link(hardware, plan)
         limits = replace(limits, interconnect=interconnect, linked=plan.communicates)
-        notes = tuple(dict.fromkeys(w["message"] for w in warnings + unlinked))
-        return cls(limits, hardware.memory_bytes, notes, tuple(_above_datasheet(hardware, limits)))
+        said = [w["message"] for w in warnings + unlinked]
+        if limits.level == "measured":
+            said += scaling.notes(hardware, _formats(limits), workload.threads)
+        suspicious = tuple(_above_datasheet(hardware, limits))
+        return cls(limits, hardware.memory_bytes, tuple(dict.fromkeys(said)), suspicious)
+
+
+def _formats(limits: Ceilings) -> set[str]:
+    """Formats whose rates are used: of the weights, of the arithmetic, and of products in the format of quantised layers."""
+    found = {limits.dtype, limits.peak_dtype or limits.dtype}
+    return found | _formats(limits.quantised) if limits.quantised else found
 
 
 def _above_datasheet(hardware: HardwareSpec, limits: Ceilings) -> list[str]:

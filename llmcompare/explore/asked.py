@@ -153,7 +153,7 @@ class Question:
 
     @property
     def factors(self) -> dict[str, float]:
-        """Arguments of :func:`profiling.what_if.scaled`."""
+        """Arguments of :func:`profiling.scaling.scaled`."""
         return {name.removeprefix("x_"): float(self.values.get(name) or 1.0) for name in FACTORS}
 
     @property

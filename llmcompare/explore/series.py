@@ -24,8 +24,9 @@ from profiling.forms.evaluate import COLUMNS, Evaluator
 from profiling.forms.keys import versions
 from profiling.forms.terms import NoForm
 from profiling.forms.timing import PARTS
+from profiling.scaling import scaled
 from profiling.spec import HardwareSpec, ModelSpec, SpecError, Workload, digest
-from profiling.what_if import UNHELD, Device, Point, as_points, evaluate, notes_of, scaled, small_products
+from profiling.what_if import UNHELD, Device, Point, as_points, evaluate, notes_of, small_products
 from profiling.workspace import kernel_threads
 
 State = StoredForm.State

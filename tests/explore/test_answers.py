@@ -261,6 +261,36 @@ def test_on_measured_ceilings_it_is_what_an_estimate_on_that_host_says(owner_cli
         assert found["shares"]["overhead"] > 0
 
 
+@pytest.mark.parametrize("batch", ["1", "4"])
+def test_twice_the_bandwidth_of_a_measured_host_halves_what_waits_for_the_memory(
+    owner_client, ready, measured_host, batch
+):
+    """Rates of products with several rows are FLOP/s, and a decode step waits for the memory all the same."""
+    from django.utils import timezone
+
+    for op_class, value in (("skinny-2", 2 * 3e12), ("skinny-8", 8 * 2.5e12), ("skinny-64", 64 * 2e12)):
+        measured_host.ceilings.create(
+            op_class=op_class, dtype="bf16", value=value, unit="FLOP/s", measured_at=timezone.now()
+        )
+    query = {"hardware": "host:machine", "batch_size": batch}
+    plain, wide, fast = (
+        document(owner_client, **query, **more)["series"][0] for more in ({}, {"x_bandwidth": "2"}, {"x_flops": "2"})
+    )
+
+    def step(item):
+        parts = item["stages"]["decode"]["parts_s"]
+        return parts["memory"] + parts["compute"]
+
+    assert step(wide) == pytest.approx(step(plain) / 2, rel=0.05)
+    assert step(fast) == pytest.approx(step(plain), rel=0.05)
+    assert [note for note in plain["notes"] if "hypothetical" in note] == []
+    (said,) = (note for note in wide["notes"] if "hypothetical" in note)
+    assert said.endswith(
+        "kernels that the memory limits, hypothetical: × 2 (copy, gemv, skinny-2, skinny-8), × 1.46 (skinny-64)."
+    )
+    assert said in owner_client.get("/explore/", QUERY | query | {"x_bandwidth": "2"}).content.decode()
+
+
 def test_products_smaller_than_any_that_was_timed_are_said_as_an_estimate_says_them(
     owner_client, ready, model, measured_host
 ):

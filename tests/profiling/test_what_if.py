@@ -1,4 +1,4 @@
-"""Devices with changed figures, and rates that cannot be right. The answers themselves are held against estimates in tests/explore."""
+"""What limits a device, and rates that cannot be right. The answers themselves are held against estimates in tests/explore."""
 
 from __future__ import annotations
 
@@ -8,44 +8,8 @@ import sys
 import pytest
 
 from profiling.spec import HardwareSpec, Workload
-from profiling.what_if import Device, scaled
-
-SHEET = HardwareSpec(
-    name="Sheet",
-    memory_bytes=80 * 10**9,
-    memory_bandwidth=2e12,
-    peak_flops={"bf16": 4e14, "fp8": None},
-    interconnect_bandwidth=9e11,
-)
-
-
-def row(op_class, unit, value, dtype="bf16"):
-    return {"op_class": op_class, "dtype": dtype, "unit": unit, "value": value, "threads": 0}
-
-
-def test_factors_of_one_change_nothing():
-    assert scaled(SHEET) is SHEET
-
-
-def test_each_factor_changes_its_figures_alone_and_the_name_says_so():
-    found = scaled(SHEET, bandwidth=2, flops=0.5, memory=1.5)
-    assert found.memory_bandwidth == 4e12
-    assert found.peak_flops == {"bf16": 2e14, "fp8": None}, "an unknown rate stays unknown"
-    assert found.memory_bytes == 120 * 10**9
-    assert found.interconnect_bandwidth == SHEET.interconnect_bandwidth
-    assert found.name == "Sheet (× 2 bandwidth, × 0.5 FLOP/s, × 1.5 memory)"
-
-
-def test_unknown_figures_stay_unknown():
-    found = scaled(HardwareSpec(name="Empty"), bandwidth=2, flops=2, memory=2)
-    assert (found.memory_bytes, found.memory_bandwidth, found.peak_flops) == (None, None, {})
-
-
-def test_measured_rates_are_multiplied_by_their_unit():
-    rows = [row("gemm", "FLOP/s", 3e14), row("copy", "B/s", 1e12), row("overhead", "s", 1e-6), row("gemv", "B/s", None)]
-    found = scaled(HardwareSpec(name="Host", ceilings=rows), bandwidth=2, flops=3)
-    assert [r["value"] for r in found.ceilings] == [9e14, 2e12, 1e-6, None]
-    assert rows[0]["value"] == 3e14, "the host's own rows are left alone"
+from profiling.what_if import Device
+from tests.profiling.test_scaling import SHEET, row
 
 
 @pytest.mark.parametrize(("copy", "suspicious"), [(1.9e12, 0), (2.01e12, 0), (3e12, 1)])
