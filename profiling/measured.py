@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import platform
+import statistics
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from profiling import __version__, folders, host
 from profiling.generation import Generation
 from profiling.hooks import central_mean
 from profiling.loading import Inputs
+from profiling.quantities import say
 from profiling.sampling import MemoryRecord
 from profiling.session import Session
 from profiling.spec import ModelSpec
@@ -74,6 +76,8 @@ def samples_table(session: Session) -> dict[str, Any]:
     return {"columns": columns, "rows": rows}
 
 
+#: Steps of a first pass as many times as long as later ones are worth a warning, where there are at least so many.
+SLOW_FIRST, FEWEST_STEPS = 1.5, 4
 _COLUMNS = ["iteration", "phase", "warmup", "start_ns", "wall_ns", "cpu_ns", "tokens"]
 
 
@@ -120,6 +124,19 @@ def _generate_series(session: Session) -> dict[str, list[float]]:
             third = len(steps) // 3
             series["decode_time_per_step"] += steps[third : len(steps) - third]
     return series
+
+
+def first_steps(session: Session) -> tuple[float, float] | None:
+    """(seconds of a decode step in the first warm-up pass, in the timed passes), medians, where the first is much longer; else None.
+
+    The cold call came before, so what is left is what each new length costs once.
+    """
+    first = gaps(session.warmups[0])[1:] if session.warmups else []
+    timed = [step for generation in session.timed for step in gaps(generation)[1:]]
+    if len(first) < FEWEST_STEPS or not timed:
+        return None
+    pair = statistics.median(first), statistics.median(timed)
+    return pair if pair[0] > SLOW_FIRST * pair[1] else None
 
 
 def read_by(generation: Generation, session: Session) -> int:
@@ -310,6 +327,12 @@ def document(
             "dequantised",
             f"The weights of the GGUF file were dequantised to {dtype} before anything ran: memory and times are those of {dtype}, not of "
             "a program that computes with the stored formats.",
+        )
+    if device.type != "cpu" and (slow := first_steps(session)):
+        session.warn(
+            "first_pass_slow",
+            f"In the first pass over these lengths a decode step took {say(slow[0], 's')}, in the timed ones {say(slow[1], 's')}: libraries "
+            "choose or build kernels for each new length. A server takes as long whenever it meets a length for the first time.",
         )
     produced = output(session, inputs)
     return identity(session, built) | {

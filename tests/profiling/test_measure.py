@@ -217,6 +217,18 @@ def metrics_of(session: Session) -> dict:
     return measured.metrics(session, SimpleNamespace(peak=lambda: (1, 1)))
 
 
+def test_a_first_pass_that_is_slower_in_every_step_is_told_and_one_slow_step_is_not(clock):
+    session, inputs = run_sleepy(clock, limit=8)
+    slow = Runner(Sleepy(0.03, 0.2, [1, 2, 3], clock), inputs, kind="decoder", logits="last", device=CPU)
+    assert measured.first_steps(session) is None
+    session.warmups = [session.timed[0]]
+    assert measured.first_steps(session) is None
+    session.warmups = [slow.generate(8), session.timed[0]]
+    assert measured.first_steps(session) == pytest.approx((0.2, 0.05))
+    session.warmups = [slow.generate(3)]  # two steps say too little
+    assert measured.first_steps(session) is None
+
+
 def test_times_of_a_model_of_known_speed_come_out_exactly(clock):
     metrics = metrics_of(run_sleepy(clock)[0])
     expected = {

@@ -39,7 +39,7 @@ class Page(HTMLParser):
         return [attrs for _, attrs in self.elements if name in attrs]
 
 
-@pytest.fixture(params=["made by hand", "measure_smollm2", "estimate_llama3_70b_h100", "estimate_gpt2"])
+@pytest.fixture(params=["made by hand", "measure_smollm2", "measure_h100", "estimate_llama3_70b_h100", "estimate_gpt2"])
 def shown(request, owner, owner_client):
     """(fetch a view of a run, the JSON of the same address)."""
     name = request.param
@@ -266,10 +266,13 @@ def test_samples_and_their_distribution(shown):
         mine = [r for r in rows_of(document, "samples") if r["phase"] == phase]
         drawn = sorted(y for t in page.data[f"samples-{phase}"]["data"] for y in t["y"])
         assert drawn == pytest.approx(sorted(r["wall_ns"] / 1e6 for r in mine))
-        timed = sorted(r["wall_ns"] / 1e6 for r in mine if not r["warmup"])
-        (line,) = page.data[f"distribution-{phase}"]["data"]
-        assert line["x"] == pytest.approx(timed)
-        assert line["y"] == pytest.approx([100 * (i + 1) / len(timed) for i in range(len(timed))])
+        lines = page.data[f"distribution-{phase}"]["data"]
+        processes = sorted({r.get("process") or 0 for r in mine})
+        assert len(lines) == len(processes)
+        for process, line in zip(processes, lines, strict=True):
+            timed = sorted(r["wall_ns"] / 1e6 for r in mine if not r["warmup"] and (r.get("process") or 0) == process)
+            assert line["x"] == pytest.approx(timed)
+            assert line["y"] == pytest.approx([100 * (i + 1) / len(timed) for i in range(len(timed))])
 
 
 def test_memory_bars(shown):
