@@ -76,7 +76,31 @@ def out_of_memory(error: BaseException) -> bool:
         isinstance(error, MemoryError)
         or type(error).__name__ == "OutOfMemoryError"
         or "can't allocate memory" in str(error)
+        or _DEVICE_MEMORY.search(str(error)) is not None
     )
+
+
+#: What the libraries of an accelerator say when its memory is used up, which is no failure of the device.
+_DEVICE_MEMORY = re.compile(r"\b(CUDA|HIP) error: out of memory|\bCU(BLAS|DNN)_STATUS_ALLOC_FAILED")
+#: What torch's errors of an accelerator have in them, whichever library below it failed.
+_DEVICE = re.compile(
+    r"(CUDA|HIP|cuDNN|MIOpen) (driver )?error|CU(BLAS|DNN|SOLVER|SPARSE|FFT)_STATUS_|Triton Error \[CUDA\]"
+)
+
+
+def device_failed(error: BaseException) -> bool:
+    """Whether ``error``, or one that it came of, is an accelerator's that failed while it computed; too little memory is none. After some
+    of them (a memory access that is not allowed, a failed assertion) every further call of the process fails as well."""
+    seen: list[BaseException] = []
+    one: BaseException | None = error
+    while one is not None and one not in seen:
+        if out_of_memory(one):
+            return False
+        if type(one).__name__ == "AcceleratorError" or _DEVICE.search(str(one)):
+            return True
+        seen.append(one)
+        one = one.__cause__ or one.__context__
+    return False
 
 
 def killed_message(number: int, phase: str) -> str:

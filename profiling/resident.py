@@ -28,14 +28,16 @@ from profiling.measure import (
     time_modules,
     write,
 )
+from profiling.quantities import say
 from profiling.sampling import MemoryRecord, release_unused
 from profiling.session import Session
 from profiling.spec import HardwareSpec, ModelSpec, SpecError, Workload
+from profiling.working_memory import WorkingMemory
 
 #: Models that write text.
 KINDS = ("decoder", "ssm", "encdec")
-#: A cache smaller than this is not held against the memory that is free: asking takes time that a request would wait for.
-SMALL_CACHE = 64 * 2**20
+#: A request that needs less than this is not held against the memory that is free: asking takes time that it would wait for.
+SMALL_NEED = 64 * 2**20
 #: Tokens of the pass at the end of loading.
 FIRST_TOKENS = 4
 
@@ -96,6 +98,7 @@ class Resident:
     load_s: float
     weight_bytes: int | None
     cache_bytes_per_token: float
+    working: WorkingMemory
     warnings: list[dict[str, str]] = field(default_factory=list)
 
     @property
@@ -172,7 +175,7 @@ class Resident:
             seed=seed,
         )
         check_context(self.model, self.built, workload)
-        self._check_room(len(prompt.ids) + output_tokens)
+        self._check_room(len(prompt.ids), output_tokens)
         session = Session(self.model, self.hardware, workload, report, warnings=list(self.warnings))
         session.load_s, session.held.weights = self.load_s, self.weight_bytes
         stop = frozenset() if ignore_eos else stop_tokens(self.module, self.tokenizer)
@@ -188,6 +191,10 @@ class Resident:
         session.conditions = conditions.between(begin, end, threads=self.threads, on_cpu=on_cpu, steady=None)
         self._check_numbers(runner, generation)
         return Served(session, inputs, runner, generation)
+
+    def try_out(self) -> None:
+        """A few tokens of made-up input. Raises whatever comes of it: an error of the device shows here, too, where it is one that stays."""
+        _first_pass(self)
 
     def text(self, tokens: Sequence[int]) -> str:
         return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True))
@@ -251,14 +258,33 @@ class Resident:
         )
         return EngineError(phase="prefill", kind="numeric", field="dtype", message=message)
 
-    def _check_room(self, tokens: int) -> None:
-        need = tokens * self.cache_bytes_per_token
-        if need <= SMALL_CACHE:
+    def _check_room(self, prompt: int, answer: int) -> None:
+        """Raises :class:`EngineError` (kind ``memory``) where the cache and what the passes have in work do not fit into what is free. What
+        cannot be traced counts as nothing, as only the allocator knows it then."""
+        cache = (prompt + answer) * self.cache_bytes_per_token
+        work = self.working.at_most(prompt, answer) or 0
+        if cache + work <= SMALL_NEED:
             return
+        free = self._free_memory()
+        if free is None or cache + work <= free:
+            return
+        if work:
+            work = self.working.exactly(prompt, answer) or work
+        if cache + work <= free:
+            return
+        message = (
+            f"A prompt of {prompt:,} tokens with an answer of up to {answer:,} needs {say(cache + work, 'B')} of memory beside the weights "
+            f"(cache {say(cache, 'B')}, at work at a time {say(work, 'B')}), and {say(free, 'B')} are free. "
+            "Send a shorter prompt, or ask for fewer tokens."
+        )
+        raise EngineError(phase="prefill", kind="memory", field="max_tokens", message=message)
+
+    def _free_memory(self) -> int | None:
+        """Bytes that the next request may take; None: unknown. What torch keeps of earlier requests to use it again is free for this one."""
         free = loading.free_memory(self.device)
-        if free is not None and need > free:
-            message = f"The cache of {tokens:,} tokens does not fit into the memory that is free. Ask for fewer tokens."
-            raise EngineError(phase="prefill", kind="memory", field="max_tokens", message=message)
+        if free is None or self.device.type != "cuda":
+            return free
+        return free + torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
 
 
 def load_resident(
@@ -283,6 +309,9 @@ def load_resident(
     session = Session(model, hardware, replace(workload, threads=threads), progress or (lambda *told: None))
     session.report("prepare", 0.01, "Checking that the model fits")
     built, _ = check_fits(model, replace(session.workload, input_tokens=1, output_tokens=FIRST_TOKENS), device)
+    working = WorkingMemory(built, threads=threads if device.type == "cpu" else None, logits=workload.logits)
+    session.report("prepare", 0.02, "Finding out what long requests need")
+    working.prepare()
     module, memory = load_model(session, built, device)
     tokenizer, byte_tokens = _tokenizer(model, module, tokenizer_folder)
     if byte_tokens:
@@ -301,6 +330,7 @@ def load_resident(
         load_s=session.load_s,
         weight_bytes=session.held.weights,
         cache_bytes_per_token=per_token,
+        working=working,
         warnings=session.warnings,
     )
     session.report("warmup", 0.9, "First tokens")

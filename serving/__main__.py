@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 from types import FrameType
 
 from profiling.spawn import SPIN_COUNT
@@ -12,10 +13,12 @@ from serving.settings import SettingError, Settings
 
 #: After a signal, what is being answered gets so long to end.
 GRACE_S = 10
+#: So long the health route says why the device is broken, until the process ends: who starts containers starts one that ended anew.
+BROKEN_S = 60.0
 
 
 def main() -> int:
-    """The exit status: 0 after a signal, 2 for a setting that cannot be used, 1 for a port that is taken."""
+    """The exit status: 0 after a signal, 2 for a setting that cannot be used, 1 for a port that is taken, 3 for a device that broke."""
     try:
         settings = Settings.of(os.environ)
     except SettingError as error:
@@ -28,7 +31,12 @@ def main() -> int:
     from serving.app import make_app
     from serving.engine import Engine
 
-    engine = Engine(lambda report: models.load(settings, report), settings.max_waiting)
+    def broke() -> None:
+        timer = threading.Timer(BROKEN_S, end)
+        timer.daemon = True
+        timer.start()
+
+    engine = Engine(lambda report: models.load(settings, report), settings.max_waiting, on_broken=broke)
 
     class Server(uvicorn.Server):
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -59,6 +67,8 @@ def main() -> int:
     except SystemExit:  # the port is taken: uvicorn has said so
         return 1
     engine.join(2)
+    if engine.broken is not None:
+        return 3
     return 0 if server.started else 1
 
 

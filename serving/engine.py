@@ -11,7 +11,6 @@ import contextlib
 import copy
 import gc
 import json
-import queue
 import sys
 import threading
 import time
@@ -20,14 +19,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from profiling.failures import EngineError, describe, out_of_memory
+from profiling.failures import EngineError, describe, device_failed, out_of_memory
 from profiling.remote.packed import TooLarge, pack
 from profiling.spec import SpecError
 from serving.bodies import Question
 from serving.errors import Refusal
+from serving.waiting import Full, Line
 
 #: Tokens of an answer whose request does not say how many.
 DEFAULT_TOKENS = 256
+#: So many computations in a row that fail with an error of the device, and it is taken for broken.
+DEVICE_FAILURES = 3
 #: A profile that is fetched by itself may have so many bytes: what a dedicated endpoint lets through, with room for the frame.
 WHOLE_BYTES = 9_000_000
 
@@ -73,15 +75,17 @@ class Profile:
 Event = Token | Answer | Profile
 
 
-@dataclass
+@dataclass(eq=False)
 class Job:
-    """One question on its way. Made by :meth:`Engine.submit`. ``room``: bytes that a packed profile may take beside its answer."""
+    """One question on its way. Made by :meth:`Engine.submit`. ``room``: bytes that a packed profile may take beside its answer. ``leave``
+    takes it out of the line, where it still waits there."""
 
     question: Question
     received_ns: int
     stream: bool
     room: Callable[[Answer], int]
     loop: asyncio.AbstractEventLoop
+    leave: Callable[[Job], bool]
     events: asyncio.Queue[Event | Refusal | None] = field(default_factory=asyncio.Queue)
     cancelled: threading.Event = field(default_factory=threading.Event)
 
@@ -98,24 +102,24 @@ class Job:
         return event
 
     def stop(self) -> None:
-        """Nobody waits for it any more."""
+        """Nobody waits for it any more: it gives its place away, or ends at its next token."""
         self.cancelled.set()
+        self.leave(self)
 
 
 class Engine:
     """``load`` makes the resident model; it gets a function that it tells its progress. ``max_waiting``: requests beside the one that is
-    answered."""
+    answered. ``on_broken`` is called once, in the model's thread, when the device is found to compute nothing more."""
 
-    def __init__(self, load: Load, max_waiting: int) -> None:
-        self._load, self._max_waiting = load, max_waiting
-        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self._lock = threading.Lock()
-        self._waiting = 0
-        self._busy = False
+    def __init__(self, load: Load, max_waiting: int, on_broken: Callable[[], None] = lambda: None) -> None:
+        self._load, self._max_waiting, self._on_broken = load, max_waiting, on_broken
+        self._line: Line[Job] = Line(max_waiting)
         self._thread = threading.Thread(target=self._run, name="model", daemon=True)
         self.ending = False
         self.stage = "The model is being loaded."
         self.failure: str | None = None
+        #: Why the device computes nothing more. After some errors of CUDA every further call in the same process fails.
+        self.broken: str | None = None
         #: When the model was ready, in seconds since 1970.
         self.ready_at = 0
         self.resident: Any = None
@@ -128,14 +132,14 @@ class Engine:
     def end(self) -> None:
         """No more requests; those that wait are refused, the one that is answered goes on until it is stopped or has ended."""
         self.ending = True
-        self._jobs.put(None)
+        self._line.close()
 
     def join(self, timeout_s: float) -> None:
         self._thread.join(timeout_s)
 
     @property
     def ready(self) -> bool:
-        return self.resident is not None and not self.ending
+        return self.resident is not None and not self.ending and self.broken is None
 
     def unready(self) -> Refusal:
         """Why no request is taken now."""
@@ -143,6 +147,10 @@ class Engine:
             return Refusal(503, "The container is being stopped.")
         if self.failure is not None:
             return Refusal(503, f"The model could not be loaded. {self.failure}")
+        if self.broken is not None:
+            return Refusal(
+                503, f"The device does not compute any more, and the container must be restarted. {self.broken}"
+            )
         return Refusal(503, f"The model is not ready yet. {self.stage}", retry_after_s=5)
 
     def submit(
@@ -151,17 +159,16 @@ class Engine:
         """Take a place in the queue for each of ``questions``, or for none. Raises :class:`Refusal` (503, 429)."""
         if not self.ready:
             raise self.unready()
-        jobs = [Job(one, received_ns, stream, room, asyncio.get_running_loop()) for one in questions]
-        with self._lock:
-            if self._waiting + len(jobs) - (not self._busy and not self._waiting) > self._max_waiting:
-                raise Refusal(
-                    429,
-                    f"{self._waiting} requests wait for the model already, and at most {self._max_waiting} may. Try again later.",
-                    retry_after_s=1,
-                )
-            self._waiting += len(jobs)
-        for job in jobs:
-            self._jobs.put(job)
+        loop = asyncio.get_running_loop()
+        jobs = [Job(one, received_ns, stream, room, loop, self._line.remove) for one in questions]
+        try:
+            self._line.add(jobs)
+        except Full as full:
+            raise Refusal(
+                429,
+                f"{full.waiting} requests wait for the model already, and at most {self._max_waiting} may. Try again later.",
+                retry_after_s=1,
+            ) from None
         return jobs
 
     # --- in the model's thread ---
@@ -179,13 +186,11 @@ class Engine:
         if self.failure is not None:
             print(f"llmcompare: the model could not be loaded. {self.failure}", file=sys.stderr, flush=True)
             return
-        while (job := self._jobs.get()) is not None:
-            with self._lock:
-                self._waiting, self._busy = self._waiting - 1, True
+        while (job := self._line.take()) is not None:
             try:
                 self._answer(job)
             finally:
-                self._busy = False
+                self._line.done()
         self._refuse_rest()
 
     def _prepare(self) -> None:
@@ -206,7 +211,7 @@ class Engine:
     def _answer(self, job: Job) -> None:
         """Everything that goes wrong goes to whoever asked; the thread lives on."""
         try:
-            if self.ending:
+            if not self.ready:
                 raise self.unready()
             self._serve(job)
         except Stopped:
@@ -216,14 +221,33 @@ class Engine:
         except SpecError as error:
             job.put(Refusal(400, f"{_field(error.field)}: {error}"))
         except EngineError as error:
+            self._look_at_device(error)
             job.put(Refusal(503 if error.kind == "memory" else 500, error.message))
         except Exception as error:
             traceback.print_exc()
+            self._look_at_device(error)
             memory = out_of_memory(error)
             message = "The memory is not enough for this request. Ask for fewer tokens." if memory else describe(error)
-            job.put(Refusal(503 if memory else 500, message))
+            job.put(Refusal(503 if memory or self.broken is not None else 500, message))
         finally:
             job.put(None)
+
+    def _look_at_device(self, error: BaseException) -> None:
+        """After a computation that failed with ``error``: where that was an error of the device, the model is tried out at once, as waiting
+        for further requests to fail would cost them."""
+        for _ in range(DEVICE_FAILURES - 1):
+            if not device_failed(error):
+                return
+            try:
+                self.resident.try_out()
+            except Exception as another:
+                error = another
+            else:
+                return
+        if device_failed(error):
+            self.broken = describe(error)
+            print(f"llmcompare: the device does not compute any more. {self.broken}", file=sys.stderr, flush=True)
+            self._on_broken()
 
     def _serve(self, job: Job) -> None:
         resident, question = self.resident, job.question
@@ -281,14 +305,13 @@ class Engine:
             return Profile(None, str(error), whole)
         except Exception as error:
             traceback.print_exc()
+            self._look_at_device(error)
             return Profile(None, f"The answer was measured, but no profile could be made of it. {describe(error)}")
 
     def _refuse_rest(self) -> None:
-        while not self._jobs.empty():
-            job = self._jobs.get()
-            if job is not None:
-                job.put(self.unready())
-                job.put(None)
+        for job in self._line.rest():
+            job.put(self.unready())
+            job.put(None)
 
 
 def _limit(question: Question, room: int | None) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from profiling import folders, host
 from profiling.failures import EngineError
 from profiling.safety import check_config, parse_constant
 from profiling.spec import HardwareSpec, ModelSpec, SpecError, Workload
-from serving import storage
+from serving import scratch, storage
 from serving.settings import Settings
 
 Progress = Callable[[str, float, str], None]
@@ -48,10 +47,12 @@ def load(settings: Settings, progress: Progress) -> Any:
 def source(settings: Settings, progress: Progress = lambda stage, fraction, message: None) -> Source:
     """The model that the settings name, fetched if it lies in Cloud Storage. Raises :class:`EngineError` and :class:`SpecError`."""
     if settings.storage_uri.startswith("gs://"):
-        folder = Path(
-            tempfile.mkdtemp(prefix="llmcompare-model-")
-        )  # as long as the container lives, so it is not removed
-        storage.fetch(settings.storage_uri, folder, settings.max_model_bytes, progress)
+        folder = scratch.make()
+        try:
+            storage.fetch(settings.storage_uri, folder, settings.max_model_bytes, progress)
+        except BaseException:
+            scratch.remove(folder)
+            raise
         return _folder(folder, settings, settings.storage_uri.rstrip("/").rsplit("/", 1)[-1])
     if settings.storage_uri:
         return _folder(_path(settings.storage_uri), settings)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from profiling.failures import EngineError, describe
 from profiling.quantities import say
@@ -31,7 +33,8 @@ def parse(uri: str) -> tuple[str, str]:
 def fetch(uri: str, target: Path, max_bytes: int, progress: Progress) -> Path:
     """The files of a model under ``uri`` in ``target``; those in folders below it, and of other kinds, are left where they are.
 
-    Raises :class:`EngineError` when there is none, they are more than ``max_bytes`` or than the disk has, or one does not arrive whole.
+    Raises :class:`EngineError` when there is none, they are more than ``max_bytes`` or than the disk has, or one does not arrive whole; none
+    of them is left in ``target`` then.
     """
     bucket, prefix = parse(uri)
     progress("fetch", 0.0, f"Looking at {uri}")
@@ -54,6 +57,16 @@ def fetch(uri: str, target: Path, max_bytes: int, progress: Progress) -> Path:
         raise _failed(f"The model has {say(total, 'B')}, and LLMCOMPARE_MAX_MODEL_BYTES allows {say(max_bytes, 'B')}.")
     if total > free:
         raise _failed(f"The model has {say(total, 'B')}, and {say(free, 'B')} are free on the disk of this machine.")
+    try:
+        _fetch_all(uri, wanted, target, total, progress)
+    except BaseException:  # whoever ends the container, too: on a full disk the next start needs the place
+        for name in wanted:
+            (target / name).unlink(missing_ok=True)
+        raise
+    return target
+
+
+def _fetch_all(uri: str, wanted: Mapping[str, Any], target: Path, total: int, progress: Progress) -> None:
     done = 0
     for name, blob in sorted(wanted.items()):
         progress("fetch", done / max(total, 1), f"Fetching {name} ({say(blob.size or 0, 'B')})")
@@ -61,11 +74,26 @@ def fetch(uri: str, target: Path, max_bytes: int, progress: Progress) -> Path:
         try:
             blob.download_to_filename(str(path))  # compares the checksum that the service gives
         except Exception as error:
+            if _disk_full(error):
+                message = (
+                    f"The disk of this machine became full while {name} of {uri} was fetched ({say(total, 'B')} in all, of which "
+                    f"{say(done, 'B')} had arrived before it). What was fetched has been removed. Take a machine with a larger disk, "
+                    "or a smaller model."
+                )
+                raise _failed(message) from error
             raise _failed(f"{name} of {uri} could not be fetched. {describe(error)}", "missing") from error
         if path.stat().st_size != blob.size:
             raise _failed(f"{name} of {uri} did not arrive whole.", "missing")
         done += blob.size or 0
-    return target
+
+
+def _disk_full(error: BaseException | None) -> bool:
+    """Whether ``error``, or what it came of, is that of a disk without room; libraries put it into errors of their own."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _failed(message: str, kind: str = "memory") -> EngineError:

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -74,15 +74,15 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(folder: Path, **variables: str) -> Iterator[Container]:
-    """``folder``: for its log."""
+def running(folder: Path, command: Sequence[str] = ("-m", "serving"), **variables: str) -> Iterator[Container]:
+    """``folder``: for its log. ``command``: what Python is to run."""
     folder.mkdir(parents=True, exist_ok=True)
     port, log = free_port(), folder / "container.log"
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("AIP_", "LLMCOMPARE_"))}
     environment = kept | {"PYTHONPATH": str(ROOT), "AIP_HTTP_PORT": str(port), "LLMCOMPARE_DTYPE": "fp32"} | variables
     with log.open("wb") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", "serving"], cwd=folder, env=environment, stdout=file, stderr=subprocess.STDOUT
+            [sys.executable, *command], cwd=folder, env=environment, stdout=file, stderr=subprocess.STDOUT
         )
     found = Container(process, port, log)
     try:

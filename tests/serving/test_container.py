@@ -246,6 +246,30 @@ def test_more_than_the_queue_holds_is_refused_with_a_sentence(folder, tmp_path):
         assert refused.headers["retry-after"] == "1"
 
 
+def test_who_leaves_while_waiting_gives_their_place_away(folder, tmp_path):
+    long = {"prompt": "a", "max_tokens": 4000, "ignore_eos": True}
+    data = json.dumps(long).encode()
+    head = f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(data)}\r\n\r\n".encode()
+    with running(tmp_path, AIP_STORAGE_URI=str(folder), LLMCOMPARE_MAX_WAITING="1") as container:
+        container.ready()
+        with (
+            socket.create_connection(("127.0.0.1", container.port)) as answered,
+            socket.create_connection(("127.0.0.1", container.port)) as waits,
+        ):
+            for connection in (answered, waits):
+                connection.sendall(head + data)
+                time.sleep(0.3)
+            short = {"prompt": "a", "max_tokens": 1}
+            refusal(container.http.post("/v1/completions", json=short), 429, "at most 1 may")
+            waits.close()
+            time.sleep(0.3)
+            with concurrent.futures.ThreadPoolExecutor(1) as pool:
+                third = pool.submit(container.http.post, "/v1/completions", json=short)
+                time.sleep(0.3)
+                answered.close()
+                assert third.result(60).status_code == 200
+
+
 def test_a_profile_that_does_not_fit_loses_named_layers(tmp_path):
     make_tokenised(tmp_path / "deep", LONG | {"num_hidden_layers": 80})
     limit = 50_000
@@ -312,6 +336,36 @@ def test_a_model_that_cannot_be_loaded_says_why_for_as_long_as_it_is_asked(folde
         refusal(container.http.post("/predict", json={"prompt": "a"}), 503, "could not be loaded")
         assert "could not be loaded" in container.log.read_text()
         assert str(tmp_path) not in answer.text
+
+
+BREAKS = """
+import serving.__main__ as main
+from serving import models
+real = models.load
+def load(settings, progress):
+    found = real(settings, progress)
+    def breaks(module, arguments, options):
+        if options["input_ids"].shape[1] == 3:
+            breaks.broken = True
+        if getattr(breaks, "broken", False):
+            raise RuntimeError("CUDA error: device-side assert triggered")
+    found.module.register_forward_pre_hook(breaks, with_kwargs=True)
+    return found
+models.load, main.BROKEN_S = load, 1.0
+main.os._exit(main.main())
+"""
+
+
+def test_a_container_whose_device_broke_says_so_and_ends_to_be_started_anew(folder, tmp_path):
+    with running(tmp_path, ("-c", BREAKS), AIP_STORAGE_URI=str(folder)) as container:
+        container.ready()
+        assert container.predict("a b", max_tokens=2)["predictions"]
+        assert container.health().status_code == 200
+        refusal(container.http.post("/predict", json={"prompt": "a b c"}), 503, "device-side assert")
+        refusal(container.health(), 503, "must be restarted")
+        refusal(container.http.post("/predict", json={"prompt": "a b"}), 503, "must be restarted")
+        assert container.process.wait(30) == 3
+        assert "does not compute any more" in container.log.read_text()
 
 
 def test_settings_and_ports_that_cannot_be_used_end_it_with_a_sentence(folder, tmp_path):
