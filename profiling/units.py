@@ -160,6 +160,16 @@ DEFINITIONS: dict[str, Definition] = {
         "reasoning that it does not send. One value a request; requests of one token, or whose tokens the server does not report, have none.",
         "lower",
     ),
+    "endpoint_tpot/2": Definition(
+        "Time per output token of an endpoint",
+        "s",
+        "(Arrival of the last output token − arrival of the first event with output) ÷ (output tokens − 1), tokens as the server reports "
+        "them, without reasoning that it does not send. The last token arrives with the last event with output; where the model ended its "
+        "answer itself and more tokens are counted than events with output came, with the event that says so: the token that ends an answer "
+        "is counted and has no text. One value a request; requests of one token, of one event with output, or whose tokens nobody counted, "
+        "have none.",
+        "lower",
+    ),
     "endpoint_e2e_latency/1": Definition(
         "End-to-end latency of an endpoint",
         "s",
@@ -226,9 +236,21 @@ DEFINITIONS: dict[str, Definition] = {
 }
 
 
+#: Key → the id in force: the one with the highest number.
+_CURRENT = {
+    identifier.partition("/")[0]: identifier
+    for identifier in sorted(DEFINITIONS, key=lambda identifier: int(identifier.partition("/")[2]))
+}
+
+
+def current(key: str) -> str:
+    """Id of the definition of ``key`` that is in force. Raises :class:`KeyError`."""
+    return _CURRENT[key]
+
+
 def metric(key: str, value: float | None, origin: str, **extra: Any) -> dict[str, Any]:
-    """A metric of a run document: value, unit and definition id of the current definition of ``key``."""
-    definition_id = f"{key}/1"
+    """A metric of a run document: value, unit and definition id of the definition in force of ``key``."""
+    definition_id = current(key)
     return {
         "value": value,
         "unit": DEFINITIONS[definition_id].unit,

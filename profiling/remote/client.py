@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,21 +19,34 @@ MAX_LIST_BYTES = 4 * 2**20
 PROBE_S = 20.0
 
 
+class Client(httpx.AsyncClient):
+    """httpx's, going to checked addresses only: no proxy, no redirect, no cookie kept, no retry. Its connections can be opened ahead."""
+
+    def __init__(self, transport: CheckedTransport, silence_s: float) -> None:
+        super().__init__(
+            transport=transport,
+            trust_env=False,
+            follow_redirects=False,
+            timeout=timeouts(silence_s),
+            headers={"User-Agent": "llmcompare"},
+        )
+        self._checked = transport
+
+    async def open_ahead(self, url: str, count: int) -> None:
+        """:meth:`profiling.remote.transport.CheckedTransport.open_ahead`."""
+        await self._checked.open_ahead(httpx.URL(url), count)
+
+
 def make_client(
     allowed: Sequence[Network] = (),
     *,
     connections: int = 100,
     silence_s: float = 120.0,
     resolve: Resolve = system_resolve,
-) -> httpx.AsyncClient:
-    """A client that goes to checked addresses only: no proxy, no redirect, no cookie kept, no retry."""
-    return httpx.AsyncClient(
-        transport=CheckedTransport(CheckedBackend(allowed, resolve), connections),
-        trust_env=False,
-        follow_redirects=False,
-        timeout=timeouts(silence_s),
-        headers={"User-Agent": "llmcompare"},
-    )
+    verify: ssl.SSLContext | None = None,
+) -> Client:
+    """``verify``: whose certificates are believed, of https; None: those that this machine believes."""
+    return Client(CheckedTransport(CheckedBackend(allowed, resolve), connections, verify), silence_s)
 
 
 async def list_models(client: httpx.AsyncClient, base: str, key: str | None = None) -> list[str]:

@@ -6,6 +6,7 @@ import itertools
 import platform
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from profiling import __version__
@@ -29,9 +30,10 @@ MAX_LAG_S = 0.005
 #: Counts of the server and of the tokenizer that differ by more than this are worth a word.
 MAX_DIFFERENCE = 0.05
 COLUMNS = (
-    *("request", "users", "due_ns", "sent_ns", "first_event_ns", "first_token_ns", "last_token_ns"),
+    *("request", "users", "due_ns", "sent_ns", "first_event_ns", "first_token_ns", "last_token_ns", "finish_ns"),
     *("input_tokens", "output_tokens", "reasoning_tokens", "cached_tokens", "tokens_from", "events"),
     *("status", "finish", "failure", "retry_after_s", "tpot_s", "within_objectives"),
+    *("connect_s", "connect_waited"),
 )
 #: What stands on counts of tokens.
 OF_TOKENS = ("endpoint_tpot", "request_output_throughput")
@@ -87,6 +89,7 @@ def document(
             "lag_p99_s": percentile(lags, 0.99),
             "lag_max_s": max(lags, default=None),
             "late_max_s": max((one.late_s for one in sent), default=None),
+            **_connections(sent),
         },
         "output": _output(workload, good),
         "clocks": served.clocks if served else None,
@@ -176,7 +179,8 @@ def _rows(levels: Sequence[Level]) -> Iterable[list[Any]]:
 
 def _row(one: Sent, begin: int, users: int | None, load: Load) -> list[Any]:
     answer, usage = one.answer, one.answer.usage
-    times = (one.due_ns, answer.sent_ns, answer.first_chunk_ns, answer.first_token_ns, answer.last_token_ns)
+    began = (one.due_ns, answer.sent_ns, answer.first_chunk_ns, answer.first_token_ns)
+    times = (*began, answer.last_token_ns, answer.finish_ns)
     counts = (usage.input, usage.output, usage.reasoning, usage.cached) if usage else (None,) * 4
     known = usage is not None and usage.output is not None
     return [
@@ -192,7 +196,22 @@ def _row(one: Sent, begin: int, users: int | None, load: Load) -> list[Any]:
         answer.retry_after_s,
         None if answer.error is not None else answer.tpot_s,
         within(one, load),
+        None if answer.connect_ns is None else answer.connect_ns / 1e9,
+        answer.connect_waited,
     ]
+
+
+def _connections(sent: Sequence[Sent]) -> dict[str, Any]:
+    """Of the requests that were the first of their connection: how many found it open, how many waited for it, how long opening took."""
+    first = [one.answer for one in sent if one.answer.connect_ns is not None]
+    took = [(answer.connect_ns or 0) / 1e9 for answer in first]
+    waited = sum(answer.connect_waited for answer in first)
+    return {
+        "connections_ahead": len(first) - waited,
+        "connections_waited": waited,
+        "connect_median_s": median(took) if took else None,
+        "connect_max_s": max(took, default=None),
+    }
 
 
 def _failures(sent: Sequence[Sent]) -> list[dict[str, Any]]:
@@ -247,6 +266,7 @@ def _warnings(
     unknown = any(one.answer.usage is None or one.answer.usage.output is None for one in good)
     compared = tokens.get("compared") or {}
     difference = compared.get("difference")
+    cold = [one.answer.connect_ns or 0 for one in outcome.sent if one.answer.connect_waited]
     cases = (
         (
             failed,
@@ -268,6 +288,12 @@ def _warnings(
             lag is not None and lag > MAX_LAG_S,
             "client_lag",
             f"This side was late by {(lag or 0) * 1e3:.1f} ms at the 99th percentile: it had too much to do, and times may be too long by as much.",
+        ),
+        (
+            cold,
+            "new_connections",
+            f"{len(cold)} of {sent} requests waited until a new connection was open, up to {max(cold, default=0) / 1e6:.1f} ms: that is in "
+            "their times. They are marked in the table of requests.",
         ),
         (
             good and unknown,

@@ -14,16 +14,15 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from secrets import token_hex
-from typing import Any
-
-import httpx
+from typing import Any, TypeVar
 
 from profiling.failures import describe
 from profiling.load import Load, planned
+from profiling.remote.client import Client
 from profiling.remote.counting import Counter, count_answers
 from profiling.remote.document import document
 from profiling.remote.levels import Sweep
-from profiling.remote.load import Earlier, Loaded, Sent, closed, opened
+from profiling.remote.load import Earlier, Loaded, Sent, closed, connections_ahead, opened
 from profiling.remote.prompts import prompts
 from profiling.remote.protocol import Question
 from profiling.remote.request import Answer, ask
@@ -44,6 +43,7 @@ TOLD = 4000
 HOPELESS = 5
 NO_TEXT = "The answer ended without any text: the model ended it at once, or needed all of its tokens for reasoning that the server keeps to itself."
 
+T = TypeVar("T")
 Progress = Callable[[str, float, str], None]
 #: Headers of the next request: a token of a cloud does not live as long as a load.
 Headers = Callable[[], Mapping[str, str]]
@@ -94,7 +94,7 @@ def bearer(key: str | None) -> Headers:
 class Runner:
     """The state of one run: what is asked, how much time is left, what came back so far."""
 
-    client: httpx.AsyncClient
+    client: Client
     endpoint: Endpoint
     workload: Workload
     load: Load
@@ -133,8 +133,8 @@ class Runner:
     def prompts(self, load: Load, first: int) -> list[tuple[str, int]]:
         return prompts(self.workload, load, unique=self.endpoint.unique, first=first, run=self.mark)
 
-    async def until_cancelled(self, work: Coroutine[Any, Any, Answer]) -> Answer | None:
-        """The answer, or None soon after the run was cancelled."""
+    async def until_cancelled(self, work: Coroutine[Any, Any, T]) -> T | None:
+        """What comes of it, or None soon after the run was cancelled."""
         task = asyncio.create_task(work)
         while not task.done():
             await asyncio.wait([task], timeout=CANCEL_S)
@@ -156,11 +156,17 @@ class Runner:
                 self.outcome.cut = True
                 return
 
+    async def connect(self, load: Load) -> None:
+        """Open the connections that a load needs before it begins: else handshakes would be in the times of each user's first request."""
+        url, count = self.endpoint.exact_url or self.endpoint.base, connections_ahead(load, self.outcome.warmups)
+        await self.until_cancelled(self.client.open_ahead(url, count))
+
     async def stage(self, load: Load, at: tuple[float, float], users: int | None = None) -> Level:
         """One load, whose progress goes from one fraction to the other; what has ended is in ``outcome`` also when it is given up."""
         level = Level(users, load, Loaded(), first=len(self.outcome.sent))
         texts = self.prompts(load, level.first)
         self.outcome.levels.append(level)
+        await self.connect(load)
         of_level = "" if users is None else f" with {users} at once"
         load_began = time.monotonic()
 
@@ -257,7 +263,7 @@ def measure_endpoint(
     endpoint: Endpoint,
     workload: Workload,
     load: Load,
-    client: Callable[[], httpx.AsyncClient],
+    client: Callable[[], Client],
     *,
     sweep: Sweep | None = None,
     key: str | None = None,

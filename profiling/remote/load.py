@@ -9,10 +9,13 @@ times that it could not have taken are not to be believed.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from statistics import median
 
+from profiling.load import Load
 from profiling.remote.request import Answer
 
 #: How often the event loop is asked whether it is on time.
@@ -69,6 +72,22 @@ Send = Callable[[int], Awaitable[Answer]]
 
 
 Enough = Callable[[Sequence[Sent]], bool]
+
+#: Connections of an open loop that are opened before it, at most: more are hardly ever in use together.
+MOST_AHEAD = 256
+
+
+def connections_ahead(load: Load, answers: Sequence[Answer]) -> int:
+    """How many connections ``load`` should find open: one a user of a closed loop, since all begin at once.
+
+    In an open loop those that are in use together: rate × time of an answer (Little's law), by the ``answers`` of the warm-up. With Poisson
+    arrivals that number is itself Poisson distributed where nothing queues, so it is taken three standard deviations higher.
+    """
+    if not load.open:
+        return min(load.concurrency, load.requests)
+    times = [answer.e2e_s for answer in answers if answer.error is None and answer.e2e_s is not None]
+    mean = (load.rate or 0.0) * median(times) if times else 0.0
+    return min(load.requests, MOST_AHEAD, 1 + math.ceil(mean + 3 * math.sqrt(mean)))
 
 
 async def closed(send: Send, requests: int, concurrency: int, enough: Enough, into: Loaded | None = None) -> Loaded:

@@ -27,6 +27,8 @@ MAX_CHUNKS = 200_000
 MAX_ERROR_BODY = 64 * 2**10
 #: How long the end of a stream is waited for after ``[DONE]``, in seconds. Servers send it at once.
 END_S = 0.1
+#: Why an answer ended, where the model ended it itself: by a token that servers count and that has no text.
+ENDED_BY_MODEL = frozenset({"stop", "eos", "eos_token", "end_turn", "tool_calls", "function_call"})
 
 
 @dataclass
@@ -36,7 +38,8 @@ class Answer:
     ``first_chunk_ns``: any event of the stream, also one that names only the role. ``first_token_ns`` and ``last_token_ns``: events
     with text, reasoning or part of a function call. ``arrivals``: the times of those events. ``finish_ns``: the event that says
     why the answer ended. ``kind`` of a failure: ``refused`` (no request was made), ``connect``, ``timeout``, ``http``, ``stream``, ``cut``. ``counted``: the tokens in ``usage`` were counted here, not
-    by the server. ``ours``: what a server of ours says of itself, not checked.
+    by the server. ``ours``: what a server of ours says of itself, not checked. ``connect_ns``: how long opening the connection took, of its first
+    request (of others None), and ``connect_waited``: that was after the request was sent, so it is in all of its times.
     """
 
     sent_ns: int
@@ -57,6 +60,8 @@ class Answer:
     retry_after_s: float | None = None
     counted: bool = False
     ours: dict[str, Any] | None = None
+    connect_ns: int | None = None
+    connect_waited: bool = False
 
     @property
     def ttft_s(self) -> float | None:
@@ -72,14 +77,28 @@ class Answer:
         return max(self.usage.output - hidden, 0)
 
     @property
+    def last_counted_ns(self) -> int | None:
+        """When the last of :attr:`sent_tokens` had arrived. None without output.
+
+        The token by which a model ends its answer is in a server's count and has no text: it arrives with the word that the answer has
+        ended. It was not counted where every token that was came in an event of its own, nor in a count of the text.
+        """
+        tokens, last = self.sent_tokens, self.last_token_ns
+        if last is None or self.finish_ns is None or self.finish not in ENDED_BY_MODEL:
+            return last
+        if self.counted or tokens is None or len(self.arrivals) >= tokens:
+            return last
+        return max(last, self.finish_ns)
+
+    @property
     def tpot_s(self) -> float | None:
-        """(Last − first event with output) ÷ (:attr:`sent_tokens` − 1), as the server counted them; None where it did not, or for one."""
-        tokens = self.sent_tokens
-        if tokens is None or tokens < 2 or self.first_token_ns is None or self.last_token_ns is None:
+        """(:attr:`last_counted_ns` − first event with output) ÷ (:attr:`sent_tokens` − 1); None for one token, or where nobody counted."""
+        tokens, end = self.sent_tokens, self.last_counted_ns
+        if tokens is None or tokens < 2 or self.first_token_ns is None or end is None:
             return None
         if self.last_token_ns == self.first_token_ns:
             return None  # the whole answer came in one event: it says nothing of the time between tokens
-        return (self.last_token_ns - self.first_token_ns) / (tokens - 1) / 1e9
+        return (end - self.first_token_ns) / (tokens - 1) / 1e9
 
     @property
     def e2e_s(self) -> float | None:
@@ -160,6 +179,7 @@ async def _exchange(
     response = await client.send(request, stream=True)
     try:
         answer.headers_ns, answer.status = now_ns(), response.status_code
+        _note_opening(response, answer)
         if response.status_code != 200:
             await _refusal(response, answer, secrets, meanings)
         elif "text/event-stream" in response.headers.get("content-type", ""):
@@ -199,6 +219,15 @@ async def _to_the_end(stream: AsyncIterator[bytes]) -> None:
         async with asyncio.timeout(END_S):
             async for _ in stream:
                 pass
+
+
+def _note_opening(response: httpx.Response, answer: Answer) -> None:
+    """Of the first request of a connection: how long opening it took, and whether that is in the request's times."""
+    stream = response.extensions.get("network_stream")
+    if isinstance(stream, StampedStream) and stream.unused:
+        stream.unused = False
+        answer.connect_ns = stream.open_ns - stream.begun_ns
+        answer.connect_waited = stream.open_ns > answer.sent_ns
 
 
 def _arrival(response: httpx.Response, now_ns: Callable[[], int]) -> Callable[[], int]:

@@ -87,11 +87,20 @@ class _Protocol(asyncio.Protocol):
 
 
 class StampedStream(httpcore.AsyncNetworkStream):
-    """``read_ns``: when what :meth:`read` returned last had arrived, of ``time.perf_counter_ns``."""
+    """``read_ns``: when what :meth:`read` returned last had arrived, of ``time.perf_counter_ns``. ``begun_ns`` to ``open_ns``: opening it, TLS
+    included. ``unused``: no answer came on it yet. ``secured_for``: TLS is up for this name already (:meth:`start_tls` has nothing to do)."""
 
-    def __init__(self, transport: asyncio.Transport, protocol: _Protocol) -> None:
+    def __init__(self, transport: asyncio.Transport, protocol: _Protocol, begun_ns: int | None = None) -> None:
         self._transport, self._protocol = transport, protocol
-        self.read_ns = time.perf_counter_ns()
+        self.read_ns = self.open_ns = time.perf_counter_ns()
+        self.begun_ns = self.open_ns if begun_ns is None else begun_ns
+        self.unused = True
+        self.secured_for: str | None = None
+
+    @property
+    def usable(self) -> bool:
+        """Whether a first request can be sent on it: nothing came, and neither side has closed it."""
+        return not (self._protocol.parts or self._protocol.ended or self._transport.is_closing())
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         try:
@@ -123,7 +132,11 @@ class StampedStream(httpcore.AsyncNetworkStream):
 
     async def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
-    ) -> httpcore.AsyncNetworkStream:
+    ) -> StampedStream:
+        if self.secured_for is not None:
+            if server_hostname != self.secured_for:
+                raise httpcore.ConnectError("the connection was opened for another name")
+            return self
         try:
             async with asyncio.timeout(timeout):
                 transport = await asyncio.get_running_loop().start_tls(
@@ -138,7 +151,7 @@ class StampedStream(httpcore.AsyncNetworkStream):
         if transport is None:
             raise httpcore.ConnectError("the connection closed during the TLS handshake")
         self._protocol.transport = transport
-        return StampedStream(transport, self._protocol)
+        return StampedStream(transport, self._protocol, self.begun_ns)
 
     def get_extra_info(self, info: str) -> Any:
         if info == "is_readable":
@@ -150,6 +163,7 @@ async def connect(
     address: str, port: int, timeout: float | None = None, socket_options: Iterable[Any] | None = None
 ) -> StampedStream:
     """A connection to an IP address. Raises httpcore's errors."""
+    begun_ns = time.perf_counter_ns()
     try:
         async with asyncio.timeout(timeout):
             transport, protocol = await asyncio.get_running_loop().create_connection(_Protocol, address, port)
@@ -159,4 +173,4 @@ async def connect(
         raise httpcore.ConnectError(error.strerror or str(error)) from error
     for option in socket_options or ():
         transport.get_extra_info("socket").setsockopt(*option)
-    return StampedStream(transport, protocol)
+    return StampedStream(transport, protocol, begun_ns)

@@ -6,7 +6,10 @@ No proxy, no redirect, no retry: a request arrives at the server that the user n
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
+import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Any
 
@@ -14,7 +17,12 @@ import httpcore
 import httpx
 
 from profiling.remote.addresses import Network, Refused, Resolve, addresses, system_resolve
-from profiling.remote.stream import connect
+from profiling.remote.stream import StampedStream, connect
+
+#: Opening connections ahead takes so long at most, in seconds, and so many are opened at a time.
+AHEAD_S, AHEAD_AT_ONCE = 10.0, 64
+#: One that was opened ahead and is older, in seconds, is not used: servers give up connections on which nothing comes.
+AHEAD_AGE_S = 30.0
 
 
 class CheckedBackend(httpcore.AsyncNetworkBackend):
@@ -25,6 +33,7 @@ class CheckedBackend(httpcore.AsyncNetworkBackend):
         self._connect = connect
         self._known: dict[tuple[str, int], list[str]] = {}
         self._lock = asyncio.Lock()
+        self._ahead: dict[tuple[str, int], deque[StampedStream]] = {}
 
     async def addresses(self, host: str, port: int) -> list[str]:
         """Where connections to ``host`` go. Raises :class:`Refused`."""
@@ -41,13 +50,51 @@ class CheckedBackend(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.AsyncNetworkStream:
+        waiting = self._ahead.get((host, port))
+        while waiting:
+            stream = waiting.popleft()
+            if _is_fresh(stream):
+                return stream
+            await stream.aclose()
+        return await self._open(host, port, timeout, socket_options)
+
+    async def _open(
+        self, host: str, port: int, timeout: float | None, socket_options: Iterable[Any] | None = None
+    ) -> StampedStream:
+        begun_ns = time.perf_counter_ns()
         failure: Exception | None = None
         for address in await self.addresses(host, port):
             try:
-                return await self._connect(address, port, timeout, socket_options)
+                stream = await self._connect(address, port, timeout, socket_options)
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                 failure = error
+            else:
+                stream.begun_ns = begun_ns  # finding the name's address is part of it
+                return stream
         raise failure or httpcore.ConnectError("no address")
+
+    async def open_ahead(self, host: str, port: int, verify: ssl.SSLContext | None) -> None:
+        """Open a connection for the next :meth:`connect_tcp` to this place, with TLS where ``verify`` is given. Nothing is sent on it."""
+        stream = await self._open(host, port, AHEAD_S)
+        if verify is not None:
+            verify.set_alpn_protocols(["http/1.1"])  # as the pools below do
+            try:
+                stream = await stream.start_tls(verify, host, AHEAD_S)
+            except BaseException:
+                await stream.aclose()
+                raise
+            stream.secured_for = host
+        self._ahead.setdefault((host, port), deque()).append(stream)
+
+    def opened_ahead(self, host: str, port: int) -> int:
+        """How many connections wait for a first request."""
+        return sum(map(_is_fresh, self._ahead.get((host, port), ())))
+
+    async def aclose(self) -> None:
+        """Close what was opened ahead and not used."""
+        for waiting in self._ahead.values():
+            while waiting:
+                await waiting.popleft().aclose()
 
     async def connect_unix_socket(
         self, path: str, timeout: float | None = None, socket_options: Iterable[Any] | None = None
@@ -56,6 +103,10 @@ class CheckedBackend(httpcore.AsyncNetworkBackend):
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
+
+
+def _is_fresh(stream: StampedStream) -> bool:
+    return stream.usable and time.perf_counter_ns() - stream.open_ns < AHEAD_AGE_S * 1e9
 
 
 class _Body(httpx.AsyncByteStream):
@@ -90,6 +141,7 @@ class CheckedTransport(httpx.AsyncBaseTransport):
 
     def __init__(self, backend: CheckedBackend, connections: int = 100, verify: ssl.SSLContext | None = None) -> None:
         self._backend, self._verify = backend, verify or ssl.create_default_context()
+        self._most = connections
         self._room = asyncio.Semaphore(connections)
         self._all: list[httpcore.AsyncConnectionPool] = []
         #: Used last, taken first: a connection that has long been idle may have been closed by the server.
@@ -108,6 +160,23 @@ class CheckedTransport(httpx.AsyncBaseTransport):
         )
         self._all.append(made)
         return made
+
+    async def open_ahead(self, url: httpx.URL, count: int) -> None:
+        """Open connections to the server of ``url``, with TLS, until ``count`` are open and free. No request is sent, and nothing is raised: what
+        cannot be opened within :data:`AHEAD_S` is left to the request that needs it, which then says why."""
+        place = httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=b"/").origin
+        host, verify = place.host.decode("ascii"), self._verify if place.scheme == b"https" else None
+        free = sum(_is_free(pool, place) for pool in self._free) + self._backend.opened_ahead(host, place.port)
+        room = asyncio.Semaphore(AHEAD_AT_ONCE)
+
+        async def one() -> None:
+            async with room:
+                await self._backend.open_ahead(host, place.port, verify)
+
+        opening = [one() for _ in range(min(count, self._most) - free)]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(AHEAD_S):
+                await asyncio.gather(*opening, return_exceptions=True)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         url = request.url
@@ -148,3 +217,11 @@ class CheckedTransport(httpx.AsyncBaseTransport):
     async def aclose(self) -> None:
         for pool in self._all:
             await pool.aclose()
+        await self._backend.aclose()
+
+
+def _is_free(pool: httpcore.AsyncConnectionPool, place: httpcore.Origin) -> bool:
+    """Whether the pool's connection is open, to this place, and can take a request."""
+    return any(
+        one.can_handle_request(place) and one.is_available() and not one.has_expired() for one in pool.connections
+    )

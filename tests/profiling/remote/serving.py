@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -57,17 +58,22 @@ class Request:
 
 
 Handler = Callable[[Request], Awaitable[None]]
+Greet = Callable[[asyncio.StreamWriter], Awaitable[None]]
 
 
 @asynccontextmanager
-async def serving(handler: Handler) -> AsyncIterator[tuple[str, list[Request]]]:
-    """``base`` address of a server on 127.0.0.1, and the requests that it got."""
+async def serving(
+    handler: Handler, *, tls: ssl.SSLContext | None = None, greet: Greet | None = None
+) -> AsyncIterator[tuple[str, list[Request]]]:
+    """``base`` address of a server on 127.0.0.1, and the requests that it got. ``greet`` is told of each connection when it is made."""
     requests: list[Request] = []
     tasks: set[asyncio.Task] = set()
 
     async def connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         tasks.add(asyncio.current_task())
         try:
+            if greet is not None:
+                await greet(writer)
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode()
                 first, *lines = head.split("\r\n")
@@ -84,9 +90,9 @@ async def serving(handler: Handler) -> AsyncIterator[tuple[str, list[Request]]]:
                 requests[-1].closed.set()
             writer.close()
 
-    server = await asyncio.start_server(connection, "127.0.0.1", 0)
+    server = await asyncio.start_server(connection, "127.0.0.1", 0, ssl=tls)
     try:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1", requests
+        yield f"http{'s' if tls else ''}://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1", requests
     finally:
         server.close()
         for task in tasks:
@@ -114,14 +120,14 @@ async def well_behaved(request: Request, tokens: int = 4) -> None:
 
 
 @contextmanager
-def running(handler: Handler) -> Iterator[tuple[str, list[Request]]]:
+def running(handler: Handler, **options) -> Iterator[tuple[str, list[Request]]]:
     """A server in a thread of its own: what is tested has its own event loop."""
     ready = threading.Event()
     found: dict = {}
 
     async def go() -> None:
         found["end"], found["loop"] = asyncio.Event(), asyncio.get_running_loop()
-        async with serving(handler) as (base, requests):
+        async with serving(handler, **options) as (base, requests):
             found["base"], found["requests"] = base, requests
             ready.set()
             await found["end"].wait()

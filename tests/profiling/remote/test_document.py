@@ -22,6 +22,7 @@ from tests.profiling.test_document_contract import ROOT, keys_of, texts_of
 NOT_HERE = {
     *("vertex", "completions", "openai", "mixed", "counted", "no_profile", "null", "note", "origin", "python", "m"),
     *("refused", "connect", "timeout", "http", "stream", "cut", "estimated", "profiling", "remote", "saturated", "failures"),
+    *("new_connections", "stop", "tool_calls"),
     *("measure", "prompt", "said", "hardware", "kind", "serving", "figure", "goodput_share", "request_goodput"),
 }  # fmt: skip
 

@@ -127,7 +127,7 @@ def test_reasoning_that_is_not_sent_is_in_no_time_per_token(thought, tokens):
             await request.text(text)
             await asyncio.sleep(0.005)
         usage = {"completion_tokens": 9, "completion_tokens_details": {"reasoning_tokens": 6}}
-        await request.event({"choices": [{"delta": {}, "finish_reason": "stop"}], "usage": usage})
+        await request.event({"choices": [{"delta": {}, "finish_reason": "length"}], "usage": usage})
         await request.end()
 
     answer, _ = answer_of(handler)
