@@ -28,6 +28,10 @@ class Prompts:
         """``workload`` with the input of the largest batch, which estimates and instrumented passes are of."""
         return replace(workload, input_tokens=self.batches.shapes[self.batches.largest][1])
 
+    def instrumented(self, workload: Workload) -> Workload:
+        """``workload`` with the sequences of that batch: the last one may have fewer than were asked for."""
+        return replace(workload, batch_size=self.batches.shapes[self.batches.largest][0])
+
     def inputs(self, loaded: Any, device: torch.device) -> list[Inputs]:
         """One batch after the other."""
         ends = stop_tokens(loaded, self.tokenizer)

@@ -8,6 +8,7 @@ unless they are more than half of all.
 from __future__ import annotations
 
 import platform
+import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -46,7 +47,6 @@ def agree(rows: Sequence[Mapping[str, Any]], needed: int) -> Document:
     quiet = sum(row["quality"] == "ok" for row in near)
     accepted = len(near) >= needed and 2 * quiet > len(near)
     first = next(row for row in rows if float(row["value"]) == best)
-    medians = sorted(float(row["median"]) for row in rows)
     detail = {
         "values": values,
         "agreed": len(near),
@@ -56,7 +56,7 @@ def agree(rows: Sequence[Mapping[str, Any]], needed: int) -> Document:
         "spread_pct": round(100 * _apart(best, worst), 2),
     }
     return dict(first) | {
-        "median": medians[len(medians) // 2],
+        "median": statistics.median(float(row["median"]) for row in rows),
         "quality": "ok" if accepted else "contended",
         "detail": dict(first["detail"]) | detail,
     }

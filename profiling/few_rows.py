@@ -3,8 +3,8 @@
 A step comes to each of its weights when a pass over all others has driven it out of the caches. So here a matrix is never used twice in a
 row: those of one shape lie side by side in more memory than the last-level cache holds, and each call takes the next. Small matrices reach
 less than large ones where threads start and end at every call; matrices with short rows reach less because each result is a sum that begins
-and ends, and fetching ahead stops with it. What it takes to call the operator at all (microseconds) is part of the time. Runs inside an
-engine process.
+and ends, and fetching ahead stops with it. What it takes to call the operator at all (microseconds) is part of the time. That is all of it for
+such small ones on accelerators, so there only the largest matrix is timed. Runs inside an engine process.
 """
 
 from __future__ import annotations
@@ -48,6 +48,8 @@ def _largest(name: str, rows: int, bench: Bench, dtype: str) -> dict[str, Any] |
 def _shaped(name: str, rows: int, nbytes: int, inner: int, bench: Bench, dtype: str) -> dict[str, Any] | None:
     """``rows`` rows times a matrix of ``nbytes``, of which each result adds up ``inner``."""
     item = DTYPES[dtype].itemsize
+    if bench.device.type != "cpu":
+        return None  # over before the next is launched: that would be timed, and the overhead has it already
     if _is_slow(bench, dtype):
         return None  # said once, of the largest matrix
     if 2 * nbytes > bench.beyond_caches(dtype).numel() * item:

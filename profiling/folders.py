@@ -247,9 +247,9 @@ def _header(path: Path, name: str) -> tuple[str, set[str]]:
     try:
         header = json.loads(text)
         tensors = [entry for key, entry in header.items() if key != "__metadata__"]
-        end = max(entry["data_offsets"][1] for entry in tensors)
+        end = max(int(entry["data_offsets"][1]) for entry in tensors)
         formats = {str(entry["dtype"]) for entry in tensors}
-    except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError):
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError, RecursionError):
         raise broken from None
     size = path.stat().st_size
     if size != 8 + length + end:

@@ -107,7 +107,8 @@ def _clock(device: Any) -> tuple[Callable[[], Any], Callable[[list[tuple[Any, An
     import torch
 
     # Making an event and asking for the present stream cost several times what recording one does, in every module of every pass.
-    stream, idle = torch.cuda.current_stream(device), []
+    stream = torch.cuda.current_stream(device)
+    idle: list[Any] = []
 
     def mark() -> Any:
         event = idle.pop() if idle else torch.cuda.Event(enable_timing=True)
@@ -162,7 +163,7 @@ def central_mean(passes: list[dict[str, ModuleTime]]) -> dict[str, ModuleTime]:
     cut = len(ordered) // 4
     kept = ordered[cut : len(ordered) - cut]
     result = {}
-    for path in kept[0]:
+    for path in dict.fromkeys(path for times in kept for path in times):  # one may lack a module that others call
         rows = [times[path] for times in kept if path in times]
         result[path] = ModuleTime(
             sum(row.calls for row in rows) / len(kept),

@@ -47,10 +47,12 @@ def several(workload: Workload) -> bool:
 
 
 def _too_long(limit: int, workload: Workload, joined: int) -> str:
-    takes = f"{pieces(workload)} {'take' if several(workload) else 'takes'} {joined:,} tokens"
     if joined >= limit:
-        return f"{takes}: this model takes at most {limit:,}, the text included."
-    return f"{takes} and leave {limit - joined:,} of this model's {limit:,} to the text, which has {workload.input_tokens:,}."
+        return f"The {joined:,} tokens of {pieces(workload)} do not fit: this model takes at most {limit:,}, the text included."
+    return (
+        f"The {joined:,} tokens of {pieces(workload)} leave {limit - joined:,} of this model's {limit:,} to the text, "
+        f"which has {workload.input_tokens:,}."
+    )
 
 
 def _check_options(kind: str, workload: Workload) -> None:

@@ -17,6 +17,8 @@ Document = dict[str, Any]
 
 #: Metrics of which a process has one number, not one a request.
 RATES = ("request_throughput", "request_output_throughput", "request_goodput", "goodput_share")
+#: Those of them that count every request that came, served or not.
+OF_ALL_DUE = ("request_goodput", "goodput_share")
 KEYS = (*SERIES, *RATES)
 #: What of ``load`` must be the same before latencies of two loads may be ranked.
 ASKED = ("mode", "concurrency", "rate", "requests", "seconds", "input_lengths", "output_lengths", "scheduling")
@@ -26,7 +28,8 @@ def pool_load(documents: Sequence[Document]) -> Document:
     """``load``, ``requests`` (with the column ``process``) and ``metrics`` of the documents, one a process in their order; empty without a load.
 
     ``value`` and ``median`` of a metric are the median of what the processes have (of latencies, their medians), ``processes`` lists
-    those, ``ci95`` is Student's t over their logarithms; n, extremes and percentiles are of all requests.
+    those, ``ci95`` is Student's t over their logarithms; n, extremes and percentiles are of all requests. A process to which requests
+    came and that served none has rates of zero, which count, and no latencies; one that was cut off in its load has neither.
     """
     known = [(index, document) for index, document in enumerate(documents) if document.get("requests")]
     if not known:
@@ -62,18 +65,31 @@ def _described(loads: Sequence[Mapping[str, Any]]) -> Document:
 def _metrics(documents: Sequence[Document]) -> Document:
     own = [document.get("metrics") or {} for document in documents]
     found: Document = {}
+    idle = [_served_nothing(document) for document in documents]
     for key in KEYS:
-        values = [metrics[key]["value"] for metrics in own if key in metrics]
-        if not values:
+        if not any(key in metrics for metrics in own):
             continue
+        values = [
+            metrics[key]["value"] if key in metrics else 0.0
+            for metrics, nothing in zip(own, idle, strict=True)
+            if key in metrics or (key in RATES and nothing)
+        ]
         if key in RATES:
             summary: Document = {"n": sum(metrics[key]["n"] for metrics in own if key in metrics)}
+            if key in OF_ALL_DUE:
+                summary["n"] += sum(idle)
         else:
             summary = summarise([value for document in documents for value in _values(key, document["requests"])])
         middle = float(np.median(values))
         summary |= {"median": middle, "processes": values, "ci95": interval(values)}
         found[key] = metric(key, middle, "measured", **summary)
     return found
+
+
+def _served_nothing(document: Document) -> int:
+    """How many requests came to a process whose load went to its end without one that was served; 0 for any other."""
+    load = document["load"]
+    return int(load.get("due") or 0) if load.get("served") == 0 else 0
 
 
 def _values(key: str, requests: Mapping[str, Any]) -> list[float]:

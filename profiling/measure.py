@@ -7,6 +7,7 @@ module, one pass with the memory sampler, one under the profiler, and the estima
 from __future__ import annotations
 
 import gc
+import itertools
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -45,7 +46,8 @@ if TYPE_CHECKING:
 
 #: Passes with hooks: enough for a middle half, few beside the iterations that are published.
 HOOKED_PASSES = 3
-#: Passes through the model (decode steps) of which module times are kept; more would only fill memory.
+#: Passes through the model (decode steps) of which module times are kept at most, spread over all of them, for later steps read more of
+#: the cache; more would only fill memory.
 HOOKED_STEPS = 256
 #: Partial results have at most so many rows of samples: the latest.
 PARTIAL_ROWS = 4000
@@ -125,7 +127,7 @@ def set_threads(workload: Workload, device: torch.device) -> int:
 def _measure(session: Session, device: torch.device, threads: int, *, estimates: bool) -> dict[str, Any]:
     model, report = session.model, session.report
     report("prepare", 0.01, "Checking that the model fits")
-    built, _ = check_fits(model, session.workload, device)
+    built, _ = check_fits(model, session.instrumented, device)
     if session.workload.prompt is None:  # the tokens of one prompt are counted once the model is loaded
         check_context(model, built, session.workload)
     if session.load is not None:
@@ -212,7 +214,7 @@ def complete(
     if estimates:
         session.report("estimate", 0.95, "Estimating the same workload")
         attach_estimates(document, session)
-    document["memory"]["breakdown"] = table(session.held, memory.phases(), document["memory"], session.workload)
+    document["memory"]["breakdown"] = table(session.held, memory.phases(), document["memory"], session.instrumented)
     document["duration_s"] = time.monotonic() - session.began
     session.report("done", 1.0, "Measured")
     return document
@@ -293,12 +295,14 @@ def time_modules(session: Session, runner: Runner, loaded: Any, device: torch.de
     """Passes in which every module is timed. Their times are published as shares of a pass, never as its latency."""
     session.call_cost_s = call_cost(device)
     passes = min(HOOKED_PASSES, session.workload.iterations)
+    every = max(1, -(-passes * (session.workload.output_tokens - 1) // HOOKED_STEPS))
+    steps = itertools.count()
     with ModuleTimer(loaded, device) as timer:
 
         def collect(stage: str) -> None:
             times = timer.collect()
             kept = session.hooked.setdefault(stage, [])
-            if len(kept) < HOOKED_STEPS:
+            if stage != "decode" or next(steps) % every == 0:
                 kept.append(times)
 
         for index in range(passes):

@@ -87,8 +87,12 @@ def metrics(session: Session, memory: MemoryRecord) -> dict[str, Any]:
     result = {key: _measured(key, values) for key, values in series.items() if values}
     peak = memory.peak()
     if peak is not None:
-        note = "without pages of files, above what the process held before the model was loaded; buffers of libraries are in it"
-        result["peak_memory"] = metric("peak_memory", peak[0], "measured", n=1, absolute=peak[1], note=note)
+        extras: dict[str, Any] = {"absolute": peak[1]}
+        if not memory.on_device:
+            extras["note"] = (
+                "without pages of files, above what the process held before the model was loaded; buffers of libraries are in it"
+            )
+        result["peak_memory"] = metric("peak_memory", peak[0], "measured", n=1, **extras)
     result["load_time"] = metric("load_time", session.load_s, "measured", n=1)
     return result
 

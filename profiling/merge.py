@@ -72,7 +72,7 @@ def _estimates(session: Session) -> dict[str, dict[str, Any]]:
     # With no ceiling at all the estimate still counts FLOPs, bytes and memory, without times.
     for level in levels or ["datasheet"]:
         try:
-            found[level] = estimate(session.model, replace(hardware), session.workload, level=level)
+            found[level] = estimate(session.model, replace(hardware), session.instrumented, level=level)
         except Exception as error:  # the measurement is whole without it
             session.warn(
                 "estimate_failed", f"The estimate of this workload ({level} ceilings) failed. {describe(error)}"

@@ -226,6 +226,8 @@ def _walk(events: Sequence[Any], folds: Mapping[str, str], *, cuda: bool) -> _Fo
         name = event.name
         is_module = name.startswith(MODULE)
         if name.startswith(STAGE):
+            if not any(child.name.startswith(MODULE) for child in event.cpu_children):
+                continue  # begun for a step that never came, as every sequence had ended: it is no pass
             stage = name[len(STAGE) :]
             group = found.stages.setdefault(stage, _Group())
         elif is_module and stage is not None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from profiling.energy import energy_metrics
+from profiling.energy import METRICS, energy_metrics
 from profiling.load_pooling import pool_load
 from profiling.merge import compared, errors
 from profiling.resources import pool_resources
@@ -88,12 +88,20 @@ def pool(
     resources = pool_resources([document.get("resources") for document in documents])
     if resources is not None:
         result["resources"] = resources
-        result["metrics"] = result["metrics"] | energy_metrics(result)
+    result["metrics"] = _with_energy(result, documents)
     result["warnings"] = _warnings(documents)
     if first.get("estimates"):
         estimates = {entry["level"]: entry for entry in first["estimates"]}
         result["errors"] = errors(result["metrics"], estimates, compared(first))
     return result
+
+
+def _with_energy(result: Document, documents: Sequence[Document]) -> Document:
+    """The metrics with energy per token, of all processes together: none where one of them lacks the energy, or ended early, for its
+    tokens would count and its energy not."""
+    plain = {key: value for key, value in result["metrics"].items() if key not in METRICS.values()}
+    own = [energy_metrics(document) if document.get("conditions") else {} for document in documents]
+    return plain | {key: value for key, value in energy_metrics(result).items() if all(key in each for each in own)}
 
 
 def _metrics(documents: Sequence[Document]) -> Document:

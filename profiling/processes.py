@@ -125,6 +125,8 @@ def _with_resources(document: dict[str, Any], sampler: ResourceSampler) -> dict[
     if section is None:
         return document
     found = document | {"resources": section}
+    if "conditions" not in document:
+        return found  # it ended early: its samples are fewer than the passes that the energy went to
     return found | {"metrics": document.get("metrics", {}) | energy_metrics(found)}
 
 

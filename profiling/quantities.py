@@ -21,6 +21,9 @@ _LARGE = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "
 _SMALL = ((1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n"))
 _COUNTS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
 
+#: Fractions above this (1,000 %) are said as a factor: nobody reads "+12345678.9 %".
+FACTOR_ABOVE = 10.0
+
 #: Units that take an SI prefix for large values; times take one for small values.
 _PREFIXED = {"B", "B/s", "FLOP", "FLOP/s", "OP/s", "B/token"}
 
@@ -79,22 +82,37 @@ def count(value: Any) -> str:
 
 
 def percent(value: Any) -> str:
-    """A fraction as per cent: 0.1234 → "12.3 %"; tiny but not nothing → "< 0.1 %"."""
+    """A fraction as per cent: 0.1234 → "12.3 %"; tiny but not nothing → "< 0.1 %"; above 1,000 % as a factor: 24.5 → "× 24.5"."""
     plain = number(value)
     if plain is None:
         return unknown()
     if 0 < plain < 0.001:
         return f"<{SPACE}0.1{SPACE}%"
-    return f"{plain * 100:.1f}{SPACE}%"
+    if plain > FACTOR_ABOVE:
+        return _factor(plain)
+    return f"{plain * 100:{_grouped(100 * plain)}}{SPACE}%"
 
 
 def signed_percent(value: Any) -> str:
-    """A difference that is already in per cent: -12.34 → "−12.3 %"."""
+    """A difference that is already in per cent: -12.34 → "−12.3 %"; above 1,000 % how many times the base it is: 12345678.9 → "× 123 k"."""
     plain = number(value)
     if plain is None:
         return unknown()
+    if plain > 100 * FACTOR_ABOVE:
+        return _factor(1 + plain / 100)
     sign = "−" if plain < 0 else "+"
-    return f"{sign}{abs(plain):.1f}{SPACE}%"
+    return f"{sign}{abs(plain):{_grouped(plain)}}{SPACE}%"
+
+
+def _grouped(value: float) -> str:
+    """Format of a number of per cent: one decimal, and none where there are four digits before it."""
+    return ",.0f" if round(abs(value), 1) >= 1000 else ".1f"
+
+
+def _factor(value: float) -> str:
+    """How many times: "× 24.5", "× 123 k". Beyond all prefixes a power of ten is shorter than its digits."""
+    text = f"{value:.1e}" if value >= 1e21 else _scaled(value, "", _LARGE, 3)
+    return f"×{SPACE}{text}".removesuffix(SPACE)
 
 
 def moment(value: Any) -> datetime | None:

@@ -108,8 +108,7 @@ class ResourceSampler:
 
     def _begin(self, pid: int, phase: str) -> None:
         self._process = psutil.Process(pid)
-        self._phase, self._begun = phase, self._clock()
-        self._at = self._begun
+        self._phase = phase
         self._columns = ["process_cores", "other_cores", "process_rss_bytes", "available_bytes"]
         self._packages, reason = packages(POWERCAP)
         if self._packages:
@@ -122,6 +121,8 @@ class ResourceSampler:
                 self._note("gpu", "nvidia-smi is not here or does not answer.")
             else:
                 self._columns += ["gpu_utilisation_pct", "gpu_memory_bytes", "gpu_power_w"]
+        # Now, not before: to ask the driver takes a while, and rates are of what the counters say from here on.
+        self._at = self._begun = self._clock()
         self._last = self._counters(self._process)
 
     def _counters(self, process: psutil.Process) -> dict[str, float]:
@@ -196,8 +197,8 @@ def _join(first: Row, second: Row, columns: Sequence[str]) -> Row:
     for index, name in enumerate(columns, start=3):
         values = [(part[index], part[1]) for part in (first, second) if part[index] is not None]
         how = COLUMNS[name][1]
-        if not values:
-            row.append(None)
+        if not values or (name in POWER and len(values) < 2):
+            row.append(None)  # of power, a part would be taken for the energy of the whole
         elif how == "mean":
             row.append(round(sum(value * seconds for value, seconds in values) / sum(s for _, s in values), 3))
         else:
@@ -303,7 +304,7 @@ class DriverStream:
         program = shutil.which("nvidia-smi")
         if program is None:
             return None
-        query = "--query-gpu=utilization.gpu,memory.used,power.draw"
+        query = f"--query-gpu=utilization.gpu,memory.used,{_power_field()}"
         arguments = [program, query, "-i", device_state.driver_index(), "--format=csv,noheader,nounits"]
         try:
             return cls(
@@ -335,6 +336,13 @@ class DriverStream:
         self._process.wait()
         if self._process.stdout is not None:
             self._process.stdout.close()
+
+
+def _power_field() -> str:
+    """What the driver calls the power of now. ``power.draw`` alone is on newer devices the mean of the last second: over a shorter phase, that
+    of the one before. Older drivers know no other."""
+    now = "power.draw.instant"
+    return now if device_state.ask_driver([f"--query-gpu={now}", "-i", device_state.driver_index()]) else "power.draw"
 
 
 def reading(line: str) -> dict[str, float | None]:

@@ -163,6 +163,11 @@ class MemoryRecord:
                     row[key] = max(row[key], before[key])
         self._phases[row["phase"]] = row
 
+    @property
+    def on_device(self) -> bool:
+        """Whether :meth:`peak` is of an accelerator's allocator, and not of this process's memory."""
+        return self._cuda is not None
+
     def phases(self) -> list[dict[str, Any]]:
         """One row per phase, in the order in which they began."""
         return list(self._phases.values())

@@ -63,6 +63,11 @@ class Session:
         """Different batches that the passes take in turn."""
         return len(self.prompts.batches.parts) if self.prompts else 1
 
+    @property
+    def instrumented(self) -> Workload:
+        """The workload of the batch that instruments and estimates are of."""
+        return self.prompts.instrumented(self.workload) if self.prompts else self.workload
+
     def alike(self, passes: list[Generation]) -> list[Generation]:
         """Of ``passes`` in their order, those of the batch that instruments and estimates are of."""
         return passes[self.prompts.batches.largest :: self.batches] if self.prompts else passes

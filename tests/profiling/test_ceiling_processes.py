@@ -40,6 +40,10 @@ def test_processes_that_agree_are_accepted_with_the_best_of_them():
     assert found["detail"]["agreed"] == found["detail"]["needed"] == 3
 
 
+def test_the_median_of_two_processes_lies_between_them():
+    assert agree([row(100.0), row(98.0)], needed=2)["median"] == pytest.approx(0.9 * 99)
+
+
 def test_processes_that_disagree_are_contended_with_their_spread():
     found = agree([row(100.0), row(99.0), row(70.0)], needed=3)
     assert (found["value"], found["quality"]) == (100.0, "contended")

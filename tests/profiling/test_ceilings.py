@@ -71,6 +71,20 @@ def test_no_product_is_timed_from_a_cache_where_memory_is_short():
     assert largest["inner"] == 724
 
 
+def test_on_an_accelerator_kernels_are_timed_that_take_longer_than_to_launch_them(monkeypatch):
+    """A launch takes microseconds: what is over sooner would have the rate of launching, thousands of times too slow."""
+    asked = {}
+    monkeypatch.setattr(Bench, "row", lambda self, name, dtype, unit, work, call, **detail: asked.update({name: work}))
+    bench = Bench(torch.device("meta"), 0, 0.02, 1 << 30, 8192)
+    for name, dtype in (("elementwise", "fp32"), ("attention", "bf16")):
+        KERNELS[name, dtype](bench, dtype)
+    fastest_launch, fast = 2e-6, 1e15
+    assert asked["attention"] > 10 * fastest_launch * fast
+    assert asked["elementwise"] > 10 * fastest_launch * 6e13
+    assert all(KERNELS[name, "bf16"](bench, "bf16") is None for rows in few_rows.ROWS for name in shaped_names(rows))
+    assert set(asked) == {"elementwise", "attention"}
+
+
 def test_a_kernel_that_this_torch_lacks_is_named_not_dropped(monkeypatch):
     def absent(bench, dtype):
         raise RuntimeError("not implemented for 'Half'\nlong explanation")

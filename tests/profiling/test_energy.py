@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from profiling.energy import energy_metrics
 from profiling.pooling import pool
+from profiling.processes import _with_resources
 from profiling.quantities import show
 from profiling.units import DEFINITIONS
 
@@ -75,3 +77,40 @@ def test_processes_are_pooled_by_all_their_energy_and_all_their_tokens():
     both = pool(documents, protocol={"processes": 2})["metrics"]["package_energy_per_token"]
     assert both["value"] == pytest.approx(one)
     assert "60 J" in both["note"]
+
+
+def section(joules: float | None) -> dict:
+    entry = {"source": "RAPL", "of": "all", "phase": "iterations", "joules": joules, "seconds": 1.0}
+    return {
+        "timeline": {
+            "columns": ["t_s", "seconds", "phase", "package_power_w"],
+            "rows": [[0.0, 1.0, "iterations", 5.0]],
+        },
+        "energy": [] if joules is None else [entry],
+        "cost": {"samples": 1, "cpu_s": 0.0, "cores": 0.0},
+        "unavailable": [],
+    }
+
+
+@pytest.mark.parametrize("joules", [None, 30.0], ids=["a gap in the power", "ended early"])
+def test_a_process_whose_energy_or_end_is_missing_leaves_no_figure(joules):
+    """Its tokens would count and its energy not, or the other way round: half or twice of what a token took."""
+    own = {key: SMOL[key] for key in SMOL if key not in ("estimates", "resources")}
+    first = own | {"resources": section(30.0)}
+    first["metrics"] = own["metrics"] | energy_metrics(first)
+    other = own | {"resources": section(joules)}
+    if joules:
+        del other["conditions"]
+    assert "package_energy_per_token" in pool([first], protocol={"processes": 1})["metrics"]
+    assert "package_energy_per_token" not in pool([first, other], protocol={"processes": 2})["metrics"]
+
+
+def test_a_measurement_that_ended_early_has_no_energy_per_token():
+    """Of its samples only the latest are kept, of its energy all."""
+    whole = {key: SMOL[key] for key in SMOL if key != "resources"}
+    sampler = SimpleNamespace(section=lambda: section(30.0))
+    assert "package_energy_per_token" in _with_resources(whole, sampler)["metrics"]
+    early = {key: value for key, value in whole.items() if key != "conditions"}
+    found = _with_resources(early, sampler)
+    assert found["resources"]["energy"]
+    assert "package_energy_per_token" not in found["metrics"]

@@ -54,6 +54,8 @@ def test_pickles_code_quantised_broken_and_incomplete_models_are_refused_with_th
     outside = make_model_folder(tmp_path / "shards_outside", weights=False)
     (outside / folders.INDEX).write_text(json.dumps({"weight_map": {"a": "../tokenizer_code/model.safetensors"}}))
     (make_model_folder(tmp_path / "text") / "model.safetensors").write_bytes(struct.pack("<Q", 5) + b"hello")
+    odd = json.dumps({"w": {"dtype": "F32", "shape": [1], "data_offsets": [0, "four"]}}).encode()
+    (make_model_folder(tmp_path / "odd") / "model.safetensors").write_bytes(struct.pack("<Q", len(odd)) + odd)
     (make_model_folder(tmp_path / "big") / "config.json").write_text(json.dumps({"x": "y" * folders.CONFIG_BYTES}))
     make_model_folder(tmp_path / "fp8", tensors={"w": ("F8_E4M3", [4, 4])})
     make_model_folder(tmp_path / "unknown", config={"model_type": "never_heard_of"})
@@ -67,6 +69,7 @@ def test_pickles_code_quantised_broken_and_incomplete_models_are_refused_with_th
         "shards": "model-1.safetensors is missing",
         "shards_outside": "does not say which files",
         "text": "not a safetensors file",
+        "odd": "not a safetensors file",
         "big": "more than",
         "fp8": "F8_E4M3",
         "unknown": "never_heard_of",

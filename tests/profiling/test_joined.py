@@ -163,8 +163,12 @@ def test_images_and_sound_are_encoded_in_stages_of_their_own():
 @pytest.mark.parametrize(
     ("changes", "field", "said"),
     [
-        ({"images": 120, "input_tokens": 200}, "images", r"120 images take 1,920 tokens and leave 128 of .* 2,048"),
-        ({"images": 128}, "images", "128 images take 2,048 tokens: this model takes at most 2,048, the text included"),
+        ({"images": 120, "input_tokens": 200}, "images", r"1,920 tokens of 120 images leave 128 of .* 2,048"),
+        (
+            {"images": 128},
+            "images",
+            "2,048 tokens of 128 images do not fit: this model takes at most 2,048, the text included",
+        ),
         ({"images": 1, "output_tokens": 2020}, "output_tokens", r"1 image of the input takes 16 tokens"),
         ({"images": 0, "audios": 1}, "audios", "LlavaForConditionalGeneration has no front end for audio clips"),
         ({"images": -1}, "images", "whole number from 0"),
@@ -224,7 +228,7 @@ def test_a_sweep_with_images_gives_the_figures_of_estimates(options, tmp_path):
     ]
     table = sweep(SPEC, [H100], points, Workload(**options), store=FormStore(tmp_path))
     rows = list(table.rows())
-    assert rows[-1]["error"].startswith("images: 200 images take 3,200 tokens")
+    assert rows[-1]["error"].startswith("images: The 3,200 tokens of 200 images do not fit")
     for row, point in zip(rows[:-1], points, strict=False):
         assert (row["error"], row["method"]) == (None, "closed form")
         for name, expected in from_document(estimate(SPEC, H100, Workload(**options, **point))).items():

@@ -61,6 +61,22 @@ def test_goodput_of_a_process_in_which_nothing_was_good_leaves_no_interval():
     assert (share["value"], share["ci95"], share["n"]) == (1.0, None, 18)
 
 
+def test_a_process_that_served_nothing_counts_with_rates_of_zero():
+    """Left out, a server that hangs in every other process would look as fast as one that never does."""
+    metrics = pool_load([process(10), process(20, served=0), process(10, served=0)])["metrics"]
+    for key in ("request_throughput", "request_output_throughput", "request_goodput", "goodput_share"):
+        assert metrics[key]["processes"][1:] == [0.0, 0.0]
+        assert (metrics[key]["value"], metrics[key]["ci95"]) == (0.0, None)
+    assert (metrics["request_throughput"]["n"], metrics["goodput_share"]["n"]) == (6, 18)
+    assert metrics["request_ttft"]["processes"] == pytest.approx([0.0125]), "no request, no latency"
+
+
+def test_a_process_that_was_cut_off_in_its_load_has_no_rate():
+    cut = process(10, served=0)
+    del cut["load"]["due"], cut["load"]["served"]
+    assert len(pool_load([process(10), cut])["metrics"]["request_throughput"]["processes"]) == 1
+
+
 def test_one_that_was_disturbed_or_grew_spoils_the_whole_and_unknown_stays_unknown():
     load = pool_load([process(10), process(10, contended=True), process(10, queue_grows=None, foreign_cores=0.4)])[
         "load"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from dataclasses import replace
@@ -19,7 +20,7 @@ from profiling import hooks, loading, measured  # noqa: E402
 from profiling.generation import Runner  # noqa: E402
 from profiling.hooks import ModuleTime, ModuleTimer, central_mean  # noqa: E402
 from profiling.loading import Inputs  # noqa: E402
-from profiling.measure import measure  # noqa: E402
+from profiling.measure import measure, time_modules  # noqa: E402
 from profiling.session import Session  # noqa: E402
 
 CPU = torch.device("cpu")
@@ -214,7 +215,7 @@ def clock(monkeypatch) -> Clock:
 
 
 def metrics_of(session: Session) -> dict:
-    return measured.metrics(session, SimpleNamespace(peak=lambda: (1, 1)))
+    return measured.metrics(session, SimpleNamespace(peak=lambda: (1, 1), on_device=False))
 
 
 def test_a_first_pass_that_is_slower_in_every_step_is_told_and_one_slow_step_is_not(clock):
@@ -317,6 +318,39 @@ def test_the_middle_half_of_the_passes_counts():
     passes = [{"": ModuleTime(1, seconds, seconds)} for seconds in (1.0, 2.0, 3.0, 100.0)]
     assert central_mean(passes)[""].inclusive_s == 2.5
     assert central_mean([]) == {}
+
+
+def test_a_module_that_the_first_pass_did_not_call_keeps_its_time():
+    """An expert that was not chosen there: without it the parts would no longer add up to the whole."""
+    first = {"": ModuleTime(1, 1.0, 1.0)}
+    second = {"": ModuleTime(1, 3.0, 1.0), "expert": ModuleTime(1, 2.0, 2.0)}
+    found = central_mean([first, second])
+    assert found["expert"] == ModuleTime(0.5, 1.0, 1.0)
+    assert sum(time.exclusive_s for time in found.values()) == found[""].inclusive_s == 2.0
+
+
+def test_module_times_are_of_steps_over_the_whole_output(monkeypatch):
+    """Later steps read more of the cache: the first alone would be too fast."""
+    monkeypatch.setattr("profiling.measure.HOOKED_STEPS", 4)
+    monkeypatch.setattr(ModuleTimer, "collect", lambda self: next(numbers))
+    numbers, session = itertools.count(), Session(tiny.MODEL, tiny.HOST, tiny.WORKLOAD, lambda *told: None)
+
+    class Steps:
+        def generate(self, tokens, between):
+            for stage in ["prefill"] + ["decode"] * (tokens - 1):
+                between(stage)
+
+    time_modules(session, Steps(), torch.nn.Linear(1, 1), CPU)
+    assert session.hooked == {"prefill": [0, 6, 12], "decode": [1, 5, 10, 15]}
+
+
+def test_what_an_accelerator_gave_out_is_not_said_to_be_memory_of_the_process(clock):
+    session = run_sleepy(clock)[0]
+    of_process = metrics_of(session)["peak_memory"]
+    on_device = measured.metrics(session, SimpleNamespace(peak=lambda: (3, 4), on_device=True))["peak_memory"]
+    assert "pages of files" in of_process["note"]
+    assert (on_device["value"], on_device["absolute"]) == (3, 4)
+    assert "note" not in on_device
 
 
 # --- refusals and failures -------------------------------------------------------------------------------------------------

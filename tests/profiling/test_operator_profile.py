@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 pytest.importorskip("torch")
 
+import torch
+
 from profiling import operator_profile
+from profiling.generation import Runner
+from profiling.loading import Inputs
 from profiling.measure import measure
 from profiling.spec import ModelSpec
 from tests.profiling import tiny
@@ -116,3 +121,29 @@ def test_copies_are_counted_by_direction(document):
     assert to == {"direction": "host to device", "count": 2, "bytes": 8192, "seconds": pytest.approx(5e-6)}
     assert (fro["direction"], fro["count"], fro["bytes"]) == ("device to host", 1, 8)
     assert [entry["count"] for entry in document["profiled"]["copies"]] == [0, 0]
+
+
+class Counting(torch.nn.Module):
+    """Says 1, 2, 3, …"""
+
+    config = SimpleNamespace()
+
+    def forward(self, input_ids, past_key_values=None, use_cache=True):
+        said = 1 if past_key_values is None else past_key_values.said + 1
+        logits = torch.zeros(input_ids.shape[0], 1, 16)
+        logits[..., said] = 1
+        return SimpleNamespace(logits=logits, past_key_values=SimpleNamespace(said=said))
+
+
+@pytest.mark.parametrize(("last", "steps"), [(3, 2), (1, 0)])
+def test_a_step_that_never_came_is_no_pass(last, steps):
+    """The stage of the next step begins before it is known that every sequence has ended: means over one pass more were too small."""
+    cpu, model = torch.device("cpu"), Counting()
+    inputs = Inputs(torch.tensor([[3, 4]]), None, None, frozenset({last}), False)
+    runner = Runner(model, inputs, kind="decoder", logits="last", device=cpu)
+    tables = operator_profile.profile_pass(runner, model, cpu, encoder=False, output_tokens=10).tables
+    assert {stage: facts["passes"] for stage, facts in tables["stages"].items()} == {
+        "prefill": 1,
+        **({"decode": steps} if steps else {}),
+    }
+    assert [row["calls"] for row in rows(tables["modules"], path="")] == [1] * len(tables["stages"])

@@ -144,6 +144,19 @@ def test_a_measurement_runs_every_prompt_and_states_what_its_batches_were(model)
     assert document["workload"]["input_tokens"] == 6
 
 
+def test_estimates_have_the_sequences_of_the_batch_that_was_measured(model):
+    """The last batch can be the largest with fewer sequences than were asked for."""
+    workload = replace(WORKLOAD, prompts=("a", "b", "a " * 40), batch_size=2, output_tokens=3, iterations=2)
+    document = measure(model, HOST, workload)
+    assert (document["batches"]["instrumented"], document["workload"]["batch_size"]) == (1, 2)
+    prefill = document["stages"]["prefill"]
+    assert (prefill["batch_size"], prefill["tokens"]) == (1, 40)
+    table = document["memory"]["breakdown"]
+    rows = [dict(zip(table["columns"], row, strict=True)) for row in table["rows"]]
+    (cache,) = [row for row in rows if (row["phase"], row["part"]) == ("prefill", "cache")]
+    assert cache["measured_bytes"] == cache["estimated_bytes"]
+
+
 def test_batches_of_one_shape_are_held_against_their_estimate(model):
     workload = replace(WORKLOAD, prompts=("a b c", "d e f"), batch_size=2, output_tokens=3)
     document = measure(model, HOST, workload)

@@ -49,6 +49,34 @@ def test_counts_and_percentages():
     assert plain(signed_percent(-38.52)) == "−38.5 %"
 
 
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (0, "+0.0 %"),
+        (999.9, "+999.9 %"),
+        (999.96, "+1,000 %"),
+        (1000, "+1,000 %"),
+        (1000.1, "× 11"),
+        (2350, "× 24.5"),
+        (12345678.9, "× 123 k"),
+        (99_900.0, "× 1 k"),
+        (2e11, "× 2 G"),
+        (3e28, "× 3.0e+26"),
+        (-1234.5, "−1,234 %"),
+    ],
+)
+def test_a_change_of_more_than_a_thousand_per_cent_is_a_factor(change, text):
+    """×: how many times the base it is, so 1 more than the change."""
+    assert plain(signed_percent(change)) == text
+
+
+@pytest.mark.parametrize(
+    ("share", "text"), [(9.994, "999.4 %"), (10, "1,000 %"), (12.34, "× 12.3"), (98765, "× 98.8 k")]
+)
+def test_a_share_of_more_than_a_thousand_per_cent_is_a_factor(share, text):
+    assert plain(percent(share)) == text
+
+
 def test_a_datasheet_keeps_its_own_digits_and_its_largest_prefix():
     assert plain(datasheet(989_400_000_000_000, "FLOP/s")) == "989.4 TFLOP/s"
     assert plain(datasheet(3.35e12, "B/s", largest="G")) == "3,350 GB/s"

@@ -130,6 +130,13 @@ def test_an_unknown_value_is_not_counted_as_zero():
     assert found[0]["source"] == "nvidia-smi"
 
 
+def test_joining_rows_does_not_hide_a_gap_in_the_power():
+    rows = [[0.0, 1.0, "iterations", 100.0], [1.0, 1.0, "iterations", None], [2.0, 1.0, "iterations", 100.0]]
+    joined = thin([*rows, [3.0, 1.0, "iterations", 100.0]], ["gpu_power_w"], 1)
+    assert (len(joined), joined[0][1]) == (1, 4.0)
+    assert energy(joined, ["gpu_power_w"]) == []
+
+
 def rapl(folder, *counters: int):
     for index, value in enumerate(counters):
         package = folder / f"intel-rapl:{index}"
@@ -206,6 +213,24 @@ def test_the_drivers_stream_is_one_process_and_ends_with_the_samples(busy, tmp_p
     assert stream.latest() == values, "it stands until it is old"
     stream.close()
     assert stream._process.poll() is not None
+
+
+@pytest.mark.parametrize(("knows", "watts"), [(True, 300.0), (False, 50.0)])
+def test_power_is_that_of_now_where_the_driver_tells_it(knows, watts, tmp_path, monkeypatch):
+    """``power.draw`` is the mean of the last second: of a short phase it would be the power before it."""
+    program = tmp_path / "nvidia-smi"
+    refuse = "" if knows else 'case "$*" in *instant*) exit 2;; esac\n'
+    answer = 'case "$*" in *instant*) echo 50, 100, 300.0;; *) echo 50, 100, 50.0;; esac\n'
+    program.write_text(f'#!/bin/sh\n{refuse}{answer}case "$*" in *-lms*) exec sleep 60;; esac\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    stream = resources.DriverStream.open()
+    try:
+        while not (values := stream.latest()):
+            assert stream._process.poll() is None
+    finally:
+        stream.close()
+    assert values["gpu_power_w"] == watts
 
 
 def section(first: float, *rows) -> dict:
