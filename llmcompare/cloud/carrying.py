@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import Max
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -148,7 +149,11 @@ STEPS: dict[Kind, Callable[[Operation, Any], None]] = {
 }
 
 
-def forget_old(days: int = 30) -> None:
-    """Operations that ended long ago and belong to no deployment say nothing to anybody."""
+def forget_old(days: int = 30) -> int:
+    """Delete operations that ended long ago and belong to no deployment: they say nothing to anybody. The newest list of open models of each
+    connection stays, since its page shows it. Returns how many rows went."""
     old = timezone.now() - timedelta(days=days)
-    Operation.objects.filter(deployment=None, finished__lt=old).delete()
+    lists = Operation.objects.filter(kind=Kind.GARDEN, state=Operation.State.DONE).order_by()
+    shown = lists.values("connection").annotate(newest=Max("pk")).values_list("newest", flat=True)
+    gone = Operation.objects.filter(deployment=None, finished__lt=old).exclude(pk__in=list(shown))
+    return gone.delete()[0]

@@ -20,6 +20,7 @@ from llmcompare.cloud.bell import ring
 from llmcompare.cloud.machines import Machine, machines
 from llmcompare.cloud.models import Connection, Deployment, Operation
 from llmcompare.cloud.prices import Price, price_of
+from llmcompare.cloud.querysets import DeploymentQuerySet
 from llmcompare.common.errors import WHOLE_FORM, FieldErrors
 
 State, Stop, Source = Deployment.State, Deployment.Stop, Deployment.Source
@@ -181,22 +182,35 @@ def ask(*, connection: Connection, kind: str, title: str, by: User | None = None
 
 
 def extend(*, deployment: Deployment, hours: int) -> None:
-    """The lease ends so many hours from now, where that is later than it ends anyway. Raises :class:`FieldErrors`."""
+    """The lease ends so many hours from now, where that is later than it ends anyway. Raises :class:`FieldErrors`.
+
+    One UPDATE decides: whoever stopped it first has stopped it, and of two extensions the later end stays.
+    """
     if not 1 <= hours <= settings.CLOUD_MAX_LEASE_HOURS:
         raise FieldErrors({"hours": _("Enter a whole number of hours from 1 to %d.") % settings.CLOUD_MAX_LEASE_HOURS})
     until = timezone.now() + timedelta(hours=hours)
-    if until <= deployment.expires_at:
+    kept = _not_stopped(deployment)
+    if kept.filter(expires_at__lt=until).update(expires_at=until):
+        deployment.refresh_from_db()
+    elif kept.exists():
         raise FieldErrors({"hours": _("The lease lasts longer than that already. Enter more hours.")})
-    kept = Deployment.objects.filter(pk=deployment.pk, stop_reason="").exclude(state__in=Deployment.ENDED)
-    if not kept.update(expires_at=until):
+    else:
         raise FieldErrors({"hours": _("It is being undeployed already.")})
-    deployment.refresh_from_db()
 
 
-def stop(*, deployment: Deployment, reason: str, error: str = "", by: User | None = None) -> bool:
-    """Have it undeployed, its endpoint deleted; false when that is under way already. What is being deployed is undeployed once it can be."""
+def _not_stopped(deployment: Deployment) -> DeploymentQuerySet:
+    return Deployment.objects.filter(pk=deployment.pk, stop_reason="").exclude(state__in=Deployment.ENDED)
+
+
+def stop(
+    *, deployment: Deployment, reason: str, error: str = "", by: User | None = None, still: Q | None = None
+) -> bool:
+    """Have it undeployed, its endpoint deleted; false when that is under way already. What is being deployed is undeployed once it can be.
+
+    ``still``: what made it due, which must hold in the row at the moment of stopping, too; false where it does not any more.
+    """
     with transaction.atomic():
-        rows = Deployment.objects.filter(pk=deployment.pk, stop_reason="").exclude(state__in=Deployment.ENDED)
+        rows = _not_stopped(deployment).filter(still or Q())
         if not rows.update(stop_reason=reason, error=error, state=State.STOPPING):
             return False
         deployment.refresh_from_db()

@@ -8,6 +8,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from django.db import transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from llmcompare.accounts.models import User
@@ -18,17 +19,22 @@ State, Stop = Deployment.State, Deployment.Stop
 
 
 def stop_due() -> int:
-    """Stop what is due; returns how many. Idempotent, any number of workers may do it at once."""
+    """Stop what is due; returns how many. Idempotent, any number of workers may do it at once.
+
+    Between the look and the stop somebody may extend the lease or send a request: the row is stopped only where it is still due.
+    """
     now = timezone.now()
     running = Deployment.objects.active().filter(stop_reason="").select_related("connection")
     if Guard.get().stopped_at is not None:
         return sum(stop(deployment=one, reason=Stop.KILL) for one in running)
-    stopped = sum(stop(deployment=one, reason=Stop.EXPIRED) for one in running.filter(expires_at__lte=now))
+    ended = Q(expires_at__lte=now)
+    stopped = sum(stop(deployment=one, reason=Stop.EXPIRED, still=ended) for one in running.filter(ended))
     limited = running.filter(state=State.READY, idle_minutes__isnull=False)
     # Use is noted when a request begins, and one request may take longer than the limit.
     for pk in limited.filter(endpoint__runs__state="running").values_list("pk", flat=True).distinct():
         note_use(deployment_id=pk)
-    return stopped + sum(stop(deployment=one, reason=Stop.IDLE) for one in limited if is_idle(one))
+    idle = [one for one in limited if is_idle(one)]
+    return stopped + sum(stop(deployment=one, reason=Stop.IDLE, still=Q(used_at=one.used_at)) for one in idle)
 
 
 def is_idle(deployment: Deployment) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import Decimal
 
-from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop as _
 
 from llmcompare.cloud.machines import Machine, machines
 from llmcompare.cloud.models import MachinePrice
@@ -13,7 +13,8 @@ from llmcompare.cloud.models import MachinePrice
 
 @dataclass(frozen=True)
 class Price:
-    """USD per hour of one machine with its accelerators; None: unknown. ``words``: whose price it is and of which day, or why none is known."""
+    """USD per hour of one machine with its accelerators; None: unknown. ``words``: whose price it is and of which day, or why none is known, in
+    English: they are kept with what is deployed, and said in the language of whoever reads them."""
 
     usd_per_hour: Decimal | None
     words: str

@@ -27,11 +27,14 @@ TITLES = {
     "cpu_utilization": gettext_noop("CPU utilisation (may pass 1)"),
     "memory": gettext_noop("Memory in use"),
     "replicas": gettext_noop("Replicas"),
+    "responses": gettext_noop("Responses per second, mean of a minute"),
     "latency_p50": gettext_noop("Latency, median"),
     "latency_p99": gettext_noop("Latency, 99th percentile"),
 }
 #: Unit of a metric → the portal's, and how many of it one is.
-UNITS = {"share": ("ratio", 1.0), "ms": ("s", 1e-3)}
+UNITS = {"share": ("ratio", 1.0), "ms": ("s", 1e-3), "requests": ("request/s", 1 / 60)}
+#: Labels that part the series of one metric, as far as a metric has them.
+PARTS = ("latency_type", "response_code", "replica_id")
 #: The service shows points up to 360 s late.
 LATE = timedelta(minutes=7)
 #: A run that is shorter falls between two samples.
@@ -40,9 +43,11 @@ SHORTEST = timedelta(minutes=1)
 SAMPLE, SECOND = timedelta(minutes=1), timedelta(seconds=1)
 
 
-def series_of(run: Any) -> list[dict[str, Any]] | None:
-    """Series of the time of ``run`` as ``{title, unit, points: [[time, value], …]}``; None while nothing was read yet. The first call asks for
-    them. ``run`` has ``public_id``, ``endpoint``, ``started`` and ``finished``."""
+def series_of(run: Any, *, ask: bool = True) -> list[dict[str, Any]] | None:
+    """Series of the time of ``run`` as ``{metric, name, parts, title, unit, points: [[time, value], …]}``; None while nothing was read yet.
+    ``name``: of the metric; ``parts``: what parts its series (kind of latency, replica); ``title``: both. A point says something of the
+    minute that ends at its time. The first call asks for them, unless ``ask`` is off. ``run`` has ``public_id``, ``endpoint``,
+    ``started`` and ``finished``."""
     if run.started is None or run.finished is None:
         return None
     if run.finished - run.started < SHORTEST:
@@ -51,6 +56,8 @@ def series_of(run: Any) -> list[dict[str, Any]] | None:
     known = Operation.objects.filter(kind=kind, resource=mark).first()
     if known is not None:
         return None if known.is_active else [_shown(one) for one in known.result or []]
+    if not ask:
+        return None
     used = Deployment.objects.filter(endpoint=run.endpoint, ready_at__lt=run.finished).order_by("-ready_at").first()
     if used is None:
         return []
@@ -68,9 +75,11 @@ def series_of(run: Any) -> list[dict[str, Any]] | None:
 
 
 def _shown(one: dict[str, Any]) -> dict[str, Any]:
-    """A stored series with its title in the reader's language."""
-    metric = one["title"]
-    return {"title": " · ".join([_(metric), *one["parts"]]), "unit": one["unit"], "points": one["points"]}
+    """A stored series with its words in the reader's language."""
+    title = one["title"]
+    metric = next((metric for metric, known in TITLES.items() if known == title), title)
+    about = {"metric": metric, "name": _(title), "parts": one["parts"], "title": " · ".join([_(title), *one["parts"]])}
+    return about | {"unit": one["unit"], "points": one["points"]}
 
 
 def read(operation: Operation, cloud: Cloud) -> None:
@@ -90,7 +99,7 @@ def read(operation: Operation, cloud: Cloud) -> None:
         for one in series:
             if one.labels.get("deployed_model_id", deployment.deployed_model_id) != deployment.deployed_model_id:
                 continue
-            parts = [one.labels[name] for name in ("latency_type", "replica_id") if one.labels.get(name)]
+            parts = [one.labels[name] for name in PARTS if one.labels.get(name)]
             unit, scale = UNITS.get(one.unit, (one.unit, 1.0))
             points = [[at, value * scale] for at, value in one.points if _within(at, since, until)]
             if points:

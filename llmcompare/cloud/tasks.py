@@ -9,6 +9,7 @@ import logging
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -25,6 +26,8 @@ from llmcompare.cloud.models import Operation
 logger = logging.getLogger(__name__)
 
 THREADS = 4
+#: How often operations of long ago are forgotten, in seconds.
+FORGET_S = 6 * 3600.0
 
 
 class Keeper:
@@ -34,6 +37,7 @@ class Keeper:
         self.shutdown, self.wanted = threading.Event(), threading.Event()
         self._at_work: set[tuple[str, int]] = set()
         self._lock = threading.Lock()
+        self._forgot_at: float | None = None
 
     @property
     def name(self) -> str:
@@ -45,6 +49,7 @@ class Keeper:
                 try:
                     leases.stop_due()
                     self._hand_out(pool)
+                    self._forget()
                 except Exception:
                     logger.exception("Looking after the cloud failed and is tried again")
                 finally:
@@ -58,6 +63,12 @@ class Keeper:
             self._submit(pool, "operation", pk, partial(carrying.carry_out, operation_id=pk, worker=self.name))
         for pk in reading.due():
             self._submit(pool, "connection", pk, partial(reading.read, connection_id=pk))
+
+    def _forget(self) -> None:
+        """When the worker begins and every few hours: rows that nobody looks at any more."""
+        if self._forgot_at is None or time.monotonic() - self._forgot_at > FORGET_S:
+            self._forgot_at = time.monotonic()
+            carrying.forget_old()
 
     def _submit(self, pool: ThreadPoolExecutor, kind: str, pk: int, work: Callable[[], object]) -> None:
         """Have it done unless this process is at it; another process finds its claim."""

@@ -2,10 +2,15 @@
 
 The field keys are not Django's secret key: that one is replaced to end sessions, which must not lose what is stored. They come from
 ``LLMCOMPARE_FIELD_KEYS`` (newest first), else from a file in the data folder that is made once, readable by its owner only.
+
+Workers decrypt (:func:`unseal`), and the command that replaces field keys (:func:`reseal`). The web process encrypts what is entered, and
+looks at signatures (:func:`is_ours`).
 """
 
 from __future__ import annotations
 
+import base64
+import hmac
 import json
 import os
 import secrets
@@ -119,6 +124,24 @@ def unseal(sealed: str, origin: str) -> str:
     if found["origin"] != origin:
         raise Unreadable(MOVED)
     return found["secret"]
+
+
+@sensitive_variables()
+def is_ours(sealed: str) -> bool:
+    """Whether one of the field keys sealed it, by its signature alone: nothing is decrypted. What it is for is seen by :func:`unseal`.
+
+    Fernet's token is urlsafe base64 of version (0x80), time (8 bytes), IV (16), ciphertext (whole blocks of 16), and an HMAC-SHA256 (32) of
+    all before it, whose key is the first half of a field key.
+    """
+    try:
+        token = base64.b64decode(sealed.encode("ascii"), altchars=b"-_", validate=True)
+    except ValueError:  # of other characters, too
+        return False
+    signed, signature = token[:-32], token[-32:]
+    if len(signed) < 25 or signed[0] != 0x80 or (len(signed) - 25) % 16:
+        return False
+    halves = [base64.urlsafe_b64decode(key)[:16] for key in field_keys()]
+    return any(hmac.compare_digest(hmac.digest(half, signed, "sha256"), signature) for half in halves)
 
 
 @sensitive_variables()

@@ -26,7 +26,8 @@ class Endpoint(models.Model):
 
     ``url``: address up to ``/v1``, as :attr:`profiling.remote.addresses.Server.base`; of other kinds what their app says. ``model``: its id
     at the server, empty until somebody chose one. ``api``: the route that is used, empty until it was chosen or found out. ``probe``: what
-    the last look that ended found (:mod:`llmcompare.endpoints.probing`), null before the first. ``hardware`` and ``language_model``: what an
+    the last look that ended found (:mod:`llmcompare.endpoints.probing`), null before the first. ``places``: see
+    :mod:`llmcompare.endpoints.places`. ``hardware`` and ``language_model``: what an
     estimate beside its runs goes by.
     """
 
@@ -65,6 +66,9 @@ class Endpoint(models.Model):
         "catalog.LanguageModel", null=True, blank=True, on_delete=models.SET_NULL, related_name="endpoints"
     )
     probe: Any = models.JSONField(null=True, blank=True, editable=False, help_text="what the last look found")
+    places: Any = models.JSONField(
+        default=list, editable=False, help_text="marks of the addresses that runs were asked of, in order"
+    )
     probed_at = models.DateTimeField(null=True, blank=True, editable=False)
     created = models.DateTimeField(auto_now_add=True)
     updated = models.DateTimeField(auto_now=True)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from django.utils.translation import gettext, pgettext
 from django.utils.translation import gettext as _
 
+from hardware.models import Hardware
+from llmcompare.catalog.models import LanguageModel
 from llmcompare.common.engine_texts import engine_text
 from llmcompare.endpoints import crypto
 from llmcompare.endpoints.models import Endpoint, Probe
-from llmcompare.endpoints.targets import origin_of
 from profiling.remote.addresses import Refused, server
 from profiling.remote.protocol import APIS
 
@@ -53,14 +54,15 @@ def status_of(endpoint: Endpoint, probe: Probe | None = None) -> Status:
 
 
 def key_problem(endpoint: Endpoint) -> str:
-    """Why the stored key cannot be used, empty where it can or there is none."""
+    """Why the stored key cannot be used, empty where nothing is known against it or there is none. It is not decrypted for that: whether
+    it was entered for this address is seen by the worker that sends it."""
     if not endpoint.sealed_key:
         return ""
     try:
-        crypto.unseal(endpoint.sealed_key, origin_of(server(endpoint.url)))
-    except (Refused, crypto.Unreadable) as error:
+        server(endpoint.url)
+    except Refused as error:
         return said(str(error))
-    return ""
+    return "" if crypto.is_ours(endpoint.sealed_key) else said(crypto.LOST)
 
 
 def said(text: str) -> str:
@@ -120,9 +122,25 @@ def says(seen: bool | None) -> str:
 
 
 def to_json(endpoint: Endpoint, user: Any, probe: Probe | None = None) -> dict[str, Any]:
-    """One endpoint as ``user`` may see it: what it is linked to is named to those who see that too."""
+    """One endpoint as ``user`` may see it: what it is linked to is named to those who see that too. ``probe``: the look under way."""
+    return _json(endpoint, *linked(endpoint, user), probe)
+
+
+def several_json(endpoints: Iterable[Endpoint], user: Any) -> Iterator[dict[str, Any]]:
+    """:func:`to_json` of each, with the looks that are under way, by as many queries as one has."""
+    active = {probe.endpoint_id: probe for probe in Probe.objects.filter(state__in=Probe.ACTIVE)}
+    models = set(LanguageModel.objects.visible_to(user).exclude(endpoints=None).values_list("pk", flat=True))
+    devices = set(Hardware.objects.visible_to(user).exclude(endpoints=None).values_list("pk", flat=True))
+    for one in endpoints:
+        model = one.language_model if one.language_model_id in models else None
+        device = one.hardware if one.hardware_id in devices else None
+        yield _json(one, model, device, active.get(one.pk))
+
+
+def _json(
+    endpoint: Endpoint, model: LanguageModel | None, device: Hardware | None, probe: Probe | None
+) -> dict[str, Any]:
     found, status = endpoint.probe or {}, status_of(endpoint, probe)
-    model, device = linked(endpoint, user)
     used = found.get("abilities") or {}
     return {
         "id": endpoint.public_id,
@@ -159,6 +177,5 @@ def linked(endpoint: Endpoint, user: Any) -> tuple[Any, Any]:
 
 
 def export_rows(endpoints: Iterable[Endpoint], user: Any) -> Iterable[list[Any]]:
-    for endpoint in endpoints:
-        shown = to_json(endpoint, user)
+    for shown in several_json(endpoints, user):
         yield [shown[name] for name in EXPORT_HEADER]

@@ -71,7 +71,7 @@ def export_csv(request: UserRequest) -> HttpResponseBase:
 @login_required
 @require_safe
 def export_list_json(request: UserRequest) -> HttpResponse:
-    found = [presentation.to_json(endpoint, request.user) for endpoint in _searched(request)]
+    found = list(presentation.several_json(_searched(request), request.user))
     return JsonResponse({"schema": "llmcompare-endpoints", "schema_version": "1.0", "endpoints": found})
 
 

@@ -301,3 +301,36 @@ def test_tokens_are_shown_nowhere(staff_client, owner_client, here):
     for client in (owner_client, staff_client):
         for path in ("/cloud/", f"/cloud/{here.public_id}/", "/api/v1/cloud/connections/", "/admin/cloud/connection/"):
             assert "very-secret-token" not in client.get(path).content.decode()
+
+
+def test_what_workers_said_is_in_the_readers_language(owner, owner_client, here, deployed):
+    refused = "Google does not accept the credentials of this connection. Check them."
+    Connection.objects.update(read_error=refused)
+    Operation.objects.create(
+        connection=here, deployment=deployed, kind="clear", state="failed", error="Google refused the request."
+    )
+    Operation.objects.create(connection=here, kind="garden", state="failed", error=refused)
+    price = "Compute Engine list price, dated 2026-10-04; Vertex AI adds its own fee, which is not known here."
+    Deployment.objects.update(price_words=price, error="The container did not become ready.")
+    owner.language = "zh-hans"
+    owner.save()
+    base, page = f"/cloud/{here.public_id}/", f"/cloud/deployments/{deployed.public_id}/"
+    for path, said in (
+        (base, "Google 不接受此连接的凭据。请检查凭据。"),
+        (base, "Google 拒绝了请求。"),
+        (f"{base}garden/", "Google 不接受此连接的凭据。请检查凭据。"),
+        (page, "Compute Engine 目录价，日期 2026-10-04"),
+        (page, "容器没有就绪。"),
+        (f"{page}status/?state=ready", "容器没有就绪。"),
+    ):
+        assert said in text(owner_client.get(path)), path
+
+
+def test_what_a_deployment_costs_is_kept_in_english_and_said_in_the_language_of_the_page(owner, owner_client, here):
+    owner.language = "zh-hans"
+    owner.save()
+    path = f"/cloud/{here.public_id}/deploy/"
+    assert "Compute Engine 目录价，日期 2026-10-04" in text(owner_client.post(path, WANTED))
+    owner_client.post(path, WANTED | {"price": "1.41 USD", "typed": "my-endpoint"})
+    made = Deployment.objects.get()
+    assert made.price_words.startswith("Compute Engine list price, dated 2026-10-04")

@@ -1,4 +1,5 @@
-"""On PostgreSQL: two confirmations at the same moment do not pass a cap together, one that is sent twice deploys once, and one operation is taken by one worker."""
+"""On PostgreSQL: two confirmations at the same moment do not pass a cap together, one that is sent twice deploys once, one operation is taken by one worker, and a lease
+that was extended is not swept."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ from django.core.management import call_command
 from django.db import connections as databases
 from django.utils import timezone
 from llmcompare.accounts.models import User
-from llmcompare.cloud import deployments, operations
+from llmcompare.cloud import deployments, leases, operations
 from llmcompare.cloud.models import Connection, Deployment, Operation, SpendingCap
 from llmcompare.common.errors import FieldErrors, QuotaExceeded
 call_command("migrate", verbosity=0)
@@ -66,6 +67,24 @@ def again(number):
 same = [deployments.make_wish(connection=here, name="same", model="7", machine_type="g2-standard-4") for _ in range(8)]
 together(again)
 print(ends.count("deployed"), ends.count("refused"))
+Deployment.objects.all().update(stop_reason="user", state="ended")
+broken = 0
+for turn in range(10):
+    ends.clear()
+    one = Deployment.objects.create(connection=here, owner=user, name=f"lease-{turn}", model_name="m", model_title="m", state="ready",
+                                    machine_type="g2-standard-4", ready_at=timezone.now(), expires_at=timezone.now())
+    def extend_or_sweep(number):
+        if number % 2:
+            return "swept" if leases.stop_due() else "nothing"
+        try:
+            deployments.extend(deployment=Deployment.objects.get(pk=one.pk), hours=1 + number)
+            return "extended"
+        except FieldErrors:
+            return "too late"
+    together(extend_or_sweep)
+    one.refresh_from_db()
+    broken += ("extended" in ends) == bool(one.stop_reason) or ends.count("swept") != bool(one.stop_reason)
+print(broken)
 """
 
 
@@ -84,4 +103,4 @@ def test_caps_claims_and_stops_hold_when_eight_come_at_once(postgres_database, t
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split("\n")[:4] == ["1 7 1", "1", "1 1", "1 7"]
+    assert done.stdout.split("\n")[:5] == ["1 7 1", "1", "1 1", "1 7", "0"]

@@ -54,3 +54,15 @@ def test_where_nothing_can_be_read_it_is_said_why(hand, run):
     hand.work()
     assert "monitoring.timeSeries.list" in Operation.objects.get(kind="series").error
     assert series.series_of(run) == []
+
+
+def test_requests_of_a_minute_are_told_as_a_rate(hand, run):
+    run.sample("response_count", [0.0, 120.0, 60.0])
+    assert series.series_of(run) is None
+    hand.work()
+    [found] = series.series_of(run)
+    assert (found["metric"], found["unit"], [value for _at, value in found["points"]]) == (
+        "responses",
+        "request/s",
+        [2.0, 1.0],
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import stat
 
@@ -56,8 +57,26 @@ def test_a_newer_key_encrypts_and_the_older_one_still_decrypts(settings):
 
 @pytest.mark.parametrize("broken", ["", "nonsense", "gAAAAA==", "é"])
 def test_what_is_no_token_is_a_sentence_not_a_traceback(broken):
+    assert not crypto.is_ours(broken)
     with pytest.raises(crypto.Unreadable, match="Enter the key again"):
         crypto.unseal(broken, ORIGIN)
+
+
+def test_the_signature_says_what_decrypting_would(settings):
+    """Of field keys that changed, and of tokens that were cut or changed anywhere."""
+    old, new = crypto.new_field_key(), crypto.new_field_key()
+    settings.FIELD_KEYS = [old]
+    sealed = crypto.seal(SECRET, ORIGIN)
+    for keys, readable in ([old], True), ([new, old], True), ([new], False):
+        settings.FIELD_KEYS = keys
+        assert crypto.is_ours(sealed) is readable
+    settings.FIELD_KEYS = [new, old]
+    raw = base64.urlsafe_b64decode(sealed)
+    for place in range(len(raw)):
+        changed = base64.urlsafe_b64encode(raw[:place] + bytes([raw[place] ^ 1]) + raw[place + 1 :]).decode()
+        assert not crypto.is_ours(changed), place
+    for length in range(len(raw)):
+        assert not crypto.is_ours(base64.urlsafe_b64encode(raw[:length]).decode())
 
 
 def test_field_keys_of_the_environment_are_looked_at_when_the_portal_starts(monkeypatch, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+from cryptography.fernet import Fernet, MultiFernet
 from django.urls import reverse
 
 from llmcompare.endpoints import crypto
@@ -104,6 +105,29 @@ def test_the_states_of_the_list(owner, owner_client, settings):
     page = words(owner_client.get(at("detail", lost)))
     assert "Enter the key again" in page
     assert "Enter it" in page
+
+
+def test_no_page_decrypts_a_key(owner, owner_client, settings, monkeypatch):
+    """Not to tell whether it can be read either: that is the business of the workers alone."""
+
+    def refused(*_, **__):
+        raise AssertionError("decrypted")
+
+    for cls in (Fernet, MultiFernet):
+        for name in ("decrypt", "decrypt_at_time", "rotate"):
+            if hasattr(cls, name):
+                monkeypatch.setattr(cls, name, refused)
+    endpoint = make_endpoint(owner, name="Readable", key=KEY, probe=SEEN)
+    addresses = [at("list"), at("detail", endpoint), at("edit", endpoint), "/endpoints.csv", "/endpoints.json"]
+    addresses += ["/api/v1/endpoints/", f"/api/v1/endpoints/{endpoint.public_id}/"]
+    for address in addresses:
+        answer = owner_client.get(address)
+        assert answer.status_code == 200, address
+        assert b"nter the key again" not in b"".join(answer), address
+    assert owner_client.post(at("edit", endpoint), entered(name="Renamed", model="m")).status_code == 302
+    settings.FIELD_KEYS = [crypto.new_field_key()]
+    for address in addresses:
+        assert b"nter the key again" in b"".join(owner_client.get(address)), address
 
 
 def test_the_page_says_what_was_seen_and_what_was_not_tried(owner, owner_client):
@@ -248,6 +272,34 @@ def test_exports_have_a_row_for_each_and_no_key(owner, owner_client):
         body = owner_client.get(name).getvalue().decode()
         assert KEY not in body
         assert sealed not in body
+
+
+def test_exports_have_the_states_of_the_page(owner, owner_client, team, teammate_client):
+    shared = {"hardware": make_hardware(), "language_model": make_model()}
+    own = {
+        "hardware": make_hardware(owner=owner, source="private"),
+        "language_model": make_model(owner=owner, source="upload"),
+    }
+    make_endpoint(owner, name="A", probe=SEEN, visibility="team", team=team, **shared)
+    Probe.objects.create(endpoint=make_endpoint(owner, name="B", visibility="team", team=team, **own))
+    names = (shared["hardware"].slug, own["hardware"].slug)
+    for client, devices in ((owner_client, names), (teammate_client, (names[0], None))):
+        shown = client.get(at("json")).json()["endpoints"]
+        assert [(one["state"], one["hardware"]) for one in shown] == list(
+            zip(("ready", "checking"), devices, strict=True)
+        )
+        assert client.get("/api/v1/endpoints/").json()["results"][1]["hardware"] == devices[1]
+        sheet = client.get(at("csv")).getvalue().decode()
+        assert "checking" in sheet
+        assert (names[1] in sheet) is (devices[1] is not None)
+
+
+def test_queries_of_exports_do_not_grow_with_the_endpoints(owner, owner_client, django_assert_max_num_queries):
+    for _ in range(12):
+        make_endpoint(owner, hardware=make_hardware(), language_model=make_model())
+    for path in (at("json"), at("csv"), "/api/v1/endpoints/"):
+        with django_assert_max_num_queries(10):
+            assert owner_client.get(path).getvalue()
 
 
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())

@@ -24,7 +24,7 @@ from llmcompare.catalog.models import LanguageModel
 from llmcompare.common.errors import FieldErrors
 from llmcompare.endpoints import presentation, probing, services
 from llmcompare.endpoints.checking import MAX_KEY
-from llmcompare.endpoints.models import MAX_MODEL, Endpoint, Probe
+from llmcompare.endpoints.models import MAX_MODEL, Endpoint
 from profiling.remote.addresses import MAX_URL
 
 
@@ -174,8 +174,7 @@ def endpoints(request: Request) -> Response:
     found = Endpoint.objects.visible_to(request.user).select_related("owner", "team", "hardware", "language_model")
     pages = Pages()
     page = pages.paginate_queryset(found, request)
-    active = {probe.endpoint_id: probe for probe in Probe.objects.filter(endpoint__in=page, state__in=Probe.ACTIVE)}
-    rows = [presentation.to_json(one, request.user, active.get(one.pk)) for one in page]
+    rows = list(presentation.several_json(page, request.user))
     return pages.get_paginated_response(EndpointSerializer(rows, many=True).data)
 
 
