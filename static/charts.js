@@ -77,8 +77,10 @@
     /* What is folded has no size yet: it is drawn when it is opened. */
     if (!source || !window.Plotly || !element.clientWidth) { return; }
     var figure = fitted(painted(JSON.parse(source.textContent)), element.clientWidth);
-    /* When the window changes its size, plotly takes the height of the element: without one of its own the figure would be cut off. */
-    if (figure.layout.height) { element.style.height = figure.layout.height + 2 + "px"; }
+    /* When the window changes its size, plotly takes the height of the element: without one of its own the figure would be cut off. It is
+       that of the skeleton, so nothing moves. */
+    if (figure.layout.height) { element.style.height = figure.layout.height + element.offsetHeight - element.clientHeight + "px"; }
+    window.lcSkeleton.done(element);
     window.Plotly.react(element, figure.data, figure.layout, spoken()).then(function () {
       if (element.dataset.drawn) { markPoints(element, selected); return; }
       element.dataset.drawn = "yes";
@@ -89,8 +91,9 @@
         }
       });
       markPoints(element, selected);
-    });
+    }).catch(function (error) { window.lcSkeleton.failed(element, window.lcText("draw-failed")); throw error; });
   }
+  window.lcSkeleton.draws("[data-chart]", function () { return Boolean(window.Plotly); });
 
   /* Points of what is selected on the page stay as they are, the others step back. */
   var selected = { at: null, paths: [], groups: [] };

@@ -85,7 +85,10 @@
     if (!field) { field = document.createElement("input"); field.type = "hidden"; field.name = "at"; form.append(field); }
     field.value = current;
   });
-  document.addEventListener("htmx:configRequest", function (event) { event.detail.path = carry(event.detail.path); });
+  document.addEventListener("htmx:configRequest", function (event) {
+    if (!event.detail.elt.matches("form")) { event.detail.path = carry(event.detail.path); return; }
+    if (current === null) { delete event.detail.parameters.at; } else { event.detail.parameters.at = current; }
+  });
   document.addEventListener("htmx:afterSettle", mark);
 
   document.addEventListener("DOMContentLoaded", function () {

@@ -36,6 +36,14 @@
     box.addEventListener("input", show);
   });
 
+  /* While a whole page is asked for, the answer is what is waited for: a skeleton the first time, then the old figures, dimmed. */
+  form.addEventListener("submit", function () {
+    var asked = new FormData(form), answer = document.getElementById("answer");
+    if (!asked.getAll("model").some(Boolean) || !asked.getAll("hardware").some(Boolean)) { return; }
+    answer.dataset.asks = "";
+    window.lcSkeleton.wait(answer);
+  });
+
   /* another set of models or devices has other controls: the whole page is asked for */
   form.addEventListener("change", function (event) {
     if (event.target.matches("[data-reload]")) { form.requestSubmit(); }

@@ -115,8 +115,6 @@
     nameGroups(cy);
     var box = cy.elements().boundingBox(), holder = cy.container();
     var scale = Math.min(1, Math.max(READABLE, (holder.clientWidth - 36) / box.w));
-    if (window.innerWidth >= 576) { holder.style.height = Math.round(Math.min(Math.max(box.h * READABLE + 40, 320), 1500)) + "px"; }
-    cy.resize();
     cy.fit(undefined, 18);
     if (cy.zoom() > 1) { cy.zoom(1); cy.center(); }
     if (cy.zoom() < READABLE - 0.02) {
@@ -179,6 +177,14 @@
     /* What is folded has no size yet: it is drawn when it is opened. */
     if (!source || !window.cytoscape || holder.dataset.drawn || !holder.clientWidth) { return; }
     holder.dataset.drawn = "yes";
+    /* It keeps the height of its skeleton, which the server has reckoned (llmcompare/runs/graphsize.py): nothing moves. */
+    holder.style.height = holder.offsetHeight + "px";
+    window.lcSkeleton.done(holder);
+    try { place(holder, source); } catch (error) { window.lcSkeleton.failed(holder, window.lcText("draw-failed")); throw error; }
+  }
+  window.lcSkeleton.draws("[data-graph]", function () { return Boolean(window.cytoscape); });
+
+  function place(holder, source) {
     var graph = JSON.parse(source.textContent), wrap = holder.closest(".graph-wrap");
     var cy = window.cytoscape({ container: holder, elements: elements(graph), style: style(), layout: layout(), minZoom: 0.1, maxZoom: 2.5, userZoomingEnabled: false, boxSelectionEnabled: false });
     holder.cy = cy;

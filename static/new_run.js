@@ -9,7 +9,16 @@
     return chosen ? chosen.value : "estimate";
   }
 
+  /* With a model and a place there are figures to wait for; before, the panel says what to choose. */
+  function showAsks() {
+    var places = { estimate: "hardware", measure: "host", endpoint: "endpoint" }, preview = document.getElementById("preview");
+    function chosen(name) { var field = form.elements[name]; return Boolean(field && field.value); }
+    var asks = chosen(places[kind()]) && (kind() === "endpoint" || chosen("model"));
+    if (asks) { preview.dataset.asks = ""; } else { delete preview.dataset.asks; }
+  }
+
   function showKind() {
+    showAsks();
     form.querySelectorAll("[data-for]").forEach(function (part) { part.hidden = part.dataset.for.split(" ").indexOf(kind()) < 0; });
     showFormats();
   }

@@ -10,4 +10,8 @@
   apply();
   dark.addEventListener("change", apply);
   document.documentElement.classList.add("js");
+  /* Where the scripts that end skeletons did not come, the page is read as without any. */
+  window.addEventListener("load", function () {
+    if (!window.lcSkeleton || !window.lcText) { document.documentElement.classList.remove("js"); }
+  });
 })();

@@ -18,6 +18,8 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import get_language, gettext, to_locale
 
+from llmcompare.common.engine_values import figure, has_words, listed
+
 LOCALE_DIR = Path(__file__).resolve().parent / "locale"
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 #: A value does not reach into the next sentence.
@@ -30,7 +32,6 @@ _DEEPEST = 6
 #: A phrase that may have something after it, though it does not begin like a sentence.
 _LONG_PHRASE = 24
 _NAME = re.compile(r"[^\s,;(]*")
-_WORD = re.compile(r"[A-Za-z]{2,}")
 _MARKS = {";": "；", ":": "：", ".": "。"}
 
 
@@ -113,11 +114,6 @@ def _catalogue(language: str) -> tuple[dict[str, str], tuple[Pattern, ...]]:
     return whole, tuple(sorted(patterns, key=lambda pattern: (-pattern.literal, pattern.parts)))
 
 
-def _has_words(text: str) -> bool:
-    """Whether it is more than a name or a figure."""
-    return " " in text.strip() and len(_WORD.findall(text)) > 1
-
-
 @lru_cache(maxsize=8192)
 def _pieces(sentence: str, language: str, depth: int = 0) -> tuple[tuple[str, bool], ...]:
     """(text, whether it is translated), one after the other. Figures and names count as translated; words of the portal have its own."""
@@ -128,7 +124,7 @@ def _pieces(sentence: str, language: str, depth: int = 0) -> tuple[tuple[str, bo
     marked = gettext(sentence) if sentence.strip() else sentence
     if marked != sentence:
         return ((marked, True),)
-    if not _has_words(sentence):
+    if not has_words(sentence):
         return ((sentence, True),)
     if len(sentence) > _LONGEST or depth > _DEEPEST:
         return ((sentence, False),)
@@ -157,21 +153,23 @@ def _parts(sentence: str, language: str, depth: int) -> tuple[tuple[str, bool], 
             ended = [*(part + between.strip() for part in parts[:-1]), parts[-1]]
             pieces = [_pieces(part, language, depth + 1) for part in ended]
             # A name alone, before a colon, is no reason to cut the rest into pieces.
-            if any(done and _has_words(part) for part, piece in zip(ended, pieces, strict=True) for _, done in piece):
+            if any(done and has_words(part) for part, piece in zip(ended, pieces, strict=True) for _, done in piece):
                 return tuple(piece for part in pieces for piece in part)
     return ((sentence, False),)
 
 
 def _value(value: str, language: str, depth: int) -> str:
-    """A value inside a sentence: itself, or translated where it is a phrase of the engine; lists item by item."""
+    """A value inside a sentence: itself, or translated where it is a phrase of the engine, a share or a count; lists item by item."""
     whole, _ = _catalogue(language)
     if value in whole:
         return whole[value]
-    items = re.split(r", (?:and |or )?| and | or ", value)
-    if any(item in whole for item in items) and all(item in whole or not _has_words(item) for item in items):
-        return "、".join(whole.get(item, item) for item in items)
-    pieces = _pieces(value, language, depth)
-    return _joined(pieces) if all(done for _, done in pieces) else value
+
+    def phrase(text: str) -> str | None:
+        pieces = _pieces(text, language, depth)
+        return _joined(pieces) if all(done for _, done in pieces) else None
+
+    found = figure(value, phrase) or listed(value, phrase, whole)
+    return found or phrase(value) or value
 
 
 def _joined(pieces: tuple[tuple[str, bool], ...]) -> str:
@@ -194,6 +192,12 @@ def engine_text(sentence: str | None) -> str:
     if not sentence or language.startswith("en"):
         return sentence or ""
     return _joined(_pieces(str(sentence), language))
+
+
+def engine_value(value: str) -> str:
+    """What stands inside a sentence, on its own: also a list of shares or names. What is unknown stays English."""
+    language = get_language() or "en"
+    return value if not value or language.startswith("en") else _value(value, language, 0)
 
 
 def engine_html(sentence: str | None) -> str | SafeString:

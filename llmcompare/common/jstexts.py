@@ -28,6 +28,11 @@ TEXTS = {
     "plot-reset": _("Reset the axes"),
     "plot-back": _("Double-click to zoom back out"),
     "plot-legend-toggle": _("Double-click in the legend to show one line alone"),
+    # skeleton.js
+    "load-failed": _("This could not be loaded. Check the connection and try again."),
+    "load-failed-old": _("The answer could not be loaded. Below are the figures of the question before; try again."),
+    "poll-failed": _("The server does not answer. This page goes on asking by itself."),
+    "draw-failed": _("This could not be drawn. Its numbers are in the tables; load the page again to try once more."),
     # new_run.js
     "formats-none": _(
         "No rate of this hardware is known for any of these formats: memory can be estimated, time cannot."

@@ -18,7 +18,7 @@ from llmcompare.explore.models import StoredForm
 from llmcompare.explore.prepared import evaluator_of
 from llmcompare.runs.models import Run
 from llmcompare.runs.options import OPTIONS, devices_of
-from llmcompare.runs.suitability import READ_ONLY_KINDS
+from llmcompare.runs.suitability import READ_ONLY_KINDS, either
 from llmcompare.runs.validation import check_inputs
 from profiling.forms.evaluate import COLUMNS, Evaluator
 from profiling.forms.keys import versions
@@ -174,7 +174,7 @@ def _check(item: Series, question: Question) -> None:
         item.state = "unheld"
         item.problem = gettext(
             "No closed form holds %(options)s: what they add is traced for each estimate. Run it instead."
-        ) % {"options": " or ".join(unheld)}
+        ) % {"options": either(unheld)}
 
 
 def _take(item: Series, row: StoredForm) -> None:

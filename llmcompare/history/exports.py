@@ -10,7 +10,8 @@ from django.urls import reverse
 
 from llmcompare.history import lookback, steps
 from llmcompare.history.models import Mark
-from llmcompare.history.reading import LIST_METRICS, MOST_RUNS, ORIGINS, Metric, Series, line_metric, version_changes
+from llmcompare.history.reading import LIST_METRICS, MOST_RUNS, Metric, Series, line_metric, version_changes
+from llmcompare.runs.endpointtags import told_apart
 from llmcompare.runs.models import Run
 from llmcompare.runs.options import chosen
 
@@ -55,6 +56,7 @@ LIST_HEADER = (
     "output_tokens",
     "dtype",
     "options",
+    "load",
     "runs",
     "latest",
     "metric",
@@ -79,6 +81,7 @@ def identity(series: Series, workload: Mapping[str, Any]) -> dict[str, Any]:
         **{name: getattr(run, name) or None for name in ("input_tokens", "output_tokens")},
         **{name: workload.get(name) for name in ("load", "sweep")},
         "unique_prompts": (workload.get("endpoint") or {}).get("unique_prompts"),
+        "place": (workload.get("endpoint") or {}).get("place") or 0,
     }
     return {
         "series": series.key,
@@ -106,26 +109,27 @@ def series_object(series: Series, workload: Mapping[str, Any]) -> dict[str, Any]
         "lookback": series.lookback,
         "band_definition": lookback.DEFINITION.format(lookback=series.lookback),
         "step_definition": steps.DEFINITION,
-        "metrics": [metric_object(metric, series.newest.kind) for metric in series.metrics],
+        "metrics": [metric_object(metric) for metric in series.metrics],
         "versions": [{"run": run.public_id, **run.versions} for run in series.runs],
         "version_changes": version_changes(series.runs),
         "marks": [mark_object(mark, run) for run in series.runs for mark in series.marks.get(run.pk, ())],
     }
 
 
-def metric_object(metric: Metric, kind: str) -> dict[str, Any]:
+def metric_object(metric: Metric) -> dict[str, Any]:
     return {
         "key": metric.key,
         "title": metric.title,
         "unit": metric.unit,
         "definition": metric.definition,
         "better": metric.better,
-        "origin": ORIGINS.get(kind, ""),
+        "origin": metric.origin,
         "points": [
             {
                 "run": j.point.run,
                 "time": j.point.at,
                 "value": j.point.value,
+                "origin": j.point.origin,
                 "ci95": None if j.point.low is None else [j.point.low, j.point.high],
                 "accepted": j.point.accepted,
                 "why_not": j.point.why_not,
@@ -173,7 +177,8 @@ def series_rows(exported: Mapping[str, Any]) -> Iterator[Sequence[Any]]:
             run, band, interval = point["run"], point["band"] or {}, point["ci95"] or (None, None)
             step, made = found.get(run) or {}, versions.get(run) or {}
             yield (
-                *(metric[name] for name in ("key", "unit", "definition", "origin")),
+                *(metric[name] for name in ("key", "unit", "definition")),
+                point["origin"] or metric["origin"],
                 run,
                 point["time"],
                 point["value"],
@@ -199,7 +204,7 @@ def line_object(series: Series, metric: str, workload: Mapping[str, Any]) -> dic
     return identity(series, workload) | {
         "metric": shown.key,
         "unit": shown.unit,
-        "origin": ORIGINS.get(series.newest.kind, ""),
+        "origin": shown.origin,
         "newest_run": newest.point.run if newest else None,
         "value": newest.point.value if newest else None,
         "band": _band(band),
@@ -229,5 +234,6 @@ def list_object(lines: Iterable[Mapping[str, Any]], metric: str, total: int) -> 
 def list_rows(lines: Iterable[Mapping[str, Any]]) -> Iterator[Sequence[Any]]:
     for line in lines:
         band = line["band"] or {}
-        flat = {**line, **{f"band_{name}": band.get(name) for name in ("centre", "low", "high")}}
+        words = "; ".join(told_apart(line)) if line["kind"] == "endpoint" else ""
+        flat = {**line, "load": words, **{f"band_{name}": band.get(name) for name in ("centre", "low", "high")}}
         yield [flat[name] for name in LIST_HEADER]

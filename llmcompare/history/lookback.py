@@ -30,7 +30,8 @@ DEFINITION = gettext_noop(
 @dataclass(frozen=True)
 class Point:
     """One run in one metric. ``value``: None where the run does not have it. ``processes``: medians of its processes, where it has them.
-    ``accepted``: counts for bands and steps; ``why_not``: why it does not. ``expected``: a change marked as expected begins here."""
+    ``accepted``: counts for bands and steps; ``why_not``: why it does not. ``expected``: a change marked as expected begins here.
+    ``origin``: of the value; "" without one."""
 
     run: str
     at: datetime
@@ -41,6 +42,7 @@ class Point:
     accepted: bool = True
     why_not: str = ""
     expected: bool = False
+    origin: str = ""
 
     @property
     def counts(self) -> bool:

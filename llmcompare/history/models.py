@@ -112,7 +112,7 @@ class SavedView(models.Model):
     public_id = models.CharField(max_length=16, unique=True, default=new_view_id, editable=False)
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="saved_views")
     team = models.ForeignKey(
-        "accounts.Team", null=True, blank=True, on_delete=models.CASCADE, related_name="saved_views"
+        "accounts.Team", null=True, blank=True, on_delete=models.SET_NULL, related_name="saved_views"
     )
     name = models.CharField(max_length=60)
     query = models.CharField(max_length=1000, blank=True)

@@ -10,7 +10,7 @@ from django.utils.translation import gettext, ngettext
 from llmcompare.common.saying import said
 from llmcompare.history.charts import sparkline
 from llmcompare.history.reading import Series
-from llmcompare.runs.endpointtags import endpoint_tags
+from llmcompare.runs.endpointtags import told_apart
 from llmcompare.runs.options import tags
 from profiling.quantities import show, signed_percent, unknown
 
@@ -32,8 +32,16 @@ def workload_words(about: Mapping[str, Any]) -> str:
         parts.append(str(about["dtype"]))
     if about["prompt"]:
         parts.append(gettext("with a prompt"))
-    how = endpoint_tags({**about, "endpoint": about}) if about["kind"] == "endpoint" else tags(about["options"])
-    return " · ".join([*parts, *how])
+    # Of an endpoint the rest is in its name.
+    return " · ".join(parts if about["kind"] == "endpoint" else [*parts, *tags(about["options"])])
+
+
+def series_name(about: Mapping[str, Any]) -> str:
+    """ "Model on place"; of an endpoint also what tells it from its other series: "tiny on My server: 8 users, 50 requests"."""
+    name = gettext("%(model)s on %(place)s") % {"model": about["model"], "place": about["host"] or about["hardware"]}
+    if about["kind"] != "endpoint":
+        return name
+    return gettext("%(name)s: %(load)s") % {"name": name, "load": ", ".join(told_apart(about))}
 
 
 def verdict_words(verdict: str, change_pct: float | None, better: str) -> str:
@@ -64,7 +72,7 @@ def line_row(line: Mapping[str, Any]) -> dict[str, Any]:
     unit = line["unit"]
     return {
         **line,
-        "name": gettext("%(model)s on %(place)s") % {"model": line["model"], "place": line["host"] or line["hardware"]},
+        "name": series_name(line),
         "workload": workload_words(line),
         "shown": show(line["value"], unit) if line["value"] is not None else "",
         "spark": sparkline(values, line["band"]),
@@ -99,6 +107,7 @@ def tiles(exported: Mapping[str, Any], chosen: str, params: Any) -> list[dict[st
                 "title": said(metric["title"]),
                 "url": f"?{query.urlencode()}#chart-title",
                 "current": metric["key"] == chosen,
+                "counted": exported["kind"] == "endpoint" and metric["origin"] == "estimated",
                 "value": show(newest["value"], metric["unit"]) if newest else unknown(),
                 "words": verdict_words(newest["verdict"], newest["change_pct"], metric["better"])
                 if newest
@@ -136,6 +145,7 @@ def run_rows(series: Series, metric: Mapping[str, Any] | None, editable: set[str
                 "verdict": verdict_words(point["verdict"], point["change_pct"], better) if point else "",
                 "tone": TONES.get(point["verdict"], "") if point else "",
                 "why_not": said(point["why_not"]) if point else "",
+                "counted": run.of_endpoint and point is not None and point["origin"] == "estimated",
                 "step": gettext("step %(change)s") % {"change": signed_percent(step["change_pct"])} if step else "",
                 "step_p": f"p = {step['p']:.3f}" if step else "",
                 "changed": changed,

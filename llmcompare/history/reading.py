@@ -6,6 +6,7 @@ A series holds the finished runs of one key (``llmcompare.runs.series``) in the 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -28,6 +29,8 @@ from profiling.units import DEFINITIONS
 MOST_RUNS = 500
 RUNS_OF_A_LINE = 60
 ORIGINS = {"measure": "measured", "estimate": "estimated", "endpoint": "measured"}
+#: Of a run of an endpoint, what stands on tokens that were counted here is an estimate, and nothing else is.
+ALSO = {"endpoint": ("estimated",)}
 #: What the list can show → the metrics that stand for it, the first that a run has.
 LIST_METRICS = {
     "e2e": ("e2e_latency", "encode_time", "endpoint_e2e_latency"),
@@ -41,7 +44,8 @@ FIRST_METRICS = ("e2e_latency", "encode_time", "ttft")
 
 @dataclass(frozen=True)
 class Metric:
-    """One metric of a series over time. ``points`` in the order of the runs; ``steps`` index into :attr:`counted`."""
+    """One metric of a series over time. ``points`` in the order of the runs; ``steps`` index into :attr:`counted`. ``origin``: of the newest
+    figure."""
 
     key: str
     title: str
@@ -49,6 +53,7 @@ class Metric:
     definition: str
     formula: str
     better: str
+    origin: str
     points: list[Judged]
     breaks: tuple[int, ...] = ()
 
@@ -91,8 +96,7 @@ class Series:
         known = next((row for row in reversed(rows) if row is not None), None)
         identifier = known.definition if known else f"{key}/1"
         definition = DEFINITIONS.get(identifier)
-        note = known.detail.get("note") if known else None
-        points = [self._point(run, row, identifier, note) for run, row in zip(self.runs, rows, strict=True)]
+        points = [self._point(run, row, identifier, known) for run, row in zip(self.runs, rows, strict=True)]
         better = definition.better if definition else ""
         counted = [point for point in points if point.counts]
         return Metric(
@@ -102,21 +106,21 @@ class Series:
             definition=identifier,
             formula=definition.formula if definition else "",
             better=better,
+            origin=known.origin if known else ORIGINS.get(self.newest.kind, ""),
             points=judged(points, better=better, lookback=self.lookback),
             breaks=tuple(_breaks(points, counted)),
         )
 
-    def _point(self, run: Run, row: RunMetric | None, definition: str, note: Any) -> Point:
-        accepted, why = acceptance(run)
+    def _point(self, run: Run, row: RunMetric | None, definition: str, newest: RunMetric | None) -> Point:
+        accepted, why_not = acceptance(run)
         value = number(row.value) if row is not None else None
         if row is not None and row.definition != definition:
-            accepted, why = (
+            accepted, why_not = (
                 False,
                 gettext_noop("measured by another definition (%(definition)s)") % {"definition": row.definition},
             )
-        elif row is not None and run.kind == Run.Kind.ENDPOINT and row.unit == "s" and row.detail.get("note") != note:
-            # Sweeps: the figures are those of the best level, and more users wait longer.
-            accepted, why = False, gettext_noop("of a level with another number of users than the newest run's")
+        elif row is not None and newest is not None and run.kind == Run.Kind.ENDPOINT and (why := _unlike(row, newest)):
+            accepted, why_not = False, why
         low, high = _interval(row.detail.get("ci95")) if row is not None else (None, None)
         listed = row.detail.get("processes") if row is not None else None
         processes = [number(item) for item in listed] if isinstance(listed, list) else []
@@ -128,8 +132,9 @@ class Series:
             high=high,
             processes=tuple(item for item in processes if item is not None),
             accepted=accepted,
-            why_not=why,
+            why_not=why_not,
             expected=any(mark.kind == Mark.Kind.EXPECTED for mark in self.marks.get(run.pk, ())),
+            origin=row.origin if row is not None else "",
         )
 
 
@@ -151,6 +156,28 @@ def acceptance(run: Run) -> tuple[bool, str]:
     return False, gettext_noop("contended: other work disturbed it") if run.contended else gettext_noop(
         "its conditions are unknown"
     )
+
+
+def _unlike(row: RunMetric, newest: RunMetric) -> str:
+    """Why a figure of an endpoint says nothing beside the newest one of its series; "" where it does."""
+    before, now = (str(one.detail.get("note") or "") for one in (row, newest))
+    # Sweeps: the figures are those of the best level, and more users wait longer.
+    if row.unit == "s" and _level(before) != _level(now):
+        return gettext_noop("of a level with another number of users than the newest run's")
+    if row.origin != newest.origin or _tokenizer(before) != _tokenizer(now):
+        return gettext_noop("its tokens were counted in another way than those of the newest run")
+    return ""
+
+
+def _level(note: str) -> str:
+    """The part of a metric's note (:mod:`profiling.remote.document`) that names the level of a sweep."""
+    found = re.match(r"with \d+ at once", note)
+    return found.group() if found else ""
+
+
+def _tokenizer(note: str) -> str:
+    """The part that names the tokenizer with which tokens were counted here; "" where the server counted them."""
+    return note[note.find("output tokens counted here") :] if "output tokens counted here" in note else ""
 
 
 def _interval(values: Any) -> tuple[float | None, float | None]:
@@ -208,7 +235,8 @@ def _filled(
         rows = rows.filter(key__in=keys)
     figures: dict[int, dict[str, RunMetric]] = {}
     for row in rows:
-        if row.origin == ORIGINS.get(kinds[row.run_id]):
+        kind = kinds[row.run_id]
+        if row.origin == ORIGINS.get(kind) or row.origin in ALSO.get(kind, ()):
             figures.setdefault(row.run_id, {})[row.key] = row
     marks: dict[int, list[Mark]] = {}
     for mark in Mark.objects.kept().filter(run__in=kinds).select_related("by"):

@@ -20,8 +20,9 @@ from llmcompare.common.errors import FieldErrors
 from llmcompare.history import asking, charts, exports, lookback, services, steps
 from llmcompare.history.lookback import DEFAULT_LOOKBACK
 from llmcompare.history.models import Mark
-from llmcompare.history.presentation import line_row, run_rows, tiles, workload_words
+from llmcompare.history.presentation import line_row, run_rows, series_name, tiles, workload_words
 from llmcompare.history.reading import Series, series_keys
+from llmcompare.runs.endpointtags import told_apart
 from llmcompare.runs.exports import json_response
 from llmcompare.runs.filters import WHOSE
 from llmcompare.runs.models import Run
@@ -117,6 +118,9 @@ def series(request: UserRequest, key: str) -> HttpResponse:
     context = {
         "series": found,
         "about": exported,
+        "name": series_name(exported),
+        "load": ", ".join(told_apart(exported)) if found.newest.of_endpoint else "",
+        "no_tpot": found.newest.of_endpoint and "endpoint_tpot" not in keys,
         "workload": workload_words(exported),
         "band_definition": gettext(lookback.DEFINITION).format(lookback=found.lookback),
         "step_definition": gettext(steps.DEFINITION),

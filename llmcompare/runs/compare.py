@@ -14,7 +14,7 @@ from typing import Any
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from llmcompare.common.saying import Text, said
+from llmcompare.common.saying import Text, enumerated, said
 from llmcompare.runs.extract import is_made, with_extracts
 from llmcompare.runs.facts import text_of
 from llmcompare.runs.models import Run
@@ -280,11 +280,11 @@ def notes(columns: Sequence[Column], *, ranked: bool = True) -> list[str]:
     found = []
     waiting = [column.label for column in columns if not column.document and not column.pending]
     if waiting:
-        found.append(gettext("No results yet: %(runs)s.") % {"runs": ", ".join(waiting)})
+        found.append(gettext("No results yet: %(runs)s.") % {"runs": enumerated(waiting)})
     pending = [column.label for column in columns if column.pending]
     if pending:
         found.append(
-            gettext("Being prepared: %(runs)s. Load this page again in a few seconds.") % {"runs": ", ".join(pending)}
+            gettext("Being prepared: %(runs)s. Load this page again in a few seconds.") % {"runs": enumerated(pending)}
         )
     origins = {column.origin for column in columns if column.document}
     if len(origins) > 1:
@@ -310,7 +310,12 @@ def notes(columns: Sequence[Column], *, ranked: bool = True) -> list[str]:
     if different:
         found.append(
             gettext("The conditions differ in %(conditions)s: part of each difference may come from that.")
-            % {"conditions": ", ".join(different)}
+            % {"conditions": enumerated(different)}
+        )
+    if redefined := _redefined(columns):
+        found.append(
+            gettext("These runs have different definitions of %(metrics)s: part of each difference comes from that.")
+            % {"metrics": ", ".join(redefined)}
         )
     if any((column.document.get("parallelism") or {}).get("devices", 1) > 1 for column in columns):
         found.append(
@@ -329,7 +334,7 @@ def notes(columns: Sequence[Column], *, ranked: bool = True) -> list[str]:
     if contended:
         found.append(
             gettext("Measured while the machine was busy with something else: %(runs)s.")
-            % {"runs": ", ".join(contended)}
+            % {"runs": enumerated(contended)}
         )
     if ranked and sum(column.origin == "measured" for column in columns) > 1:
         found.append(
@@ -339,3 +344,16 @@ def notes(columns: Sequence[Column], *, ranked: bool = True) -> list[str]:
             )
         )
     return found
+
+
+def _redefined(columns: Sequence[Column]) -> list[str]:
+    """Titles of metrics that not all runs were measured by one definition of: a newer version counts otherwise."""
+    ids: dict[str, set[str]] = {}
+    for column in columns:
+        for key, figure in (column.document.get("metrics") or {}).items():
+            ids.setdefault(key, set()).add(str((figure or {}).get("definition")))
+    return [
+        _within_a_sentence(said(DEFINITIONS[max(found)].name))
+        for key, found in ids.items()
+        if len(found) > 1 and found <= DEFINITIONS.keys()
+    ]

@@ -10,15 +10,20 @@ from django.utils.translation import gettext_lazy as _
 from llmcompare.common.saying import said
 from llmcompare.runs.charts import plain
 from llmcompare.runs.compare import Column
-from llmcompare.runs.tiles import ORDER
+from llmcompare.runs.tiles import OF_ENDPOINT, ORDER
 from profiling.quantities import unknown
 from profiling.units import DEFINITIONS
 
 #: Metrics that one bar per run says something about.
-BAR_METRICS = frozenset(ORDER)
+BAR_METRICS = frozenset((*ORDER, *OF_ENDPOINT))
 
 _AXIS_UNITS = {"s": _("seconds"), "B": _("bytes"), "token/s": _("tokens per second"), "1": _("ratio")}
 _BETTER = {"lower": _("lower is better"), "higher": _("higher is better")}
+
+
+def is_measured(cell: Mapping[str, Any]) -> bool:
+    """Whether a figure was measured, be it from outside of an endpoint: all others are estimates, and drawn as such."""
+    return str(cell["origin"]).startswith("measured")
 
 
 def bar_figure(row: Mapping[str, Any], columns: Sequence[Column]) -> dict[str, Any]:
@@ -31,7 +36,7 @@ def bar_figure(row: Mapping[str, Any], columns: Sequence[Column]) -> dict[str, A
     labels = [f"{at + 1}. {plain(column.label, 26)}" for at, column in enumerate(columns)]
     traces = []
     for at, cell in enumerate(row["cells"]):
-        measured = cell["origin"] == "measured"
+        measured = is_measured(cell)
         text = cell["text"] if cell["raw"] is not None else unknown()
         traces.append(
             go.Bar(

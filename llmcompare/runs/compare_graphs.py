@@ -130,6 +130,7 @@ def _side(params: QueryDict, document: Mapping[str, Any], number: int, by_module
         "by": options.by,
         "nodes": graph["nodes"],
         "widest": graph["widest"],
+        "height": graph["height"],
         "json": drawn,
     }
 

@@ -8,7 +8,7 @@ from typing import Any
 from django.http import QueryDict
 from django.utils.translation import gettext
 
-from llmcompare.common.saying import Text, said
+from llmcompare.common.saying import Text, enumerated, said
 from llmcompare.runs.areas import MEASURES
 from llmcompare.runs.compare import Column
 from llmcompare.runs.counterparts import of_role
@@ -77,7 +77,7 @@ def _notes(found: Diff, columns: Sequence[Column]) -> list[str]:
                 gettext(
                     "These estimates stand on ceilings of different levels (%(levels)s): differences of time are shown, not ranked."
                 )
-                % {"levels": ", ".join(map(level_word, levels))}
+                % {"levels": enumerated(map(level_word, levels))}
             )
         elif levels == ["datasheet"]:
             notes.append(gettext("Estimates on datasheet ceilings are optimistic bounds."))
@@ -88,7 +88,7 @@ def _notes(found: Diff, columns: Sequence[Column]) -> list[str]:
     busy = [column.label for column in columns if (column.document.get("conditions") or {}).get("contended")]
     if found.measure == "measured" and busy:
         notes.append(
-            gettext("Measured on a machine that was busy with something else: %(busy)s.") % {"busy": ", ".join(busy)}
+            gettext("Measured on a machine that was busy with something else: %(busy)s.") % {"busy": enumerated(busy)}
         )
     return notes + _verdict_notes(found)
 

@@ -14,7 +14,7 @@ from django.utils.translation import gettext, ngettext
 from llmcompare.common.saying import said
 from llmcompare.runs.charts.base import axis, figure, plain
 from llmcompare.runs.compare import Column
-from llmcompare.runs.compare_charts import BAR_METRICS, axis_title
+from llmcompare.runs.compare_charts import BAR_METRICS, axis_title, is_measured
 from profiling.units import DEFINITIONS
 
 #: What is drawn where the address does not say: latency to the right, throughput up.
@@ -81,6 +81,7 @@ def _points(x: Mapping[str, Any], y: Mapping[str, Any], columns: Sequence[Column
             "run": column.run.public_id,
             "label": column.label,
             "origin": column.origin,
+            "measured": is_measured(x["cells"][at]) and is_measured(y["cells"][at]),
             "cautions": list(column.cautions),
             "x": x["cells"][at]["raw"],
             "y": y["cells"][at]["raw"],
@@ -148,7 +149,7 @@ def _figure(points: Sequence[Mapping[str, Any]], x: Mapping[str, Any], y: Mappin
             name=f"{point['number']}. {plain(point['label'], 40)}",
             marker={
                 "size": 13,
-                "symbol": "circle" if point["origin"] == "measured" else "circle-open",
+                "symbol": "circle" if point["measured"] else "circle-open",
                 "line": {"width": 3},
             },
             hovertemplate=(

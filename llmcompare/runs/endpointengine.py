@@ -18,6 +18,7 @@ from django.db import close_old_connections
 from django.utils.translation import gettext as _
 
 from llmcompare.endpoints.models import Endpoint
+from llmcompare.endpoints.places import moved
 from llmcompare.endpoints.targets import Target, Unavailable, resolve
 from llmcompare.runs.models import Run
 from profiling.client import EngineChild
@@ -37,6 +38,8 @@ def target_of(run: Run) -> Target:
     endpoint = Endpoint.objects.visible_to(run.owner).filter(pk=run.endpoint_id).first()
     if endpoint is None:
         raise _missing(_("The endpoint is gone, or not shared with you any more. Choose another one."))
+    if moved(endpoint, (run.spec.get("endpoint") or {}).get("place")):
+        raise _missing(_("The endpoint has another address since this run was asked for. Start the run again."))
     try:
         return resolve(endpoint)
     except Unavailable as error:

@@ -50,8 +50,9 @@ class EndpointInputs:
     def hardware(self) -> Hardware | None:
         return self.endpoint.hardware
 
-    def freeze(self) -> EndpointSpec:
-        """The values that the run keeps. Neither address nor key is among them: the worker looks them up when it begins."""
+    def freeze(self, place: int = 0) -> EndpointSpec:
+        """The values that the run keeps. Neither address nor key is among them: the worker looks them up when it begins. ``place``: of
+        :func:`llmcompare.endpoints.places.place_of`."""
         return EndpointSpec(
             endpoint={
                 "id": self.endpoint.public_id,
@@ -59,6 +60,7 @@ class EndpointInputs:
                 "kind": self.endpoint.kind,
                 "model": self.endpoint.model,
                 "api": self.endpoint.api,
+                "place": place,
                 "unique_prompts": self.unique,
                 "profile": self.profile,
             },

@@ -193,11 +193,19 @@ def _tokens(document: Document) -> list[tuple[str, str]]:
 
 
 def _client(client: Mapping[str, Any]) -> list[tuple[str, str]]:
-    return [
+    rows = [
         (_("Lag of this side, 99th percentile"), show(client.get("lag_p99_s"), "s")),
         (_("Lag of this side, most"), show(client.get("lag_max_s"), "s")),
         (_("Sent later than due, most"), show(client.get("late_max_s"), "s")),
     ]
+    if "connections_waited" in client:  # documents of earlier versions do not say it
+        rows += [
+            (_("New connections, open before their first request"), count(client.get("connections_ahead"))),
+            (_("New connections that a request waited for"), count(client.get("connections_waited"))),
+        ]
+    if client.get("connect_median_s") is not None:
+        rows.append((_("Opening a connection, median"), show(number(client["connect_median_s"]), "s")))
+    return rows
 
 
 def _clocks(document: Document) -> list[dict[str, str]]:
@@ -235,6 +243,7 @@ def _row(row: Mapping[str, Any]) -> dict[str, Any]:
         "cached": count(row["cached_tokens"]) if row.get("cached_tokens") is not None else "–",
         "events": count(events),
         "ttft": since_due("first_token_ns"),
+        "connect": show(number(row.get("connect_s")), "s") if row.get("connect_waited") is True else "",
         "tpot": "–" if failed or per_token is None else show(per_token, "s"),
         "e2e": since_due("last_token_ns"),
         "end": str(row.get("failure") or row.get("finish") or unknown()),

@@ -104,6 +104,9 @@ def _endpoint_rows(exported: Mapping[str, Any]) -> Iterator[tuple]:
     for row in records(exported.get("clocks")):
         for name, origin in (("here_s", "measured"), ("server_s", "reported"), ("difference_s", "measured")):
             yield ("clock", "", row.get("figure", ""), name, row.get(name), "s", origin, "")
+    for one in (exported.get("monitoring") or {}).get("series") or []:
+        for at, value in one["points"]:
+            yield ("monitoring", "", " ".join([*one["parts"], at]), one["metric"], value, one["unit"], "reported", "")
     if isinstance(served := exported.get("served"), Mapping):
         for section, *rest in run_rows({**served, "run": {}}):
             yield (f"served {section}", *rest)

@@ -25,6 +25,7 @@ from django.utils.text import slugify
 from llmcompare.common.csv import CsvFormat, csv_response
 from llmcompare.runs.exportrows import RUN_HEADER, run_rows, unit_of
 from llmcompare.runs.models import Run
+from llmcompare.runs.monitoring import monitoring_json
 from llmcompare.runs.options import DEFAULTS, chosen
 from llmcompare.runs.querysets import RunQuerySet
 
@@ -130,18 +131,24 @@ def document_of(run: Run) -> dict[str, Any]:
 
 
 def run_filename(run: Run, suffix: str) -> str:
-    """ASCII, no quotes, no separators: made from slugs and the public id."""
-    what = slugify(f"{run.model_name} on {run.hardware_name}")[:80].strip("-")
+    """ASCII, no quotes, no separators: made from slugs and the public id. Visitors get it too, so an endpoint is not named."""
+    what = slugify(run.model_name if run.of_endpoint else f"{run.model_name} on {run.hardware_name}")[:80].strip("-")
     return f"{what or 'run'}-{run.public_id}.{suffix}"
 
 
 def run_csv(request: HttpRequest, run: Run) -> StreamingHttpResponse:
     layout = CsvFormat.from_query(request.GET)
-    return csv_response(run_filename(run, "csv"), RUN_HEADER, run_rows(run_object(run)), layout)
+    return csv_response(run_filename(run, "csv"), RUN_HEADER, run_rows(_with_monitoring(run)), layout)
 
 
 def run_json(request: HttpRequest, run: Run) -> HttpResponse:
-    return json_response(run_filename(run, "json"), run_object(run))
+    return json_response(run_filename(run, "json"), _with_monitoring(run))
+
+
+def _with_monitoring(run: Run) -> dict[str, Any]:
+    """:func:`run_object`, and of an endpoint of a cloud ``monitoring``: what the page's figures of it are drawn from."""
+    found = monitoring_json(run)
+    return run_object(run) | ({"monitoring": found} if found else {})
 
 
 # --- a list ----------------------------------------------------------------------------------------------------------

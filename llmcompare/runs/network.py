@@ -13,6 +13,7 @@ from django.utils.translation import gettext_lazy as _
 from llmcompare.common.saying import Text, said
 from llmcompare.runs import graphview, layertable
 from llmcompare.runs.charts import plain
+from llmcompare.runs.graphsize import graph_height
 from llmcompare.runs.tiles import BOUND_WORDS
 from llmcompare.runs.viewoptions import Options, stages_of
 from profiling.graph_exports import EXPORTERS
@@ -98,15 +99,17 @@ def _graphs(document: Document, current: Options, view: graphview.View, folds: F
         "bytes": max(widest(view) for _, view, _ in shown),
         "share": max(_top_share(view, current.by) for _, view, _ in shown),
     }
+    drawn = [graph_json(view, current, rows) | {"scale": scale} for _, view, rows in shown]
     return [
         {
             "stage": stage,
             "id": f"network-graph-{at}" if at else "network-graph",
             "nodes": len(view.nodes),
             "widest": widest(view),
-            "json": graph_json(view, current, rows) | {"scale": scale},
+            "height": graph_height(drawn[at]),
+            "json": drawn[at],
         }
-        for at, (stage, view, rows) in enumerate(shown)
+        for at, (stage, view, _) in enumerate(shown)
     ]
 
 

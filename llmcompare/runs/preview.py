@@ -17,7 +17,7 @@ from hardware.models import Hardware, Host
 from hardware.services import detected_memory
 from llmcompare.catalog.models import LanguageModel
 from llmcompare.common.errors import WHOLE_FORM, FieldErrors
-from llmcompare.common.saying import said
+from llmcompare.common.saying import enumerated, said
 from llmcompare.runs.models import Run
 from llmcompare.runs.options import OPTIONS, chosen
 from llmcompare.runs.prompttokens import counted
@@ -195,7 +195,7 @@ def _refuse_too_large(inputs: Inputs, needed: int | None, parts: Mapping[str, An
             "activation_peak_bytes": gettext("activations"),
         }
         known = [f"{label} {say(parts[name], 'B')}" for name, label in names.items() if parts.get(name)]
-        what = ", ".join(known) or gettext("weights, cache and activations")
+        what = enumerated(known) or gettext("weights, cache and activations")
     workload = inputs.workload
     raise FieldErrors(
         {

@@ -42,12 +42,14 @@ def series_key(spec: Mapping[str, Any], host: str = "") -> str:
 
 
 def endpoint_series_key(spec: Mapping[str, Any]) -> str:
-    """The series of a run of an endpoint, from its frozen ``EndpointSpec``: the same endpoint and model of its server, the same requests."""
+    """The series of a run of an endpoint, from its frozen ``EndpointSpec``: the same endpoint at the same address, the same model of its
+    server, the same requests. Its first address has no part in the key, as in the keys of runs from before addresses were told apart."""
     endpoint = spec.get("endpoint") or {}
     asked = {name: value for name, value in (spec.get("workload") or {}).items() if name not in _HOW}
     key = {
         "kind": spec.get("kind"),
-        "endpoint": {name: endpoint.get(name) for name in ("id", "model", "api", "unique_prompts")},
+        "endpoint": {name: endpoint.get(name) for name in ("id", "model", "api", "unique_prompts")}
+        | ({"place": endpoint["place"]} if endpoint.get("place") else {}),
         "workload": asked,
         "load": spec.get("load"),
         "sweep": spec.get("sweep"),

@@ -20,6 +20,7 @@ from llmcompare.accounts.models import Team, User
 from llmcompare.catalog.models import LanguageModel
 from llmcompare.common.errors import FieldErrors, QuotaExceeded
 from llmcompare.endpoints.models import Endpoint
+from llmcompare.endpoints.places import place_of
 from llmcompare.runs import preview
 from llmcompare.runs.endpointinputs import EndpointInputs, check_endpoint_inputs
 from llmcompare.runs.models import Run, RunEvent
@@ -255,7 +256,8 @@ def _new_run(owner: User, inputs: Inputs) -> Run:
 
 def _new_endpoint_run(owner: User, inputs: EndpointInputs) -> Run:
     """Formats, batches and memory are the server's own: their columns stay empty."""
-    spec, endpoint = inputs.freeze(), inputs.endpoint
+    endpoint = inputs.endpoint
+    spec = inputs.freeze(place_of(endpoint))
     input_tokens, output_tokens = inputs.tokens
     return Run(
         owner=owner,

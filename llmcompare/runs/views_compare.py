@@ -14,6 +14,7 @@ from django.utils import translation
 from django.utils.translation import gettext
 from django.views.decorators.http import require_safe
 
+from llmcompare.common.requests import HtmxRequest
 from llmcompare.runs import exports, extract
 from llmcompare.runs.compare import MAX_RUNS, columns_of, comparison
 from llmcompare.runs.compare_figures import figures, figures_json
@@ -24,6 +25,8 @@ from llmcompare.runs.models import Run
 from llmcompare.runs.rolediff import diff_json
 
 FOUND = 12
+#: Id of what waits on the page for extracts that are being prepared.
+PENDING = "pending"
 
 
 def asked_ids(params: QueryDict) -> list[str]:
@@ -46,24 +49,28 @@ def _runs(request: HttpRequest) -> tuple[list[Run], int]:
 
 @login_required
 @require_safe
-def compare(request: HttpRequest) -> HttpResponse:
+def compare(request: HtmxRequest) -> HttpResponse:
     if request.GET.getlist("run"):
         return redirect(f"{reverse('runs:compare')}?{_ticked(request.GET)}")
     runs, missing = _runs(request)
-    if missing:
+    asks_again = bool(request.htmx) and request.htmx.trigger == PENDING
+    if missing and not asks_again:
         messages.warning(
             request,
             gettext("%(count)s of the asked runs could not be found: deleted, or not shared with you.")
             % {"count": missing},
         )
-    if len(runs) > MAX_RUNS:
+    if len(runs) > MAX_RUNS and not asks_again:
         messages.warning(
             request,
             gettext("%(count)s runs were asked for; the first %(most)s are compared.")
             % {"count": len(runs), "most": MAX_RUNS},
         )
-        runs = runs[:MAX_RUNS]
-    return render(request, "runs/compare.html", _context(request, runs))
+    context = _context(request, runs[:MAX_RUNS])
+    if asks_again:
+        # The page asks whether what it misses is there; each time it asks, some of it is made. Then the whole page is loaded anew.
+        return HttpResponse(status=204) if context["pending"] else HttpResponse(headers={"HX-Refresh": "true"})
+    return render(request, "runs/compare.html", context)
 
 
 def _ticked(params: QueryDict) -> str:
@@ -78,7 +85,7 @@ def _context(request: HttpRequest, runs: list[Run]) -> dict[str, Any]:
     context: dict[str, Any] = {"runs": runs, "ids": ",".join(ids), "max_runs": MAX_RUNS, **_candidates(request, ids)}
     context["removals"] = {run.public_id: _without(request.GET, ids, run.public_id) for run in runs}
     if len(runs) < 2:
-        return context
+        return context | {"pending": False}
     asked = request.GET.get("baseline")
     baseline = ids.index(asked) if asked in ids else 0
     only_differences = request.GET.get("diff", "1" if len(runs) > 2 else "0") == "1"
@@ -99,6 +106,8 @@ def _context(request: HttpRequest, runs: list[Run]) -> dict[str, Any]:
         "heads": heads,
         "by_run": _by_run(table, heads),
         "baseline": columns[baseline],
+        "to_share": ",".join([ids[baseline], *ids[:baseline], *ids[baseline + 1 :]]),
+        "pending": any(column.pending for column in columns),
         "only_differences": only_differences,
         "transposed": request.GET.get("transpose") == "1",
         "csv_url": f"{reverse('runs:compare-csv')}?{query.urlencode(safe=',')}",

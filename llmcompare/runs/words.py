@@ -18,6 +18,7 @@ FIGURES = (
     _("unknown"),
     _("estimated"),
     _("measured"),
+    _("measured from outside"),
     _("datasheet"),
     _("estimated, datasheet ceilings"),
     _("estimated, measured ceilings"),

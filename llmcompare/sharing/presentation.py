@@ -6,19 +6,28 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from django.utils.translation import gettext
+from django.utils.translation import gettext, pgettext_lazy
 from django.utils.translation import gettext_lazy as _
 
-from llmcompare.common.engine_texts import engine_text
+from llmcompare.common.saying import said
+from llmcompare.runs.models import Run
 from llmcompare.runs.options import OPTIONS
 from llmcompare.runs.tiles import ORDER
 from profiling.quantities import show, signed_percent
 from profiling.units import DEFINITIONS
 
 #: Rows that are no metrics, where the key alone does not say what they are.
-TITLES = {"dtype": _("Data type"), "memory_bytes": _("Memory"), "fits": _("Fits into memory"), "bound": _("Limited by")}
+TITLES = {
+    "dtype": _("Data type"),
+    "memory_bytes": _("Memory"),
+    "fits": _("Fits into memory"),
+    "bound": _("Limited by"),
+    "created": pgettext_lazy("when", "Created"),
+}
+#: Rows whose values are words of ours; those of others are names.
+WORDS = ("state", "bound")
 BY_NAME = {option.name: option for option in OPTIONS}
-KINDS = {"estimate": "estimate", "measure": "measurement"}
+KINDS = dict(Run.Kind.choices)
 
 
 def comparison_rows(compared: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -42,7 +51,9 @@ def comparison_rows(compared: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _cell(row: Mapping[str, Any], value: Any) -> str:
     if row["key"] in BY_NAME:
         return BY_NAME[row["key"]].says(value)
-    return KINDS.get(value, value) if row["key"] == "kind" else _text(value, row["unit"])
+    if row["key"] == "kind":
+        return str(KINDS.get(value, value)).lower()
+    return _text(said(value) if row["key"] in WORDS else value, row["unit"])
 
 
 def _place(row: Mapping[str, Any]) -> int:
@@ -56,7 +67,8 @@ def _title(key: str) -> str:
     if key in BY_NAME:
         return str(BY_NAME[key].title)
     definition = DEFINITIONS.get(f"{key}/1")
-    return engine_text(definition.name) if definition else str(TITLES.get(key, key.replace("_", " ").capitalize()))
+    words = definition.name if definition else TITLES.get(key) or key.replace("_", " ").capitalize()
+    return str(said(str(words)))
 
 
 def _text(value: Any, unit: str) -> str:

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from django.utils.translation import gettext
+
 from llmcompare.runs import lifecycle
 from llmcompare.runs.compare import Column, columns_of
 from llmcompare.runs.exports import COMPARED_FACTS, document_of
@@ -212,17 +214,28 @@ def _of_endpoint(document: Mapping[str, Any]) -> dict[str, Any]:
 
 def shared_facts(run: Run) -> dict[str, Any]:
     """The run's own columns that a visitor may see; model and hardware by the names that were frozen with it."""
-    facts = {name: getattr(run, name) for name in RUN_FIELDS}
+    facts, place = {name: getattr(run, name) for name in RUN_FIELDS}, _place(run)
     return facts | {
         "id": run.public_id,
-        "name": run.title or f"{run.model_name} on {run.hardware_name}",
+        "name": run.title or f"{run.model_name} on {place}",
         "model": run.model_name,
-        "hardware": run.hardware_name,
+        "hardware": place,
+        # What nobody knows of an endpoint: empty columns of the row.
+        "batch_size": run.batch_size or None,
+        "input_tokens": run.input_tokens or None,
+        "dtype": run.dtype or None,
         "duration_s": run.duration_s,
         "error": _error_of_endpoint(run) if run.of_endpoint else _without_hosts(without_paths(run.error), run),
         "bound": run.bound or None,
         "options": chosen(run.spec.get("workload") or {}),
     }
+
+
+def _place(run: Run) -> str:
+    """What it ran on; of an endpoint what its owner says stands behind it, since its own name may be that of a machine."""
+    if not run.of_endpoint:
+        return run.hardware_name
+    return str((run.spec.get("hardware") or {}).get("name") or gettext("an endpoint"))
 
 
 def _error_of_endpoint(run: Run) -> str:

@@ -2,7 +2,7 @@
 
 Prints one line of JSON: page name → path of everything that somebody who is signed in as the administrator can open
 (``signed_in``), and of what opens without an account (``visitor``). Runs are stored documents, so that nothing is measured here and no
-worker is needed; only the closed form of a tiny model is made by the engine, in this process.
+worker is needed; only a tiny model's closed form and a run of an endpoint are made by the engine, in this process.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from typing import Any
 
 import django
 from django.urls import URLPattern, URLResolver, get_resolver
+
+from tests.browser.furnish_elsewhere import elsewhere
 
 STORED = Path(__file__).parents[1] / "data" / "documents"
 #: Address of a page → its name; pages with parameters that are only looked at in one of their states.
@@ -264,34 +266,6 @@ def what_if(owner: Any) -> dict[str, str]:
         "explore": f"/explore/?{asked}",
         "explore-changed": f"/explore/?{asked}&x_bandwidth=2&heat=bound",
         "sweep": f"/explore/sweeps/{sweep.public_id}/",
-    }
-
-
-def elsewhere(owner: Any) -> dict[str, str]:
-    """A server of models, and a connection to a cloud with something deployed: rows alone, nothing is asked of anybody."""
-    from django.utils import timezone
-
-    from tests import factories
-
-    now = timezone.now()
-    server = factories.make_endpoint(owner, name="Our server", key="not a real key")
-    project = factories.make_connection(
-        owner, name="Our project", project="project-alpha", allowed_at=now, read_at=now,
-        endpoints_found=[{"id": "5", "name": "e/5", "title": "theirs", "ours": False, "dedicated": True, "deployed": []}],
-    )  # fmt: skip
-    deployed = factories.make_deployment(
-        project, name="running", expires_at=now + timedelta(hours=2), price="0.706832",
-        price_words="Compute Engine list price, dated 2026-10-04",
-    )  # fmt: skip
-    here = f"/cloud/{project.public_id}/"
-    return {
-        "endpoint": f"/endpoints/{server.public_id}/",
-        "endpoint-edit": f"/endpoints/{server.public_id}/edit/",
-        "connection": here,
-        "connection-deploy": f"{here}deploy/",
-        "connection-upload": f"{here}upload/",
-        "connection-garden": f"{here}garden/",
-        "deployment": f"/cloud/deployments/{deployed.public_id}/",
     }
 
 

@@ -55,7 +55,7 @@ def test_scripts_speak_the_language_of_the_page(browser, portal):
     page = window.page
     page.context.add_cookies([{"name": "django_language", "value": "zh-hans", "url": portal.url}])
     page.goto(portal.url + "/models/")
-    assert page.evaluate("lcText('tick-many', {count: 3})") == "已勾选 3 次运行。"
+    assert page.evaluate("lcText('tick-many', {count: 3})") == "已勾选 3 个运行。"
     assert page.evaluate("lcText('no-such-text')") == "no-such-text"
     page.click(".navbar-toggler")
     page.click(".language-menu summary")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from types import SimpleNamespace
 
 import pytest
 from django.utils.translation import override
 
-from llmcompare.common.engine_texts import engine_html, engine_text
+from llmcompare.common.engine_texts import engine_html, engine_text, engine_value
 from profiling.explanations import explain
+from profiling.limits import check_context
 from profiling.safety import check_config
+from profiling.small_products import warning
 from profiling.spec import SpecError, Workload
 from scripts.engine_sentences import in_source
 from scripts.messages import CATALOGUE_OF_ENGINE, read
@@ -62,11 +65,68 @@ def test_phrases_inside_a_sentence_are_translated_too():
     assert engine_text(sentence) == '"hidden_size" 必须是整数，而不是列表。'
 
 
+#: What the warning reads of the ceilings of a host whose products were timed by shape.
+TIMED = SimpleNamespace(dtype="bf16", shapes=(1 << 20, 1 << 26, 512, 8192))
+
+
+@pytest.mark.parametrize(
+    ("shares", "wanted"),
+    [
+        ({"decode": 0.123}, "占解码的 12.3 %。"),
+        ({"prefill": 0.4, "decode": 0.3}, "占预填充的 40.0 % 和解码的 30.0 %。"),
+        ({"encode": 0.5, "prefill": 0.4, "decode": 0.3}, "占编码的 50.0 %、预填充的 40.0 % 和解码的 30.0 %。"),
+    ],
+)
+def test_lists_of_shares_inside_a_sentence_are_translated(shares, wanted):
+    (found,) = warning(shares, TIMED)
+    said = engine_text(found["message"])
+    assert wanted in said
+    assert english_in(said) == []
+
+
+@pytest.mark.parametrize(
+    ("images", "audios", "wanted"),
+    [
+        (1, 0, "1 张图像的 16 个词元"),
+        (1200, 1, "1,200 张图像和 1 个音频片段的 19,216 个词元"),
+    ],
+)
+@pytest.mark.parametrize("limit", [10, 100_000])
+def test_counts_of_images_and_clips_are_translated(images, audios, wanted, limit):
+    workload = Workload(images=images, audios=audios, input_tokens=100_000, output_tokens=1)
+    error = refused(lambda: check_context("decoder", limit, workload, 16 * (images + audios)))
+    said = engine_text(error)
+    assert wanted in said
+    assert english_in(said) == []
+
+
+@pytest.mark.parametrize(
+    ("value", "wanted"),
+    [
+        (
+            "1 image of 336 × 336 pixels in 5 tiles takes 2,880 tokens and 1 audio clip of 3,000 frames takes 1,500 tokens",
+            "每个图像（336 × 336 像素、分为 5 个图块）占 2,880 个词元和每个音频片段（3,000 帧）占 1,500 个词元",
+        ),
+        ("batch 4, context 1,024", "批大小 4、上下文 1,024"),
+        ("images or audio clips", "图像或音频片段"),
+        ("a list or an object", "列表或对象"),
+        # A list with something unknown in it stays as it is: half of it in either language would be worse.
+        ("12.3 % of prefill and what nobody knows", "12.3 % of prefill and what nobody knows"),
+        ("12.3 % of what nobody knows", "12.3 % of what nobody knows"),
+        # Names and values to be entered are no words.
+        ("trace, memory and bf16", "trace, memory and bf16"),
+        ("closed, poisson or constant", "closed, poisson or constant"),
+    ],
+)
+def test_a_value_that_is_a_list_is_translated_as_a_whole_or_not_at_all(value, wanted):
+    assert engine_value(value) == wanted
+
+
 def test_several_sentences_are_translated_one_by_one():
     said = engine_text(
         "Prompt 3 has no tokens. Write some text. The engine is busy with other requests. Try again in a moment."
     )
-    assert said == "提示词 3 没有词元。请写一些文本。引擎正忙于其他请求。请稍后重试。"
+    assert said == "提示词 3 没有词元。请输入一些文本。引擎正忙于其他请求。请稍后重试。"
 
 
 def test_what_is_not_known_stays_english_and_says_so():
@@ -86,6 +146,8 @@ def test_a_hostile_sentence_takes_no_time():
     """A message of a library can be anything; matching takes time linear in it."""
     assert engine_text("at most " * 400) == "at most " * 400
     assert engine_text("a: " * 1200).count("a:") == 1200
+    long = ", ".join(f"{number} % of the things" for number in range(200))
+    assert long in engine_text(f"Write {long} or nothing.")
 
 
 def messages():

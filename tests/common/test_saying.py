@@ -45,6 +45,20 @@ def chinese():
             "Too few processes (1 and 1): how much processes of the same program differ is unknown. Measure with at least 3.",
             "进程太少（1 和 1）：同一程序的进程相差多少未知。请至少用 3 个进程测量。",
         ),
+        (
+            "The conditions differ in input tokens (37 and 128), threads (1 and 2).",
+            "条件在以下方面不同：输入词元（37 和 128）、线程数（1 和 2）。",
+        ),
+        (
+            "No closed form holds images or audio clips: what they add is traced for each estimate. Run it instead.",
+            "没有解析公式包含图像或音频片段：它们带来的部分在每次估算时跟踪。请改为运行估算。",
+        ),
+        ("Google's service failed (status 502).", "Google 服务失败（状态 502）。"),
+        ("Google refused the request. The service says: name taken.", "Google 拒绝了请求。服务称：name taken。"),
+        (
+            "Not undeployed yet, and tried again: Google does not accept the credentials of this connection. Check them.",
+            "尚未撤销，将再次尝试：Google 不接受此连接的凭据。请检查凭据。",
+        ),
         ("nobody knows this sentence of theirs", "nobody knows this sentence of theirs"),
         ("", ""),
         (None, None),

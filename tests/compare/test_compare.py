@@ -10,6 +10,8 @@ import pytest
 from django.urls import reverse
 
 from llmcompare.runs.compare import columns_of, comparison
+from llmcompare.runs.models import RunMetric
+from llmcompare.sharing.presentation import comparison_rows
 from tests.factories import make_host, make_run
 
 DOCUMENT = json.loads((Path(__file__).parents[1] / "data/documents/estimate_gpt2.json").read_text())
@@ -47,6 +49,23 @@ def test_the_baseline_can_be_any_run(pair):
     cells = row(comparison(columns_of(pair), baseline=1), "ttft")["cells"]
     assert cells[0]["delta"] == "+25.0\u202f%"
     assert cells[0]["tone"] == "worse"
+
+
+def test_a_very_large_difference_is_a_factor_on_the_pages_and_exact_in_exports(owner, owner_client):
+    small, large = 1e-6, 0.123457789
+    runs = [make_run(owner, document=document(ttft=value)) for value in (small, large)]
+    ids = ",".join(run.public_id for run in runs)
+    cell = row(comparison(columns_of(runs)), "ttft")["cells"][1]
+    assert (cell["delta"], cell["tone"]) == ("×\u202f123\u202fk", "worse")
+    assert "×\u202f123\u202fk" in owner_client.get(reverse("runs:compare"), {"runs": ids}).content.decode()
+    for run, value in zip(runs, (small, large), strict=True):
+        RunMetric.objects.create(run=run, key="ttft", origin="estimated", value=value, unit="s", definition="ttft/1")
+    exact = 100 * (large - small) / small
+    exported = owner_client.get(reverse("runs:compare-json"), {"runs": ids}).json()
+    line = next(line for line in exported["rows"] if line["key"] == "ttft")
+    assert line["delta_pct"][1] == pytest.approx(exact, rel=1e-12)
+    shared = comparison_rows({"rows": [line]})
+    assert shared[0]["cells"][1]["delta"] == "×\u202f123\u202fk"
 
 
 def test_estimate_and_measurement_are_not_ranked(owner):

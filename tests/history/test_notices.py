@@ -286,3 +286,17 @@ def test_lists_are_ones_own(owner, owner_client, stranger_client):
     run.deleted_at = timezone.now()
     run.save()
     assert owner_client.get("/notices.json").json()["notices"] == []
+
+
+def test_why_an_e_mail_was_not_sent_is_in_the_readers_language(owner, owner_client, settings):
+    settings.EMAIL_HOST = ""
+    want(owner, mail=True)
+    ended(owner)
+    notices.collect()
+    notices.send_due()
+    assert "This installation has no mail server" in owner_client.get("/notices/").content.decode()
+    owner.language = "zh-hans"
+    owner.save()
+    page = owner_client.get("/notices/").content.decode()
+    assert "此安装没有邮件服务器" in page
+    assert "This installation has no mail server" not in page

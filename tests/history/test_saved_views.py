@@ -100,3 +100,11 @@ def test_deleting_can_be_undone(owner_client):
     owner_client.post(f"/views/{SavedView.objects.kept().get().public_id}/delete/")
     owner_client.post(f"/views/{view.public_id}/restore/")
     assert SavedView.objects.kept().get().query == "q=a"
+
+
+def test_a_view_outlives_the_team_that_saw_it(owner_client, teammate_client, team):
+    save(owner_client, name="Ours", query="q=a", team=team.slug)
+    assert owner_client.get("/runs/").status_code == 200  # which says once that it was saved
+    team.delete()
+    assert "Ours" in owner_client.get("/runs/").content.decode()
+    assert "Ours" not in teammate_client.get("/runs/").content.decode()

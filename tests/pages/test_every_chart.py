@@ -18,6 +18,7 @@ HELD_BY = {
     "distribution-": "tests/run_page/test_numbers.py",
     "load-figure": "tests/run_page/test_other_numbers.py",
     "sweep-figure": "tests/runs/test_endpoint_runs.py",
+    "monitoring-": "tests/runs/test_monitoring.py",
     "test_areas": "tests/run_page/test_numbers.py",
     "test_pairs": "tests/run_page/test_numbers.py",
     "bar-data": "tests/compare/test_charts.py",
@@ -42,6 +43,14 @@ def test_every_chart_of_a_template_is_named_here():
     assert drawn, "the templates have charts"
     unknown = {name for name in drawn if not any(name.startswith(known) for known in HELD_BY)}
     assert not unknown, f"Hold their numbers against the JSON of their address, and name the test here: {unknown}"
+
+
+def test_every_chart_has_a_skeleton_of_its_own_size_until_it_is_drawn():
+    for path in (settings.BASE_DIR / "templates").rglob("*.html"):
+        text = path.read_text()
+        drawn = re.findall(r'data-chart="([\w-]+)', text)
+        held = re.findall(r'data-chart="([\w-]+)(?:(?!<div).)*?>\{% chart_skeleton [\w.]+ %\}</div>', text)
+        assert drawn == held, path.name
 
 
 @pytest.mark.parametrize(("chart", "place"), HELD_BY.items())

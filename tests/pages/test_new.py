@@ -213,6 +213,23 @@ def test_preview_shows_what_the_engine_refuses(owner_client, filled, engine):
     assert "This architecture is not known." in owner_client.post("/runs/new/preview/", filled).content.decode()
 
 
+def test_what_the_engine_says_in_the_preview_is_in_the_readers_language(
+    owner, owner_client, filled, engine, monkeypatch
+):
+    found = estimate_document()
+    found["conventions"]["ceilings"] = (
+        "datasheet: the vendor's dense rates and bandwidth: an optimistic bound, real runs are slower (bf16 rate)"
+    )
+    found["warnings"] = [{"code": "x", "message": "Other processes used 1.5 of 2 cores."}]
+    monkeypatch.setattr(engine, "request", lambda op, payload, **options: found)
+    owner.language = "zh-hans"
+    owner.save()
+    page = owner_client.post("/runs/new/preview/", filled).content.decode()
+    assert "规格书：厂商的稠密速率和带宽" in page
+    assert "其他进程使用了 2 个核心中的 1.5 个。" in page
+    assert "Other processes" not in page
+
+
 def test_preview_works_without_javascript_and_keeps_the_form(owner_client, filled, engine):
     response = owner_client.post("/runs/new/", filled | {"preview": "1"})
     assert response.status_code == 200

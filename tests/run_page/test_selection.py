@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,17 @@ def test_a_point_above_its_roof_is_suspicious_and_never_called_bound_by_anything
             assert all("suspicious" in text for text in trace["hovertext"])
     if per != "operator":
         assert all(row["above"] and not row["bound"] for row in shown["table"]["rows"])
+
+
+def test_the_table_of_operators_does_not_colour_it_by_what_would_bind_it(owner, owner_client):
+    document = documents.estimate()
+    document["roofline"]["points"][0]["above_roof"] = True
+    run = factories.make_run(owner, document=document)
+    table = owner_client.get(f"/runs/{run.public_id}/").content.decode().partition('<section id="operators"')[2]
+    rows = table.partition("</section>")[0].split("<tr")[2:]
+    colours = [(re.findall(r'<rect class="fill-(\w+)"', row), "suspicious" in row) for row in rows]
+    assert {said for _, said in colours} == {True, False}
+    assert all((colour == ["other"]) is said for colour, said in colours)
 
 
 def test_data_types_are_added_and_taken_away_one_by_one():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import io
 import time
@@ -13,6 +14,8 @@ from llmcompare.common.errors import FieldErrors
 from llmcompare.history.reading import load_series
 from llmcompare.runs import lifecycle
 from llmcompare.runs.compare import columns_of, comparison
+from llmcompare.runs.compare_charts import bar_figure
+from llmcompare.runs.compare_scatter import scatter
 from llmcompare.runs.endpointinputs import check_endpoint_inputs
 from llmcompare.runs.exportrows import run_rows
 from llmcompare.runs.models import Run
@@ -226,6 +229,37 @@ def test_a_figure_on_tokens_counted_here_is_an_estimate_in_comparisons_too(owner
     assert row(table, "endpoint_ttft")["cells"][0]["origin"] == "measured from outside"
 
 
+@pytest.mark.parametrize("counted", [False, True])
+def test_what_was_seen_from_outside_is_drawn_as_measured_and_what_was_counted_here_is_not(owner, counted):
+    found = document()
+    if counted:
+        found["metrics"]["endpoint_tpot"] |= {"origin": "estimated", "note": "output tokens counted here"}
+    columns = columns_of(
+        [finished(launch(owner), found), factories.make_run(owner, document=documents_of_pages.estimate())]
+    )
+    table = comparison(columns)
+    bars = bar_figure(row(table, "tpot"), columns)["data"]
+    assert [bar["marker"]["pattern"]["shape"] for bar in bars] == ["/" if counted else "", "/"]
+    points = scatter({"x": "tpot", "y": "output_throughput"}, columns, table)["figure"]["data"]
+    assert [point["marker"]["symbol"] for point in points] == ["circle-open" if counted else "circle", "circle-open"]
+
+
+def test_two_endpoints_have_their_own_figures_in_the_charts(owner, owner_client):
+    runs = [finished(launch(owner), document()) for _ in range(2)]
+    page = owner_client.get("/compare/", {"runs": ",".join(run.public_id for run in runs), "metric": "endpoint_ttft"})
+    shown = page.content.decode()
+    assert '<option value="endpoint_ttft" selected>' in shown
+    assert 'data-chart="scatter-data"' in shown
+
+
+def test_where_a_figure_was_seen_from_is_in_the_readers_language(owner, owner_client):
+    ids = ",".join(finished(launch(owner), document()).public_id for _ in range(2))
+    assert "measured from outside" in owner_client.get(f"/compare/?runs={ids}").content.decode()
+    chinese = owner_client.get(f"/compare/?runs={ids}", headers={"accept-language": "zh-hans"}).content.decode()
+    assert "measured from outside" not in chinese
+    assert "从外部实测" in chinese
+
+
 def test_loads_that_are_not_alike_are_said_not_to_be(owner):
     usual = finished(launch(owner), document())
     cached = document()
@@ -289,6 +323,31 @@ def test_visitors_do_not_read_why_a_server_inside_did_not_answer(owner, anonymou
         assert ("connect" if partial else "requests") in shown, path
 
 
+def test_visitors_do_not_read_what_an_endpoint_is_called_nor_zeros_for_what_is_unknown(owner, anonymous_client):
+    endpoint = factories.make_endpoint(owner, name=f"Box {INSIDE}", model="tiny", api="chat")
+    runs = [finished(launch(owner, endpoint=endpoint, prompt="Why?", input_tokens=None), document()) for _ in range(2)]
+    for shared in (runs[:1], runs):
+        _, token = create_link(owner=owner, runs=shared)
+        for path in ("", "export.json", "export.csv"):
+            answer = anonymous_client.get(f"/s/{token}/{path}")
+            assert answer.status_code == 200
+            shown = answer.getvalue().decode() + str(answer.headers)
+            assert INSIDE not in shown, path
+            assert "llm-corp" not in shown, path
+            assert "tiny on an endpoint" in shown, path
+    told = anonymous_client.get(f"/s/{token}/export.json").json()["rows"]
+    unknown = {line["key"]: line["values"] for line in told if line["key"] in ("batch_size", "dtype")}
+    assert unknown == {"batch_size": [None, None], "dtype": [None, None]}
+
+
+def test_the_endpoint_is_called_by_its_hardware_where_that_is_said(owner, anonymous_client):
+    run = finished(launch(owner, **known(owner, name=f"Box {INSIDE}", model="tiny", api="chat")), document())
+    _, token = create_link(owner=owner, runs=[run])
+    shown = anonymous_client.get(f"/s/{token}/").content.decode()
+    assert f"tiny on {run.hardware}" in shown
+    assert INSIDE not in shown
+
+
 # --- what may be asked ---
 
 
@@ -331,9 +390,44 @@ def test_series_of_other_loads_are_told_apart_in_the_list(owner, owner_client):
     runs = [finished(launch(owner, load, endpoint), document()) for load in loads]
     runs.append(finished(launch(owner, endpoint=endpoint), document()))
     shown = owner_client.get("/history/?kind=endpoint").content.decode()
-    for words in ("2 users", "8 users", "70 tokens in", "poisson", "sweep of 1 to 8 users", "one request"):
+    for words in ("2 users", "8 users", "70 tokens in", "poisson", "sweep of 1, 2, 4, 8 users", "one request"):
         assert words in shown, words
     page = owner_client.get(f"/history/{runs[1].series}/").content.decode()
     assert "8 users" in page
     lines = owner_client.get("/api/v1/history/?kind=endpoint").json()["series"]
     assert {line["load"]["concurrency"] for line in lines} == {1, 2, 8}
+
+
+# --- connections, and figures that changed their meaning ---
+
+TOOK = {"connect_median_s": 0.1875, "connect_max_s": 0.25}
+
+
+def test_a_request_that_waited_for_its_connection_is_marked_on_page_and_in_exports(owner, owner_client):
+    found = document(client={"lag_p99_s": 0.001, "connections_ahead": 1, "connections_waited": 1} | TOOK)
+    columns = [*found["requests"]["columns"], "first_token_ns", "connect_s", "connect_waited"]
+    plain = found["requests"]["rows"][0]
+    lines = [[*plain, 10**9, 0.25, True], [1, *plain[1:], 10**9, 0.125, False], [2, *plain[1:], 10**9, None, False]]
+    found["requests"] = {"columns": columns, "rows": lines}
+    rows = {(row[0], row[2], row[3]): row[4:7] for row in run_rows(found)}
+    assert rows["request", "0", "connect_s"] == (0.25, "s", "measured")
+    assert rows["request", "0", "connect_waited"][0] is True
+    assert rows["client", "", "connect_median_s"] == (0.1875, "s", "measured")
+    shown = page_of(owner_client, finished(launch(owner), found)).replace("\u202f", " ").replace("\xa0", " ")
+    assert shown.count("of connecting") == 1
+    assert "with 250 ms of connecting" in shown
+    assert "New connections that a request waited for" in shown
+    assert "188 ms" in shown or "187.5 ms" in shown
+    older = page_of(owner_client, finished(launch(owner), document()))
+    assert "connecting" not in older
+    assert "New connections" not in older
+
+
+def test_runs_with_other_definitions_of_a_figure_are_said_to_have_them(owner):
+    newer = document()
+    newer["metrics"]["endpoint_tpot"]["definition"] = "endpoint_tpot/2"
+    runs = [finished(launch(owner), one) for one in (document(), newer, copy.deepcopy(newer))]
+    (said,) = [note for note in comparison(columns_of(runs))["notes"] if "different definitions" in note]
+    assert "time per output token" in said
+    assert "first token" not in said
+    assert not [note for note in comparison(columns_of(runs[1:]))["notes"] if "different definitions" in note]

@@ -247,3 +247,13 @@ def test_a_shared_comparison_names_its_rows_as_the_run_page_does():
     assert [r["title"] for r in rows] == ["Kind", "Data type", "Time to first token", "Time per output token"]
     assert [cell["text"] for cell in rows[0]["cells"]] == ["measurement", "estimate"]
     assert rows[2]["cells"][1]["text"] == "unknown"
+
+
+def test_a_shared_comparison_is_in_the_readers_language(owner, anonymous_client):
+    runs = [make_run(owner, state="done", kind=kind, bound="memory") for kind in ("measure", "endpoint")]
+    _, token = services.create_link(owner=owner, runs=runs)
+    rows = anonymous_client.get(f"/s/{token}/?language=zh-hans").context["rows"]
+    found = {row["title"]: [cell["text"] for cell in row["cells"]] for row in rows}
+    assert (found["类型"], found["状态"]) == (["测量", "端点"], ["已完成", "已完成"])
+    assert not {"Kind", "State", "Model", "Hardware", "Created", "Batch size"} & set(found)
+    assert found["瓶颈"] != ["memory", "memory"]
