@@ -57,7 +57,7 @@ def chinese():
         ("Google refused the request. The service says: name taken.", "Google 拒绝了请求。服务称：name taken。"),
         (
             "Not undeployed yet, and tried again: Google does not accept the credentials of this connection. Check them.",
-            "尚未撤销，将再次尝试：Google 不接受此连接的凭据。请检查凭据。",
+            "尚未取消部署，将再次尝试：Google 不接受此连接的凭据。请检查凭据。",
         ),
         ("nobody knows this sentence of theirs", "nobody knows this sentence of theirs"),
         ("", ""),
