@@ -14,11 +14,12 @@ from tests.browser.audit import out_of_reach, serious
 from tests.browser.conftest import DESKTOP, DRAWN, PHONE, TABLET, open_parts, open_window, until
 
 DEVICES = {"desktop": DESKTOP, "tablet": TABLET, "phone": PHONE}
-#: axe takes most of the time of a visit: it looks at combinations in which every two of device, theme and language come together.
+#: axe takes most of the time of a visit. It looks at every page on every device, in both themes and every language: at every other page in
+#: the first three combinations, at those between in the others.
 AUDITED = {
-    *(("desktop", "light", "en"), ("desktop", "dark", "zh-hans"), ("tablet", "light", "zh-hans")),
-    *(("tablet", "dark", "en"), ("phone", "light", "en"), ("phone", "dark", "zh-hans")),
-}
+    ("desktop", "light", "en"): 0, ("tablet", "light", "zh-hans"): 0, ("phone", "dark", "zh-hans"): 0,
+    ("desktop", "dark", "zh-hans"): 1, ("tablet", "dark", "en"): 1, ("phone", "light", "en"): 1,
+}  # fmt: skip
 LANGUAGES = [code for code, _ in settings.LANGUAGES]
 SIDEWAYS = "[document.documentElement.scrollWidth, document.documentElement.clientWidth]"
 
@@ -47,9 +48,11 @@ def went_wrong(window, address: str, *, language: str, audit: bool) -> list[str]
     return found + (serious(page) if audit else [])
 
 
-def all_wrong(window, furnished, pages: dict[str, str], **how) -> list[str]:
+def all_wrong(window, furnished, pages: dict[str, str], *, language: str, audited: int | None) -> list[str]:
+    """``audited``: axe looks at the pages whose number has this remainder by two; None: at none."""
     found = []
-    for name, path in pages.items():
+    for number, (name, path) in enumerate(pages.items()):
+        how = {"language": language, "audit": number % 2 == audited}
         found += [f"{name}: {text}" for text in went_wrong(window, furnished.portal.url + path, **how)]
     return found
 
@@ -60,7 +63,7 @@ def all_wrong(window, furnished, pages: dict[str, str], **how) -> list[str]:
 @pytest.mark.timeout(1500)
 def test_every_page_is_clean(browser, furnished, signed_in_state, device, theme, language):
     how = {"language": language, "color_scheme": theme}
-    asked = {"language": language, "audit": (device, theme, language) in AUDITED}
+    asked = {"language": language, "audited": AUDITED.get((device, theme, language))}
     window = window_of(browser, furnished, DEVICES[device], signed_in_state, **how)
     found = all_wrong(window, furnished, furnished.signed_in, **asked)
     window.page.context.close()
