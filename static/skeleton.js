@@ -64,7 +64,7 @@
   };
 
   function begin(root) {
-    root.querySelectorAll(".skeleton").forEach(function (skeleton) { busy(skeleton.parentElement); });
+    root.querySelectorAll(":not(.is-failed) > .skeleton").forEach(function (skeleton) { busy(skeleton.parentElement); });
   }
 
   /* All scripts have come that will: what none of them can draw stays undrawn. */
