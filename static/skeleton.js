@@ -17,7 +17,6 @@
     clearTimeout(timers.get(region));
     timers.delete(region);
     region.classList.remove("is-stale", "is-waiting", "is-failed");
-    region.style.minHeight = "";
     region.removeAttribute("aria-busy");
     own(region, ".load-failed").forEach(function (text) { text.remove(); });
   }
@@ -44,10 +43,13 @@
   function show(region) {
     var template = document.getElementById(region.dataset.loading || "");
     if (!("asks" in region.dataset) || region.querySelector("[data-figures]") || !template) { region.classList.add("is-stale"); return; }
-    /* What is there now keeps its height while it is away. */
-    region.style.minHeight = region.offsetHeight + "px";
+    /* What is there now keeps its height while it is away. The skeleton has it: a style of the region would be copied by htmx as an attribute,
+       which the page's policy refuses. */
+    var inside = getComputedStyle(region);
+    var height = region.clientHeight - parseFloat(inside.paddingTop) - parseFloat(inside.paddingBottom);
     region.classList.add("is-waiting");
     if (!own(region, ".skeleton").length) { region.prepend(template.content.cloneNode(true)); }
+    own(region, ".skeleton").forEach(function (skeleton) { skeleton.style.minHeight = height + "px"; });
   }
 
   function wait(region) {
