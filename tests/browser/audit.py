@@ -12,19 +12,13 @@ _RUN = """axe.run(document, {resultTypes: ["violations"], preload: false}).then(
     .filter(v => ["serious", "critical"].includes(v.impact))
     .map(v => v.id + " (" + v.impact + "): " + v.help + ": " + v.nodes.slice(0, 3).map(n => n.html.slice(0, 160)).join(" | "))))"""
 
-#: Rows of a table and parts of a drawing are alike: the keyboard goes through so many of each, and skips the others.
-_ALIKE = """(() => {
-  document.querySelectorAll("tbody tr:nth-child(n+9)").forEach(row => { row.inert = true; });
-  document.querySelectorAll("svg").forEach(svg => Array.from(svg.querySelectorAll("a")).slice(12)
-    .forEach(part => part.setAttribute("tabindex", "-1")));
-})()"""
 #: Controls that somebody can see and use. Of several radio buttons of a name, the keyboard stops at one.
 _CONTROLS = """(() => {
   const seen = e => e.checkVisibility({visibilityProperty: true}) && e.getClientRects().length > 0;
   const folded = e => e.closest("details:not([open])") && !e.matches("details:not([open]) > summary");
   const all = Array.from(document.querySelectorAll(
     "a[href], button, input:not([type=hidden]), select, textarea, summary, [tabindex='0']"));
-  return all.filter(e => seen(e) && !folded(e) && !e.disabled && e.tabIndex >= 0 && e.type !== "radio" && !e.closest("[inert]"));
+  return all.filter(e => seen(e) && !folded(e) && !e.disabled && e.tabIndex >= 0 && e.type !== "radio");
 })()"""
 
 
@@ -53,8 +47,7 @@ def complaints(page: Any) -> list[str]:
 
 
 def out_of_reach(page: Any) -> list[str]:
-    """Visible controls that pressing Tab through the page never comes to. Of the rows of a long table it looks at the first."""
-    page.evaluate(_ALIKE)
+    """Visible controls that pressing Tab through the page never comes to."""
     page.evaluate(f"""() => {{
       window.reached = new Set();
       window.controls = {_CONTROLS};
