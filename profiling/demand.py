@@ -60,7 +60,8 @@ class Demand:
     that is not the workload's. ``cache_vector``: values of a token's key or value in one head, where its cache traffic is of keys and
     values; 0 for states. ``appends``: it only adds new tokens to that cache. ``sharding``: how tensor and expert
     parallelism divide it (``profiling.parallel``); "" is computed in full on every device. ``inner``: weights that one result of a
-    product adds up, undivided (the row length of a linear layer's matrix); 0 where none of its inputs are weights.
+    product adds up, undivided (the row length of a linear layer's matrix); 0 where none of its inputs are weights. ``routed_share``: rows that a device
+    computes, by those that ``routing`` sends to experts.
     """
 
     op_class: str
@@ -83,6 +84,7 @@ class Demand:
     appends: bool = False
     sharding: str = ""
     inner: int = 0
+    routed_share: float = 1.0
 
     @property
     def bytes_read(self) -> Any:
@@ -101,11 +103,11 @@ class Demand:
         return self.weight_read
 
 
-def weights_in_product(routing: Routing | None, flops: float, rows: int) -> int:
-    """Elements of the matrix of weights in a product of ``flops`` (2 for each of them and row); of experts, those of one of the experts
-    that its tokens are expected to use."""
-    matrices = experts_touched(routing.experts, routing.top_k, routing.tokens) if routing else 1.0
-    return round(flops / (2 * rows * matrices)) if rows else 0
+def weights_in_product(routing: Routing | None, flops: float, rows: float, share: float = 1.0) -> int:
+    """Elements of the matrix of weights in a product of ``flops`` (2 for each of them and row); where there is a ``routing``, those of one
+    expert: each of its tokens is a row of ``top_k`` of them, and a device has the part ``share`` of those rows."""
+    rows = routing.tokens * routing.top_k * share if routing else rows
+    return round(flops / (2 * rows)) if rows else 0
 
 
 def experts_touched(experts: int, top_k: float, tokens: float) -> float:

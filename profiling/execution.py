@@ -45,7 +45,7 @@ class Work(Demand):
             self.rows,
             self.network,
             self.compute_dtype,
-            weights_in_product(self.routing, self.flops, self.rows) if self.inner else 0,
+            weights_in_product(self.routing, self.flops, self.rows, self.routed_share) if self.inner else 0,
             self.inner,
         )
 

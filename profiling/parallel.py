@@ -196,6 +196,8 @@ def shard(demand: AnyDemand, plan: Plan) -> AnyDemand:
         share = how.share(letter, plan)
         if share != 1:
             changes[channel] = getattr(demand, channel) * float(share)
+    if how.routed:
+        changes["routed_share"] = 1 / plan.local
     if demand.routing is not None and plan.gathered > 1:
         more = _more_experts(demand.routing, plan)
         changes["weight_read"] = changes.get("weight_read", demand.weight_read) * more

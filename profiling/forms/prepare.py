@@ -249,9 +249,7 @@ def weights_at(term: Term, x: np.ndarray, flops: np.ndarray, rows: np.ndarray) -
     its operators, ``rows``: of one."""
     if not term.inner:
         return np.zeros_like(rows)
-    matrices = term.calls @ x
     if term.routing is not None and term.routed_tokens is not None:
-        tokens = term.routed_tokens @ x[: len(term.routed_tokens)]
-        matrices = matrices * np.array([experts_touched(term.routing.experts, term.routing.top_k, t) for t in tokens])
-    whole = 2.0 * rows * matrices
+        rows = (term.routed_tokens @ x[: len(term.routed_tokens)]) * (term.routing.top_k * term.routed_share)
+    whole = 2.0 * rows * (term.calls @ x)
     return np.round(np.divide(flops, whole, out=np.zeros_like(flops), where=whole > 0))

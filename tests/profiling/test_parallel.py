@@ -163,6 +163,30 @@ def test_replicas_whose_tokens_meet_read_more_of_the_experts():
     assert shard(work, replace(plan, routing="all")).weight_read == pytest.approx(100 / 8)
 
 
+@pytest.mark.parametrize(
+    ("degrees", "inside"),
+    [
+        ({"tensor_parallel": 8}, 8),
+        ({"tensor_parallel": 8, "expert_parallel": 4}, 2),
+        ({"tensor_parallel": 8, "expert_parallel": 8}, 1),
+        ({"data_parallel": 8, "expert_parallel": 8}, 1),
+        ({"data_parallel": 2, "tensor_parallel": 2, "expert_parallel": 4}, 1),
+        ({"data_parallel": 2, "expert_parallel": 2, "experts": "topk"}, 1),
+    ],
+    ids=str,
+)
+def test_a_product_of_experts_has_the_matrix_of_one_expert(degrees, inside):
+    """Whole where experts are spread over devices, a part where tensor parallelism divides each: rates by shape go by it."""
+    model = catalogue_model("mixtral-8x7b")
+    workload = Workload(batch_size=8, input_tokens=50, **degrees)
+    built = cached_build(model, "bf16", "sdpa")
+    plan = plan_of(workload, built)
+    found = operators(trace(built, Pass("prefill", plan.batch(8), 50)), built, workload)
+    matrices = {w.load().weights for w in found if w.routing is not None and w.inner}
+    down = 4096 * 14336 // inside
+    assert matrices == {down, 2 * down}  # gate and up are one matrix
+
+
 def test_latent_attention_is_divided_by_heads_but_every_device_has_the_latent():
     one, eight = run("deepseek-v3"), run("deepseek-v3", tensor_parallel=8)
     assert eight["memory"]["estimate"]["kv_cache_bytes"] == one["memory"]["estimate"]["kv_cache_bytes"]

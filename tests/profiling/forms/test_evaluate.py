@@ -129,9 +129,10 @@ def test_formats_and_devices_give_the_figures_of_estimates(options, tmp_path):
     same(TINY["llama"], H100, options, points_of(TINY["llama"]), tmp_path)
 
 
-def test_experts_that_replicas_share_have_the_rates_of_their_rows(tmp_path):
-    linked = replace(SHAPED, interconnect_bandwidth=9e11)
-    same(TINY["experts"], linked, {"data_parallel": 2, "expert_parallel": 2}, points_of(TINY["experts"]), tmp_path)
+@pytest.mark.parametrize("degrees", [{"data_parallel": 2}, {"tensor_parallel": 2}, {"data_parallel": 2, "experts": "topk"}], ids=str)
+def test_experts_on_several_devices_have_the_rates_of_their_rows_and_weights(degrees, tmp_path):
+    linked = replace(SHAPED, kind="gpu", interconnect_bandwidth=9e11)
+    same(TINY["experts"], linked, degrees | {"expert_parallel": 2}, points_of(TINY["experts"]), tmp_path)
 
 
 def test_what_only_sends_launches_no_kernel(tmp_path):
