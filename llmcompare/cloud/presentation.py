@@ -31,6 +31,8 @@ def usd(amount: Decimal | None) -> str:
     """``1.24 USD``, or "unknown". Below a cent four digits: rounded to nothing it would be a wrong number."""
     if amount is None:
         return _("unknown")
+    if 0 < amount < Decimal("0.0001"):
+        return "< 0.0001 USD"
     digits = 2 if amount == 0 or amount >= Decimal("0.1") else 4
     return f"{amount:.{digits}f} USD"
 

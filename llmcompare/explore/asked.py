@@ -201,7 +201,9 @@ def _shorten_axis(values: dict[str, Any], models: list[LanguageModel]) -> None:
 
 
 def _several(query: QueryDict, name: str) -> list[str]:
-    return list(dict.fromkeys(value for value in query.getlist(name) if value))[:50]
+    # PostgreSQL takes no NUL, not even to look for it.
+    texts = (value.replace("\x00", "") for value in query.getlist(name))
+    return list(dict.fromkeys(text for text in texts if text))[:50]
 
 
 def _models(slugs: list[str], user: User) -> list[LanguageModel]:

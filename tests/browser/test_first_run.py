@@ -141,10 +141,9 @@ def test_bad_input_is_answered_at_the_field_and_nothing_is_lost(visit, portal):
     assert [c for c in visit.complaints if "422" not in c] == []
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_every_page_is_clean(visit, portal, theme):
+def test_every_page_is_clean(visit, portal):
+    """Of a portal that has nothing yet, and of one with a worker; ``test_every_page`` has all others."""
     page = visit.page
-    page.emulate_media(color_scheme=theme)
     for path in ("/", "/models/", f"/models/{SMOLLM2}/", "/models/upload/", "/hardware/", "/hardware/nvidia-h100-sxm5-80gb/",
                  "/runs/", "/runs/new/", "/compare/", "/shares/", "/accounts/profile/", "/accounts/tokens/", "/api/v1/docs/"):  # fmt: skip
         page.goto(portal.url + path)

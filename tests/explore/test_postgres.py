@@ -30,6 +30,7 @@ ASK = (
 call_command("migrate", verbosity=0); call_command("load_catalogue", verbosity=0)
 User.objects.create_superuser("root", "", "a long password 1"); log_in()
 assert client.post("/explore/forms/", {"query": query}).status_code == 302
+assert client.post("/explore/forms/", {"query": "model=%00gpt2%00x&hardware=%00"}).status_code == 404
 import threading
 from llmcompare.explore.carrying import carry_out
 from tests.explore.conftest import EngineHere
