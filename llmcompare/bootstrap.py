@@ -355,7 +355,7 @@ def ensure(root: Path, argv: list[str]) -> None:
     if command == "up":
         check_data_folder(root)
     prepare(env, dev=dev)
-    if dev and "--all" in argv:
+    if dev and {"--all", "--exhaustive"} & set(argv):
         prepare_apart(env)
     if not env.is_current:
         _execute(env.python, [str(root / "manage.py"), *argv[1:]])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from django.db import transaction
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext as _
@@ -178,9 +179,10 @@ def _is_ready(operation: Operation, cloud: Cloud, deployment: Deployment) -> Non
         raise CloudError("failed", _("Google says that it is deployed, but its endpoint does not show it."))
     now = timezone.now()
     _set(deployment, deployed_model_id=own.id, billed_from=moment(own.created) or operation.begun or now, ready_at=now)
-    _set(deployment, state=State.READY)
-    if deployment.state == State.READY:
-        portal_endpoints.offer(deployment)
+    with transaction.atomic():  # nobody meets a deployment that is ready and has no endpoint
+        _set(deployment, state=State.READY)
+        if deployment.state == State.READY:
+            portal_endpoints.offer(deployment)
     operations.done(operation)
     ask_to_read(connection=deployment.connection)
 

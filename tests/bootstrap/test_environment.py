@@ -222,13 +222,14 @@ def test_the_tests_bring_their_own_packages_and_hand_back_pytest_s_exit_code(pro
     project.manage("up")
     code, output = project.manage("test", "tests/x.py")
     assert "The tests need packages of their own" in output
-    assert "'-m', 'not slow', 'tests/x.py'" in output
+    assert "'-m', 'not slow and not exhaustive', 'tests/x.py'" in output
     assert "--cov" not in output
     assert code == 5
     code, output = project.manage("test", "--all", "--coverage", "-k", "name")
-    assert "not slow" not in output
+    assert "'-m', 'not exhaustive'" in output
     assert "--cov=profiling" in output
     assert "'-k', 'name'" in output
+    assert "exhaustive" not in project.manage("test", "--exhaustive")[1]
     assert "Installing" not in output
 
 

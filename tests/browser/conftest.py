@@ -1,6 +1,8 @@
 """A real portal (``manage.py up``: web server and worker) and a real Chromium.
 
 Nothing here touches the test database: the portal is a process of its own with a data folder of its own, as a user would have it.
+What is started here ends with the last test of this folder, and takes no time from others. Playwright's loop above all: beside it no
+other test of the same process could start a loop of its own.
 """
 
 from __future__ import annotations
@@ -118,7 +120,7 @@ def running_portal(data: Path, *arguments: str) -> Iterator[Portal]:
             process.wait()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def portal(tmp_path_factory):
     with running_portal(tmp_path_factory.mktemp("portal-data")) as running:
         yield running
@@ -153,13 +155,13 @@ def furnished_portal(data: Path) -> Iterator[Furnished]:
         yield Furnished(running, **json.loads(line.removeprefix("FURNISHED ")))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def furnished(tmp_path_factory):
     with furnished_portal(tmp_path_factory.mktemp("furnished-data")) as made:
         yield made
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def signed_in_state(browser, furnished):
     """Cookies of the administrator of the furnished portal."""
     window = open_window(browser, DESKTOP)
@@ -169,7 +171,7 @@ def signed_in_state(browser, furnished):
     return state
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser():
     from playwright.sync_api import sync_playwright
 
@@ -179,9 +181,9 @@ def browser():
         if os.environ.get("CI") == "true":
             pytest.fail(message)
         pytest.skip(message)
-    # Playwright's loop runs in this thread as long as the browser does, and Django would refuse its database there.
-    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
-    with sync_playwright() as playwright:
+    with pytest.MonkeyPatch.context() as patch, sync_playwright() as playwright:
+        # Playwright's loop runs in this thread as long as the browser does, and Django would refuse its database there.
+        patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
         chromium = playwright.chromium.launch(executable_path=path, args=CHROMIUM_FLAGS)
         yield chromium
         chromium.close()
@@ -249,6 +251,14 @@ def until(page, expression: str, *, seconds: float = 15) -> None:
 #: Every figure and graph that has a size is drawn.
 DRAWN = """Array.from(document.querySelectorAll("[data-chart], [data-graph]"))
     .every(e => !e.clientWidth || e.dataset.drawn === "yes")"""
+
+
+def show_in(page, theme: str) -> None:
+    """Switch the page to ``light`` or ``dark``, as the system's setting does, and wait until everything has its colours."""
+    page.emulate_media(color_scheme=theme)
+    until(page, f"document.documentElement.dataset.bsTheme === '{theme}'")
+    until(page, DRAWN)
+    until(page, "document.getAnimations().every(a => !(a instanceof CSSTransition) || a.playState !== 'running')")
 
 
 def assert_no_sideways_scroll(visit: Visit) -> None:

@@ -21,6 +21,7 @@ from tests.browser.conftest import (
     follow,
     open_parts,
     open_window,
+    show_in,
     until,
 )
 from tests.conftest import client_for
@@ -81,9 +82,7 @@ def test_every_view_is_clean(pages, viewport):
         window.page.wait_for_selector("[data-graph] canvas")
         assert_no_sideways_scroll(window)
     for theme in ("dark", "light"):
-        window.page.emulate_media(color_scheme=theme)
-        until(window.page, f"document.documentElement.dataset.bsTheme === '{theme}'")
-        until(window.page, DRAWN)
+        show_in(window.page, theme)
         assert complaints(window.page) == []
     window.assert_clean()
 

@@ -202,7 +202,7 @@ def test_whatever_is_spoilt_ends_well(engine, model):
     whole_way(engine, model)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_hundreds_of_spoilt_configurations_end_well(engine):
     """For a minute and a half: as many as go. The seed of a failure is in its message."""
     until = time.monotonic() + 90

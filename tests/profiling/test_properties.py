@@ -230,7 +230,7 @@ seen = [
 ]
 
 test_folding_changes_no_total = QUICK(example(seen[0])(example(seen[1])(given(cases)(folding_changes_no_total))))
-test_folding_changes_no_total_deep = pytest.mark.slow(DEEP(given(cases)(folding_changes_no_total)))
+test_folding_changes_no_total_deep = pytest.mark.exhaustive(DEEP(given(cases)(folding_changes_no_total)))
 
 
 @pytest.mark.parametrize("model_type", sorted(FAMILIES))
@@ -257,7 +257,7 @@ def more_is_never_less(case: tuple[ModelSpec, Pass], more: int) -> None:
 
 
 test_more_is_never_less = QUICK(given(cases, st.integers(1, 50))(more_is_never_less))
-test_more_is_never_less_deep = pytest.mark.slow(DEEP(given(cases, st.integers(1, 300))(more_is_never_less)))
+test_more_is_never_less_deep = pytest.mark.exhaustive(DEEP(given(cases, st.integers(1, 300))(more_is_never_less)))
 
 
 # --- bytes and time -----------------------------------------------------------------------------------------------------
@@ -319,9 +319,13 @@ def sums_are_those_of_the_operators(case: tuple[ModelSpec, Pass], execution: str
 
 evaluations = (cases, EXECUTIONS, st.tuples(RATES, RATES))
 test_no_bytes_or_seconds_are_missing = QUICK(given(*evaluations)(no_bytes_or_seconds_are_missing))
-test_no_bytes_or_seconds_are_missing_deep = pytest.mark.slow(DEEP(given(*evaluations)(no_bytes_or_seconds_are_missing)))
+test_no_bytes_or_seconds_are_missing_deep = pytest.mark.exhaustive(
+    DEEP(given(*evaluations)(no_bytes_or_seconds_are_missing))
+)
 test_sums_are_those_of_the_operators = QUICK(given(*evaluations)(sums_are_those_of_the_operators))
-test_sums_are_those_of_the_operators_deep = pytest.mark.slow(DEEP(given(*evaluations)(sums_are_those_of_the_operators)))
+test_sums_are_those_of_the_operators_deep = pytest.mark.exhaustive(
+    DEEP(given(*evaluations)(sums_are_those_of_the_operators))
+)
 
 
 @pytest.mark.parametrize("tied", [True, False])

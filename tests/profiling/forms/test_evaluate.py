@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import subprocess
 import sys
@@ -129,7 +130,9 @@ def test_formats_and_devices_give_the_figures_of_estimates(options, tmp_path):
     same(TINY["llama"], H100, options, points_of(TINY["llama"]), tmp_path)
 
 
-@pytest.mark.parametrize("degrees", [{"data_parallel": 2}, {"tensor_parallel": 2}, {"data_parallel": 2, "experts": "topk"}], ids=str)
+@pytest.mark.parametrize(
+    "degrees", [{"data_parallel": 2}, {"tensor_parallel": 2}, {"data_parallel": 2, "experts": "topk"}], ids=str
+)
 def test_experts_on_several_devices_have_the_rates_of_their_rows_and_weights(degrees, tmp_path):
     linked = replace(SHAPED, kind="gpu", interconnect_bandwidth=9e11)
     same(TINY["experts"], linked, degrees | {"expert_parallel": 2}, points_of(TINY["experts"]), tmp_path)
@@ -192,15 +195,22 @@ def test_products_smaller_than_any_that_was_timed_are_named_as_estimates_name_th
         assert message in row["notes"]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("hardware", [H100, HOST, SHAPED], ids=["datasheet", "measured", "by shape"])
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
-@pytest.mark.parametrize("name", TINY)
+def every_combination():
+    """Each kind of model with each set of options that its hardware has rates for. A third of them, every kind and every option among
+    them, runs with ``--all``, the others with ``--exhaustive``."""
+    hardware = {"datasheet": H100, "measured": HOST, "by shape": SHAPED}
+    for at in itertools.product(range(len(TINY)), range(len(OPTIONS)), range(len(hardware))):
+        name, options, device = list(TINY)[at[0]], OPTIONS[at[1]], list(hardware)[at[2]]
+        if device != "datasheet" and any(word in str(options) for word in ("parallel", "fp8", "fp32")):
+            continue  # the hosts have no such rate
+        if name == "encoder-decoder" and "pipeline_parallel" in options:
+            continue  # an encoder and a decoder are not divided into pipeline stages
+        marks = [pytest.mark.slow] if sum(at) % 3 == 0 else [pytest.mark.slow, pytest.mark.exhaustive]
+        yield pytest.param(name, options, hardware[device], id=f"{name}-{options}-{device}", marks=marks)
+
+
+@pytest.mark.parametrize(("name", "options", "hardware"), every_combination())
 def test_every_option_of_every_kind_gives_the_figures_of_estimates(name, options, hardware, tmp_path):
-    if hardware is not H100 and ("parallel" in str(options) or "fp8" in str(options) or "fp32" in str(options)):
-        pytest.skip("this host has no such rate")
-    if name == "encoder-decoder" and "pipeline_parallel" in options:
-        pytest.skip("an encoder and a decoder are not divided into pipeline stages")
     same(TINY[name], hardware, options, points_of(TINY[name]), tmp_path)
 
 
