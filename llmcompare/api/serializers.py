@@ -271,6 +271,10 @@ class RunSerializer(serializers.Serializer):
     memory_bytes = serializers.IntegerField(allow_null=True)
     fits = serializers.BooleanField(allow_null=True)
     bound = serializers.CharField(allow_null=True)
+    ceilings = serializers.CharField(
+        allow_null=True,
+        help_text="what the times of an estimate stand on: `datasheet` (an optimistic bound) or `measured`",
+    )
     attempt = serializers.IntegerField()
     error_phase = serializers.CharField(allow_blank=True)
     error = serializers.CharField(allow_blank=True)

@@ -62,6 +62,7 @@ LIST_HEADER = (
     "metric",
     "unit",
     "origin",
+    "ceilings",
     "newest_run",
     "value",
     "band_centre",
@@ -93,6 +94,7 @@ def identity(series: Series, workload: Mapping[str, Any]) -> dict[str, Any]:
         "prompt": bool(workload.get("prompt") or workload.get("prompts")),
         "options": chosen(workload),
         "runs": series.total,
+        "ceilings": run.ceilings or None,
         "latest": run.at,  # type: ignore[attr-defined]
         **(of_endpoint if run.of_endpoint else {}),
     }

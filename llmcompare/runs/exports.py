@@ -57,6 +57,7 @@ RUNS_HEADER = (
     "memory_bytes",
     "fits",
     "bound",
+    "ceilings",
     "attempt",
     "error_phase",
     "error",
@@ -87,6 +88,7 @@ def summary(run: Run) -> dict[str, Any]:
         "hardware": run.hardware_name,
         "host": run.host.name if run.host else None,
         "bound": run.bound or None,
+        "ceilings": run.ceilings or None,
         # What nobody knows of an endpoint: empty columns of the row.
         "batch_size": run.batch_size or None,
         "input_tokens": run.input_tokens or None,

@@ -100,6 +100,9 @@ class Run(models.Model):
     memory_bytes = models.BigIntegerField(null=True, blank=True)
     fits = models.BooleanField(null=True, blank=True)
     bound = models.CharField(max_length=10, blank=True)
+    ceilings = models.CharField(
+        max_length=10, blank=True, help_text='what the times of an estimate stand on: "datasheet" or "measured"'
+    )
 
     # What history goes by.
     series = models.CharField(
@@ -159,6 +162,11 @@ class Run(models.Model):
         if self.of_endpoint:
             return endpoint_tags(self.spec)
         return tags(self.spec.get("workload") or {})
+
+    @property
+    def is_optimistic(self) -> bool:
+        """Are its times an optimistic bound: an estimate from a datasheet, which no machine is faster than?"""
+        return self.is_estimate and self.ceilings == "datasheet"
 
     @property
     def devices(self) -> int:

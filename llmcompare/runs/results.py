@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llmcompare.runs.series import contended_of, versions_of
+from llmcompare.runs.tiles import ceilings_level
 
 #: Column of ``Run`` → keys of metrics, the first that has a value counts. An encoder has no other end-to-end time than encoding.
 COLUMNS = {
@@ -52,6 +53,7 @@ def summarise(document: Mapping[str, Any]) -> Summary:
     columns["fits"] = estimate.get("fits")
     workload = document["workload"]
     columns["bound"] = _bound(document["stages"], workload["output_tokens"]) or ""
+    columns["ceilings"] = ceilings_level(document) if document["kind"] == "estimate" else ""
     columns |= {name: workload[name] for name in ("batch_size", "input_tokens", "output_tokens", "dtype")}
     columns |= {"contended": contended_of(document), "versions": versions_of(document)}
     return Summary(columns, [_metric(key, metric, document) for key, metric in metrics.items()])

@@ -86,6 +86,7 @@ def _tile(key: str, metric: Mapping[str, Any], document: Document) -> dict[str, 
         "unit": unit,
         "origin": origin,
         "origin_note": _origin_note(origin, document),
+        "timed": key != "peak_memory",  # what is needed of memory stands on no ceilings
         "definition_id": metric.get("definition"),
         "definition": said(definition.formula)
         if definition

@@ -37,6 +37,7 @@ RUN_FIELDS = (
     "memory_bytes",
     "fits",
     "bound",
+    "ceilings",
     "spec_digest",
 )
 

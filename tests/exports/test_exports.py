@@ -182,6 +182,7 @@ LIST_COLUMNS = [
     "memory_bytes",
     "fits",
     "bound",
+    "ceilings",
     "attempt",
     "error_phase",
     "error",

@@ -12,6 +12,7 @@ from django.http import HttpRequest
 from django.templatetags.static import static
 from django.utils.html import format_html, json_script
 from django.utils.safestring import SafeString, mark_safe
+from django.utils.translation import gettext
 
 from llmcompare.common.engine_texts import engine_html
 from llmcompare.common.jstexts import texts
@@ -73,10 +74,22 @@ def state_badge(run: Any) -> SafeString:
 
 @register.simple_tag
 def origin_badge(run: Any) -> SafeString:
-    """Whether a run's figures were estimated or measured: never left to be guessed. A run without figures is called what it is."""
+    """Whether a run's figures were estimated or measured: never left to be guessed; and whether they are an optimistic bound. A run without
+    figures is called what it is."""
     kind = "estimated" if run.is_estimate else "measured"
     word = ORIGINS[kind] if run.state == "done" else run.get_kind_display().lower()
-    return format_html('<span class="origin-badge origin-{}">{}</span>', kind, word)
+    bound = optimistic_bound() if run.state == "done" and run.is_optimistic else ""
+    return format_html('<span class="origin-badge origin-{}">{}{}</span>', kind, word, bound)
+
+
+@register.simple_tag
+def optimistic_bound() -> SafeString:
+    """What stands behind the word "estimated" where the times are from a datasheet."""
+    return format_html(
+        '<span class="optimistic" title="{}"> · {}</span>',
+        gettext("Nothing runs faster than its datasheet: real runs are slower than this."),
+        gettext("optimistic bound"),
+    )
 
 
 @register.simple_tag
