@@ -12,6 +12,10 @@ from llmcompare.runs.compare import Column
 from llmcompare.runs.compare_charts import BAR_METRICS, bar_figure
 from llmcompare.runs.compare_graphs import graphs_json
 from llmcompare.runs.compare_scatter import scatter, scatter_json
+from profiling.quantities import number, percent, show
+
+#: Points of all runs together that the table below the rooflines has at most.
+MOST_POINTS = 400
 
 
 def figures(params: QueryDict, columns: Sequence[Column], table: Mapping[str, Any]) -> dict[str, Any]:
@@ -23,7 +27,8 @@ def figures(params: QueryDict, columns: Sequence[Column], table: Mapping[str, An
         "bars": bar_figure(chosen, columns) if chosen else None,
         "bar_row": chosen,
         "scatter": scatter(params, columns, table),
-        "roofline": _rooflines(columns),
+        "roofline": (rooflines := _rooflines(columns)),
+        "roofline_table": _roofline_table(columns) if rooflines else None,
         "links": {"points": counterparts.points(columns, counterparts.aligned_by_module(columns))},
     }
 
@@ -48,6 +53,30 @@ def _rooflines(columns: Sequence[Column]) -> dict[str, Any] | None:
             label = str(point[0]).partition("|")[2]
             point[2] = f"{drawn[point[1]][0]}|{label}"
     return figure
+
+
+def _roofline_table(columns: Sequence[Column]) -> dict[str, Any]:
+    """The points of the plot in words, those with the largest share of each run first; ``cut``: how many are left to the JSON."""
+    per_run = max(1, MOST_POINTS // max(1, len(columns)))
+    rows, cut = [], 0
+    for column in columns:
+        points = sorted(charts.points_of(column.document), key=lambda point: -(number(point.get("share")) or 0))
+        cut += max(0, len(points) - per_run)
+        for point in points[:per_run]:
+            rows.append(
+                {
+                    "run": column.label,
+                    "label": charts.point_label(point),
+                    "stage": str(point.get("stage") or ""),
+                    "origin": str(point.get("origin") or ""),
+                    "intensity": show(point.get("intensity"), "FLOP/B"),
+                    "reached": show(point.get("flops_per_s"), "FLOP/s"),
+                    "share": percent(point.get("share")),
+                    "above": bool(point.get("above_roof")),
+                    "bound": "" if point.get("above_roof") else str(point.get("bound") or ""),
+                }
+            )
+    return {"rows": rows, "cut": cut}
 
 
 def figures_json(

@@ -15,8 +15,8 @@ from tests.browser.conftest import DESKTOP, DRAWN, PHONE, TABLET, open_parts, op
 
 DEVICES = {"desktop": DESKTOP, "tablet": TABLET, "phone": PHONE}
 THEMES = ("light", "dark")
-#: axe takes most of the time of a visit. It looks at every page on every device, in both themes and every language: at every other page
-#: (by the remainder of its number) in the theme that stands here.
+#: axe takes most of the time of a visit. With ``--all`` it looks at every page on every device, in both themes and every language, though not
+#: at every combination: at every other page (by the remainder of its number) in the theme that stands here. ``--exhaustive``: at all.
 AUDITED = {
     ("desktop", "en"): ("light", 0), ("tablet", "zh-hans"): ("light", 0), ("phone", "zh-hans"): ("dark", 0),
     ("desktop", "zh-hans"): ("dark", 1), ("tablet", "en"): ("dark", 1), ("phone", "en"): ("light", 1),
@@ -31,9 +31,9 @@ def window_of(browser, furnished, viewport, state=None, language="en", **options
     return window
 
 
-def went_wrong(window, address: str, *, language: str, themes: tuple[str, str], audited: str | None) -> list[str]:
+def went_wrong(window, address: str, *, language: str, themes: tuple[str, ...], audited: tuple[str, ...]) -> list[str]:
     """What is not as it should be on the page of ``address``, every part of it open: in the first of ``themes``, in which it is loaded, and
-    in the other, to which it is switched. ``audited``: the theme in which axe looks at it."""
+    in the other, to which it is switched. ``audited``: the themes in which axe looks at it."""
     page = window.page
     window.complaints.clear()
     page.emulate_media(color_scheme=themes[0])
@@ -47,17 +47,17 @@ def went_wrong(window, address: str, *, language: str, themes: tuple[str, str], 
         width, room = page.evaluate(SIDEWAYS)
         if width > room:
             found.append(f"{theme}: scrolls sideways: {width} > {room} px")
-        if theme == audited:
+        if theme in audited:
             found += [f"{theme}: {text}" for text in serious(page)]
     # The browser notes in its console that the page itself was not found.
     return found + [text for text in window.complaints if not (status == 404 and "404" in text)]
 
 
-def all_wrong(window, furnished, pages: dict[str, str], *, device: str, language: str) -> list[str]:
+def all_wrong(window, furnished, pages: dict[str, str], *, device: str, language: str, everywhere: bool) -> list[str]:
     found = []
     theme, remainder = AUDITED[device, language]
     for number, (name, path) in enumerate(pages.items()):
-        audited = theme if number % 2 == remainder else None
+        audited = THEMES if everywhere else (theme,) if number % 2 == remainder else ()
         how = {"language": language, "themes": THEMES[:: 1 if number % 4 < 2 else -1], "audited": audited}
         found += [f"{name}: {text}" for text in went_wrong(window, furnished.portal.url + path, **how)]
     return found
@@ -65,25 +65,35 @@ def all_wrong(window, furnished, pages: dict[str, str], *, device: str, language
 
 @pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize(
+    "everywhere", [False, pytest.param(True, marks=pytest.mark.exhaustive)], ids=["in turn", "all"]
+)
 @pytest.mark.timeout(1500)
-def test_every_page_is_clean(browser, furnished, signed_in_state, device, language):
+def test_every_page_is_clean(browser, furnished, signed_in_state, device, language, everywhere):
     """In both themes: a page is loaded in one and switched to the other."""
     found = []
     for pages, state in ((furnished.signed_in, signed_in_state), (furnished.visitor, None)):
         window = window_of(browser, furnished, DEVICES[device], state, language=language)
-        found += all_wrong(window, furnished, pages, device=device, language=language)
+        found += all_wrong(window, furnished, pages, device=device, language=language, everywhere=everywhere)
         window.page.context.close()
     assert not found, "\n".join(found)
 
 
-@pytest.mark.parametrize("device", ["desktop", "phone"])
+@pytest.mark.parametrize(
+    ("device", "begin", "step"),
+    [
+        ("desktop", 0, 2),
+        ("phone", 1, 2),
+        *(pytest.param(device, 0, 1, marks=pytest.mark.exhaustive) for device in DEVICES),
+    ],
+)
 @pytest.mark.timeout(1500)
-def test_the_keyboard_reaches_every_control(browser, furnished, signed_in_state, device):
-    """Each page on one of the devices, in turn: a press of a key takes longer than all else here. What is on every page, on both."""
+def test_the_keyboard_reaches_every_control(browser, furnished, signed_in_state, device, begin, step):
+    """With ``--all`` each page on one of two devices, in turn: a press of a key takes longer than all else here."""
     found = []
     for pages, state in ((furnished.signed_in, signed_in_state), (furnished.visitor, None)):
         window = window_of(browser, furnished, DEVICES[device], state)
-        for name, path in list(pages.items())[device == "phone" :: 2]:
+        for name, path in list(pages.items())[begin::step]:
             window.page.goto(furnished.portal.url + path)
             open_parts(window.page)
             until(window.page, DRAWN)

@@ -8,6 +8,7 @@ import pytest
 
 from llmcompare.runs.compare import columns_of, comparison
 from llmcompare.runs.compare_scatter import scatter
+from profiling.quantities import show
 from tests.compare.test_compare import document
 from tests.factories import make_run
 
@@ -40,6 +41,24 @@ def test_numbers_of_every_chart_are_those_of_the_json_at_the_same_address(owner,
     assert [sorted(zip(trace["x"], trace["y"], strict=True)) for trace in markers] == [
         sorted((point["intensity"], point["flops_per_s"]) for point in line["points"]) for line in told["rooflines"]
     ]
+
+
+def test_points_of_the_rooflines_stand_in_a_table_too(owner, owner_client, monkeypatch):
+    runs = [place(owner, 0.010, 90.0), place(owner, 0.020, 50.0)]
+    query = "?runs=" + ",".join(run.public_id for run in runs)
+    told = owner_client.get("/compare.json" + query).json()["charts"]["rooflines"]
+    table = owner_client.get("/compare/" + query).context["roofline_table"]
+    assert sorted((row["intensity"], row["reached"]) for row in table["rows"]) == sorted(
+        (show(point["intensity"], "FLOP/B"), show(point["flops_per_s"], "FLOP/s"))
+        for line in told
+        for point in line["points"]
+    )
+    assert table["cut"] == 0
+    monkeypatch.setattr("llmcompare.runs.compare_figures.MOST_POINTS", 2)
+    page = owner_client.get("/compare/" + query)
+    count = sum(len(line["points"]) for line in told)
+    assert [row["run"] for row in page.context["roofline_table"]["rows"]] == [c.label for c in columns_of(runs)]
+    assert f"{count - 2} smaller points" in page.content.decode()
 
 
 def test_estimates_of_one_origin_say_which_no_other_beats(owner):

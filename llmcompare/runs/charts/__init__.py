@@ -13,7 +13,7 @@ from llmcompare.runs.charts.base import plain
 from llmcompare.runs.charts.load import load_figure
 from llmcompare.runs.charts.memory import measured_part, memory_figure, memory_parts, memory_timeline_figure
 from llmcompare.runs.charts.resources import resource_figures
-from llmcompare.runs.charts.roofline import points_of, roofline_figure, roofs_of
+from llmcompare.runs.charts.roofline import point_label, points_of, roofline_figure, roofs_of
 from llmcompare.runs.charts.samples import MAX_SAMPLE_POINTS, distribution_figure, samples_figure
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "memory_parts",
     "memory_timeline_figure",
     "plain",
+    "point_label",
     "points_of",
     "resource_figures",
     "roofline_figure",
