@@ -78,6 +78,37 @@ def test_characters_and_lines_may_be_cut_anywhere():
     assert answer.tpot_s is None  # the server counted no tokens: chunks are none
 
 
+def test_times_hold_where_characters_are_cut_and_nothing_says_done():
+    """A token is there with the last byte of its chunk, not with the first."""
+
+    async def handler(request):
+        await request.head()
+        start, whole = time.perf_counter_ns(), []
+        for number, text in enumerate(["🦙", "é", "中文", "🦙"]):
+            event = {"choices": [{"delta": {"content": text}, "finish_reason": None}]}
+            line = f"data: {json.dumps(event, ensure_ascii=False)}\n\n".encode()
+            middle = line.index(text.encode()) + 1  # inside a character
+            await pause(start + (2 * number + 1) * 20_000_000)
+            await request.send(line[:middle])
+            await pause(start + (2 * number + 2) * 20_000_000)
+            await request.send(line[middle:])
+            whole.append(request.sent_ns[-1])
+        await request.event({"choices": [{"delta": {}, "finish_reason": "stop"}]})
+        await request.event({"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 7}})
+        await request.end()
+        request.body["whole"] = whole
+
+    for _ in range(5):  # a machine with other work to do reads late, never early
+        answer, [request] = answer_of(handler)
+        first, *_, last = request.body["whole"]
+        truth = {"ttft": (first - answer.sent_ns) / 1e9, "tpot": (last - first) / 6 / 1e9}
+        found = {"ttft": answer.ttft_s, "tpot": answer.tpot_s}
+        if found == pytest.approx(truth, rel=0.05, abs=1e-3):
+            break
+    assert found == pytest.approx(truth, rel=0.05, abs=1e-3)
+    assert (answer.error, answer.text, len(answer.arrivals)) == (None, "🦙é中文🦙", 4)
+
+
 def test_reasoning_and_calls_of_functions_are_output():
     async def handler(request):
         await request.head()
