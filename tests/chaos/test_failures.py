@@ -45,9 +45,10 @@ def the_worker_takes_the_next(portal, worker):
     assert portal.await_state(run, "done", "failed")["state"] == "done", worker.log
 
 
-def launched(portal, model: str = "tiny", processes: int = 1, **workload) -> int:
+def launched(portal, model: str = "tiny", processes: int = 1, frozen: dict | None = None, **workload) -> int:
     workload = {"dtype": "fp32", "input_tokens": 16, "output_tokens": 8, "iterations": 2} | workload
     asked = {"kind": "measure", "host": "chaos", "model": model, "workload": workload, "processes": processes}
+    asked |= {"frozen": frozen} if frozen else {}
     return portal.call("launch", **asked)["ids"][0]
 
 
@@ -56,6 +57,13 @@ def test_a_model_that_computes_no_numbers(portal, worker):
     row = portal.await_state(launched(portal, "nan"), "failed", "done")
     assert (row["state"], row["error_phase"]) == ("failed", "prefill")
     assert "NaN or infinity in fp32" in row["error"]
+
+
+def test_a_format_that_cannot_be_measured(portal, worker):
+    row = portal.await_state(launched(portal, frozen={"dtype": "fp8"}), "failed", "done")
+    assert row["state"] == "failed"
+    assert row["error_phase"]
+    assert "fp8" in row["error"]
 
 
 def test_a_model_that_hangs_ends_at_its_time_limit_and_keeps_what_was_measured(portal, worker):
