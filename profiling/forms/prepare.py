@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from profiling.demand import CHANNELS, Routing, expert_share, experts_touched
+from profiling.demand import CHANNELS, Routing, expert_share, experts_read
 from profiling.forms.basis import VARIABLES, features
 from profiling.forms.terms import Piece, StageForm, Term
 from profiling.parallel import Plan, shard
@@ -230,9 +230,9 @@ def rows_at(term: Term, x: np.ndarray, replicas: int, convention: str) -> np.nda
     """Rows of one operator of a term at many points; of a routed product, of one expert's share, where tokens of ``replicas`` meet."""
     if term.routing is None or term.routed_tokens is None:
         return term.rows @ x
-    tokens = term.routed_tokens @ x[: len(term.routed_tokens)]
+    tokens = np.round(term.routed_tokens @ x[: len(term.routed_tokens)])
     experts, top_k = term.routing.experts, term.routing.top_k
-    read = np.array([experts_touched(experts, top_k, t) for t in tokens])
+    read = np.array([experts_read(Routing(experts, top_k, int(t)), convention) for t in tokens])
     rows = np.ceil(tokens * top_k / np.maximum(read, 1e-300))
     if replicas == 1:
         return rows
