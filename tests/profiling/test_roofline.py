@@ -168,6 +168,20 @@ def test_what_does_not_fit_says_by_how_much_and_what_would():
     assert "2 such devices of 80 GB" in text
 
 
+def test_what_is_stored_in_a_format_of_its_own_does_not_shrink_with_the_data_type():
+    """Of 120 GB in fp32, 30 GB are weights in int4: in bf16 they are 75 GB, not half; with the cache in fp8 as well, 110 GB."""
+    stored = estimate(quantised_share=0.75)
+    assert "bf16 it needs about 75 GB, which fits" in " ".join(stored["suggestions"])
+    both = estimate(quantised_share=0.75, cache_in_dtype=False)
+    assert "bf16 it needs about 110 GB, still 30 GB too much" in " ".join(both["suggestions"])
+
+
+def test_a_copy_of_weights_is_no_part_of_what_a_sequence_needs():
+    """40 GB of weights and a copy of 20 GB leave room for two sequences of 10 GB; it was said that 3 of 12.5 GB fit, which need 90 GB."""
+    text = " ".join(estimate(widened_bytes=20 * 10**9)["suggestions"])
+    assert "batch of 2 fits: each sequence needs 10 GB" in text
+
+
 def test_unknown_capacity_gives_no_verdict_and_enough_gives_no_advice():
     assert estimate(capacity_bytes=None)["fits"] is None
     assert estimate(capacity_bytes=None)["shortfall_bytes"] is None
