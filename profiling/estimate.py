@@ -209,6 +209,7 @@ def _memory(
         "estimate": memory_estimate(
             dtype=workload.dtype,
             batch_size=plan.batch(workload.batch_size),
+            replicas=plan.data,
             weights_bytes=largest.weights,
             kv_cache_bytes=largest.kv_cache,
             state_bytes=largest.state,

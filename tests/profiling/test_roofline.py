@@ -129,6 +129,16 @@ def test_shapes_of_another_number_of_threads_or_that_were_not_accepted_are_left_
     assert "1 of 2 rates" in warnings[0]["message"]
 
 
+def test_where_no_number_of_threads_is_asked_for_shapes_are_of_all_of_them():
+    """A shape that was not accepted with all threads had the rate of one thread, a sixteenth of its neighbour's; the nearest stands for it."""
+    slow = (("gemv-1MiB-4096", 1e9, "B/s", MIB, 4096), ("gemv-16MiB-4096", 1e9, "B/s", 16 * MIB, 4096))
+    shaky = host(*SIZED, gemv_1MiB_4096={"quality": "contended"}).ceilings
+    both = HardwareSpec(name="Host", ceilings=shaky + host(*slow, threads=1).ceilings)
+    limits, warnings = ceilings(both, "fp32")
+    assert seconds_of(MIB, limits) == pytest.approx(MIB / 16e9)
+    assert "1 of 2 rates" in warnings[0]["message"]
+
+
 @given(st.tuples(ROUNDS, ROUNDS), st.tuples(ROUNDS, ROUNDS), st.integers(1, 60), st.floats(0, 1e-3), st.integers(0, 20))
 def test_the_sum_over_contexts_is_the_sum_of_the_steps(first, last, span, overhead, cut):
     limits = Ceilings("measured", "fp32", "fp32", 1e12, 1e10, overhead_s=overhead)
@@ -174,6 +184,13 @@ def test_what_is_stored_in_a_format_of_its_own_does_not_shrink_with_the_data_typ
     assert "bf16 it needs about 75 GB, which fits" in " ".join(stored["suggestions"])
     both = estimate(quantised_share=0.75, cache_in_dtype=False)
     assert "bf16 it needs about 110 GB, still 30 GB too much" in " ".join(both["suggestions"])
+
+
+def test_a_batch_that_fits_is_that_of_all_replicas():
+    """Each of four replicas has room for 4 of its 8 sequences: 16 of the 32 that were asked for, and not 4."""
+    text = " ".join(estimate(replicas=4)["suggestions"])
+    assert "batch of 16 fits: each sequence needs 10 GB beside the weights." in text
+    assert "batch of" not in " ".join(estimate(replicas=4, capacity_bytes=45 * 10**9)["suggestions"])
 
 
 def test_a_copy_of_weights_is_no_part_of_what_a_sequence_needs():
