@@ -72,7 +72,9 @@ def _suggestions(
     room = capacity - weights
     fitting = math.floor(room / per_sequence) if per_sequence else 0
     if 0 < fitting < batch_size:
-        found.append(f"A batch of {fitting * replicas} fits: each sequence needs {say(per_sequence, 'B')} beside the weights.")
+        found.append(
+            f"A batch of {fitting * replicas} fits: each sequence needs {say(per_sequence, 'B')} beside the weights."
+        )
     if DTYPE_BYTES[dtype] > 2:
         half = (total - kept) / 2 + kept
         found.append(

@@ -36,7 +36,11 @@ def test_a_rate_is_compared_by_its_tokens_and_not_by_the_time_alone():
 
 def test_with_as_many_tokens_a_rate_says_what_its_time_says():
     base, other = measured([2] * 8), measured([2] * 8, 2 * STEP_NS)
-    for key, time in (("output_throughput", "e2e_latency"), ("decode_throughput", "tpot"), ("prefill_throughput", "ttft")):
+    for key, time in (
+        ("output_throughput", "e2e_latency"),
+        ("decode_throughput", "tpot"),
+        ("prefill_throughput", "ttft"),
+    ):
         rate, seconds = verdict_on(key, base, other), verdict_on(time, base, other)
         assert rate.verdict == seconds.verdict == "slower"
         assert abs(rate.effect_pct - seconds.effect_pct) < 1e-6

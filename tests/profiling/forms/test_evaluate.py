@@ -132,7 +132,12 @@ def test_formats_and_devices_give_the_figures_of_estimates(options, tmp_path):
 
 @pytest.mark.parametrize(
     "degrees",
-    [{"data_parallel": 2}, {"tensor_parallel": 2}, {"data_parallel": 2, "experts": "topk"}, {"data_parallel": 2, "experts": "all"}],
+    [
+        {"data_parallel": 2},
+        {"tensor_parallel": 2},
+        {"data_parallel": 2, "experts": "topk"},
+        {"data_parallel": 2, "experts": "all"},
+    ],
     ids=str,
 )
 def test_experts_on_several_devices_have_the_rates_of_their_rows_and_weights(degrees, tmp_path):
