@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from profiling import units
-from profiling.demand import experts_touched
+from profiling.demand import Routing, experts_touched, rows_of_expert
 from profiling.memory import memory_estimate
 from profiling.operators import REGISTRY, operator
 from profiling.roofline import Ceilings, Load, ceilings, sum_over_contexts, timing
@@ -212,6 +212,16 @@ def test_experts_touched_lies_between_its_bounds():
     assert experts_touched(8, 8, 3) == pytest.approx(8)
     values = [experts_touched(64, 6, n) for n in range(1, 50)]
     assert values == sorted(values)
+
+
+@pytest.mark.parametrize("convention", ["uniform", "topk", "all"])
+def test_the_experts_of_one_token_have_one_row(convention):
+    """Of 40 experts it is sent to 8, of 60 to 4, of 160 to 6: the expected number of them is a little less in floating point, and it was two
+    rows, timed at the rate of products with two."""
+    found = {rows_of_expert(Routing(e, k, 1), convention) for e in range(1, 520) for k in range(1, min(e, 16) + 1)}
+    assert found == {1}
+    assert rows_of_expert(Routing(8, 2, 0), convention) == 0
+    assert rows_of_expert(Routing(8, 2, 8), "uniform") == 3  # 16 rows of 7.2 experts
 
 
 def test_an_operator_is_registered_once():
