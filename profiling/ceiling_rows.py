@@ -108,6 +108,16 @@ def with_threads(rows: Sequence[Row], threads: int | None) -> Sequence[Row]:
     return exact or rows
 
 
+def of_one_count(rows: Sequence[Row], threads: int | None) -> Sequence[Row]:
+    """Those that were timed with so many threads; where none was, those with the most, which is what a process takes that is not told.
+
+    The best of all counts would be of one thread for a shape that was not accepted with all of them.
+    """
+    exact = with_threads(rows, threads)
+    most = max((r.get("threads") or 0 for r in exact), default=0)
+    return [r for r in exact if (r.get("threads") or 0) == most]
+
+
 def surfaces(hardware: HardwareSpec, dtype: str, threads: int | None) -> dict[int, Surface]:
     """Rows of the left matrix → rates by the shape of the weights: B/s for one row, FLOP/s (or OP/s) for more.
 
@@ -115,7 +125,7 @@ def surfaces(hardware: HardwareSpec, dtype: str, threads: int | None) -> dict[in
     times as long. A row count that was not timed with several shapes is left out: the rate of its largest matrix holds for all.
     """
     found: dict[int, dict[int, dict[float, float]]] = {}
-    for row in with_threads(_shaped(hardware, dtype), threads):
+    for row in of_one_count(_shaped(hardware, dtype), threads):
         rows = few_rows(str(row["op_class"]))
         if rows is None or row.get("quality") == "contended":
             continue
@@ -192,5 +202,5 @@ def contended_among(rows: Sequence[Row], used: Sequence[tuple[str, str | None, f
 
 def shapes_left_out(hardware: HardwareSpec, dtype: str, threads: int | None) -> tuple[int, int]:
     """(how many, of how many) rates of products by shape that were not accepted, so that a neighbouring shape stands for them."""
-    found = [r for r in with_threads(_shaped(hardware, dtype), threads) if has_shape(str(r.get("op_class")))]
+    found = [r for r in of_one_count(_shaped(hardware, dtype), threads) if has_shape(str(r.get("op_class")))]
     return sum(r.get("quality") == "contended" for r in found), len(found)

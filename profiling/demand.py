@@ -7,6 +7,7 @@ are linear, so the same functions serve one operator (numbers) and a closed form
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -115,16 +116,28 @@ def experts_touched(experts: int, top_k: float, tokens: float) -> float:
     return experts * (1.0 - (1.0 - min(1.0, top_k / experts)) ** tokens)
 
 
-def expert_share(routing: Routing, convention: str) -> float:
-    """Part (0–1) of the experts' weights that one step reads.
+def experts_read(routing: Routing, convention: str) -> float:
+    """How many experts' weights one step reads.
 
     ``uniform``: expected under uniform routing; ``topk``: every token chooses the same experts; ``all``: every expert is chosen.
     """
     if convention == "all":
-        return 1.0
+        return routing.experts
     if convention == "topk":
-        return min(1.0, routing.top_k / routing.experts)
-    return experts_touched(routing.experts, routing.top_k, routing.tokens) / routing.experts
+        return min(routing.experts, routing.top_k)
+    return experts_touched(routing.experts, routing.top_k, routing.tokens)
+
+
+def expert_share(routing: Routing, convention: str) -> float:
+    """Part (0–1) of the experts' weights that one step reads (:func:`experts_read`)."""
+    return experts_read(routing, convention) / routing.experts
+
+
+def rows_of_expert(routing: Routing, convention: str) -> int:
+    """Rows of the left matrix for each expert that is read: the fewer are read, the more of the rows each of them has."""
+    read = experts_read(routing, convention)
+    # The experts of one token are k but for rounding: 8/7.999999999999998 is one row, not two.
+    return math.ceil(routing.tokens * routing.top_k / read * (1 - 1e-9)) if read else 0
 
 
 def visible_pairs(queries: int, keys: int, *, halved: bool, window: int | None = None, chunk: int | None = None) -> int:

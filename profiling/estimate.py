@@ -209,11 +209,13 @@ def _memory(
         "estimate": memory_estimate(
             dtype=workload.dtype,
             batch_size=plan.batch(workload.batch_size),
+            replicas=plan.data,
             weights_bytes=largest.weights,
             kv_cache_bytes=largest.kv_cache,
             state_bytes=largest.state,
             activation_peak_bytes=largest.activations,
             widened_bytes=largest.widened,
+            cache_in_dtype=footprint.precision.cache is None,
             quantised_share=footprint.quantised_share(),
             logical_weights_bytes=round(largest.weights * footprint.built.weight_bytes / (needs.weights or 1)),
             smaller=lambda: footprint.alternatives(largest.weights, largest.kv_cache),

@@ -8,7 +8,6 @@ conventions are those of :class:`profiling.spec.Counting`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -17,8 +16,8 @@ from profiling.demand import (
     Demand,
     Routing,
     expert_share,
-    experts_touched,
     pairs_within,
+    rows_of_expert,
     visible_pairs,
     weights_in_product,
 )
@@ -110,7 +109,7 @@ def works(trace: Trace, counting: Counting | str) -> list[Work]:
                 other_read=other + (0 if fused else call.hidden_bytes),
                 cache_written=cache_written,
                 other_written=other_written,
-                rows=rows_of(call, routing),
+                rows=rows_of(call, routing, counting.experts),
                 routing=routing,
                 cache_vector=_cache_vector(call, trace.recording.vectors),
                 appends=call.name == "cat" and all(uid in kept for uid, _ in call.writes),
@@ -135,18 +134,16 @@ def _routing(call: Call) -> Routing | None:
     return Routing(call.inputs[1].shape[0], call.inputs[0].shape[0] / tokens, tokens)
 
 
-def rows_of(call: Call, routing: Routing | None) -> int:
-    """Rows of the left matrix of a product (for experts: of one expert's share), queries of attention, else 0."""
+def rows_of(call: Call, routing: Routing | None, experts: str) -> int:
+    """Rows of the left matrix of a product (for experts: of one that is read under the convention ``experts``), queries of attention, else 0."""
     if call.op_class == "attention":
         return call.facts.get("queries", 0)
     if call.op_class not in ("matmul", "experts"):
         return 0
     product = call.inputs[-2] if call.name in ("addmm", "baddbmm") else call.inputs[0]
     rows = product.shape[-2] if len(product.shape) > 1 else 1
-    if routing is not None and rows:
-        # Rows of one expert: its weights are streamed for those alone.
-        rows = math.ceil(rows / experts_touched(routing.experts, routing.top_k, routing.tokens))
-    return rows
+    # Rows of one expert: its weights are streamed for those alone.
+    return rows_of_expert(routing, experts) if routing is not None and rows else rows
 
 
 def _inner(call: Call) -> int:

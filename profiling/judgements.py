@@ -13,7 +13,8 @@ from profiling.spec import digest
 from profiling.units import DEFINITIONS
 from profiling.verdicts import NOT_COMPARABLE, Measurement, Verdict, compare
 
-#: Throughput → the time that it is the inverse of: verdicts are of times.
+#: Throughput → the time in which it is made: verdicts are of times, of a rate the time per token. It is the inverse of that time only where
+#: as many tokens are made, and of prompts of their own each has as many as the model wants.
 TIME_OF = {
     "prefill_throughput": "prefill_time",
     "decode_throughput": "tpot",
@@ -49,7 +50,7 @@ def verdict_on(
         return None
     time = TIME_OF.get(key, key)
     of_load = key in KEYS
-    sides = [times_of(key, document) if of_load else _times(time, document) for document in (base, other)]
+    sides = [times_of(key, document) if of_load else _times(key, document) for document in (base, other)]
     if not all(sides):
         return None
     stage = STAGE_OF.get(time, "")
@@ -152,7 +153,7 @@ def _modules(document: Mapping[str, Any], stage: str) -> dict[str, list[float]]:
 
 
 def _times(key: str, document: Mapping[str, Any]) -> list[list[int]]:
-    """Integer ns of ``key`` in each process; empty when the document has none."""
+    """Integer ns of ``key`` in each process, of a rate 10⁻¹⁵ s per token; empty when the document has none."""
     samples = document.get("samples") or {}
     columns, rows = list(samples.get("columns") or ()), samples.get("rows") or ()
     if not {"iteration", "phase", "warmup", "wall_ns", "tokens"} <= set(columns):
@@ -164,7 +165,9 @@ def _times(key: str, document: Mapping[str, Any]) -> list[list[int]]:
     batch = (document.get("workload") or {}).get("batch_size") or 1
     found = []
     for own in processes.values():
-        seconds = series_of({"columns": columns, "rows": own}, batch).get(key)
-        if seconds:
-            found.append([round(1e9 * value) for value in seconds])
+        values = series_of({"columns": columns, "rows": own}, batch).get(key)
+        if values and key in TIME_OF:
+            found.append([round(1e15 / value) if value else 0 for value in values])
+        elif values:
+            found.append([round(1e9 * value) for value in values])
     return found

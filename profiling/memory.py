@@ -24,13 +24,15 @@ def memory_estimate(
     quantised_share: float = 0.0,
     logical_weights_bytes: int | None = None,
     smaller: Callable[[], Iterable[tuple[str, int]]] | None = None,
+    cache_in_dtype: bool = True,
+    replicas: int = 1,
 ) -> dict[str, Any]:
     """The ``memory.estimate`` object of the run document, of one device. ``fits`` is None when the capacity is unknown.
 
     ``more_devices``: capacity → a sentence that says how many devices hold it. ``weights_bytes``, ``kv_cache_bytes``: as they are stored;
     ``logical_weights_bytes``: the weights in ``dtype``; ``quantised_share`` (0–1) of the stored ones are in a scheme, scales included;
     ``widened_bytes``: the largest copy in ``dtype`` that is made of what is stored otherwise. ``smaller``: gives (formats in words, bytes
-    that they save).
+    that they save). ``cache_in_dtype``: are keys and values stored in ``dtype``? ``batch_size``: sequences of each of ``replicas``.
     """
     total = weights_bytes + kv_cache_bytes + state_bytes + activation_peak_bytes + widened_bytes
     quantised = round(weights_bytes * quantised_share)
@@ -51,22 +53,30 @@ def memory_estimate(
         "suggestions": [],
     }
     if capacity_bytes is not None and not fits:
-        result["suggestions"] = _suggestions(result, dtype, batch_size, capacity_bytes)
+        kept = quantised + (0 if cache_in_dtype else kv_cache_bytes)
+        result["suggestions"] = _suggestions(result, dtype, batch_size, replicas, capacity_bytes, kept)
         result["suggestions"] += _formats(smaller(), total, capacity_bytes) if smaller else []
         result["suggestions"] += [more_devices(capacity_bytes)] if more_devices else []
     return result
 
 
-def _suggestions(estimate: dict[str, Any], dtype: str, batch_size: int, capacity: int) -> list[str]:
-    weights, total = estimate["weights_bytes"], estimate["total_bytes"]
+def _suggestions(
+    estimate: dict[str, Any], dtype: str, batch_size: int, replicas: int, capacity: int, kept: int
+) -> list[str]:
+    """``kept``: bytes of what is stored in a format of its own, which another ``dtype`` does not change."""
+    total = estimate["total_bytes"]
+    # A copy of weights is as large for one sequence as for many.
+    weights = estimate["weights_bytes"] + estimate["widened_bytes"]
     per_sequence = (total - weights) / batch_size
     found = []
     room = capacity - weights
     fitting = math.floor(room / per_sequence) if per_sequence else 0
     if 0 < fitting < batch_size:
-        found.append(f"A batch of {fitting} fits: each sequence needs {say(per_sequence, 'B')} beside the weights.")
+        found.append(
+            f"A batch of {fitting * replicas} fits: each sequence needs {say(per_sequence, 'B')} beside the weights."
+        )
     if DTYPE_BYTES[dtype] > 2:
-        half = total / 2
+        half = (total - kept) / 2 + kept
         found.append(
             f"In bf16 it needs about {say(half, 'B')}, "
             + ("which fits." if half <= capacity else f"still {say(half - capacity, 'B')} too much.")

@@ -225,7 +225,7 @@ def energy(rows: Sequence[Row], columns: Sequence[str]) -> list[dict[str, Any]]:
 
 def pool_resources(sections: Sequence[Mapping[str, Any] | None]) -> dict[str, Any] | None:
     """One section of those of the processes in their order: ``timeline`` with ``process`` first, times one after the other (without
-    what lies between two processes)."""
+    what lies between two processes). One whose columns differ has no rows there; its energy and cost count all the same."""
     known = [(index, section) for index, section in enumerate(sections) if section]
     if not known:
         return None
@@ -235,12 +235,15 @@ def pool_resources(sections: Sequence[Mapping[str, Any] | None]) -> dict[str, An
     end, most = 0.0, max(1, DOCUMENT_ROWS // len(known))
     energies: dict[tuple[str, str], dict[str, Any]] = {}
     notes: list[Any] = []
+    whole = 0.0
     for index, section in known:
-        if section["timeline"]["columns"] != columns:
-            continue
-        own = thin(section["timeline"]["rows"], columns[3:], most)
-        rows += [[index, round(end + row[0], 3), *row[1:]] for row in own]
-        end += own[-1][0] + own[-1][1]
+        last = section["timeline"]["rows"][-1]
+        whole += last[0] + last[1]
+        if section["timeline"]["columns"] == columns:
+            own = thin(section["timeline"]["rows"], columns[3:], most)
+            rows += [[index, round(end + row[0], 3), *row[1:]] for row in own]
+            end += own[-1][0] + own[-1][1]
+        # Tokens of all processes are what energy is divided by, whatever else could be read in each of them.
         notes += [note for note in section["unavailable"] if note not in notes]
         for entry in section["energy"]:
             total = energies.setdefault((entry["source"], entry["phase"]), entry | {"joules": 0.0, "seconds": 0.0})
@@ -250,7 +253,7 @@ def pool_resources(sections: Sequence[Mapping[str, Any] | None]) -> dict[str, An
     return dict(first) | {
         "timeline": {"columns": ["process", *columns], "rows": rows},
         "energy": list(energies.values()),
-        "cost": cost | {"cores": round(cost["cpu_s"] / max(end, 1e-9), 5)},
+        "cost": cost | {"cores": round(cost["cpu_s"] / max(whole, 1e-9), 5)},
         "unavailable": notes,
     }
 

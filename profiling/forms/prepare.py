@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from profiling.demand import CHANNELS, Routing, expert_share, experts_touched
+from profiling.demand import CHANNELS, Routing, expert_share, rows_of_expert
 from profiling.forms.basis import VARIABLES, features
 from profiling.forms.terms import Piece, StageForm, Term
 from profiling.parallel import Plan, shard
@@ -230,10 +230,11 @@ def rows_at(term: Term, x: np.ndarray, replicas: int, convention: str) -> np.nda
     """Rows of one operator of a term at many points; of a routed product, of one expert's share, where tokens of ``replicas`` meet."""
     if term.routing is None or term.routed_tokens is None:
         return term.rows @ x
-    tokens = term.routed_tokens @ x[: len(term.routed_tokens)]
+    tokens = np.round(term.routed_tokens @ x[: len(term.routed_tokens)])
     experts, top_k = term.routing.experts, term.routing.top_k
-    read = np.array([experts_touched(experts, top_k, t) for t in tokens])
-    rows = np.ceil(tokens * top_k / np.maximum(read, 1e-300))
+    distinct, place = np.unique(tokens, return_inverse=True)
+    each = [rows_of_expert(Routing(experts, top_k, int(some)), convention) for some in distinct.tolist()]
+    rows = np.array(each, dtype=np.float64)[place]
     if replicas == 1:
         return rows
 

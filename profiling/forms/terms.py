@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -11,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from profiling.demand import CHANNELS, STATIC, Demand, Routing, expert_share
+from profiling.demand import CHANNELS, STATIC, Demand, Routing, expert_share, rows_of_expert
 from profiling.forms.basis import Monomial, Number, at, value
 
 #: Changes when stored forms of before can no longer be read.
@@ -132,8 +131,7 @@ def point_terms(form: StageForm, point: Mapping[str, int], experts: str = "unifo
         if term.routing is not None:
             routing = replace(term.routing, tokens=tokens)
             values["weight_read"] = calls * round(term.expert_bytes * expert_share(routing, experts))
-            rows = tokens * routing.top_k
-            values["rows"] = math.ceil(rows / (routing.experts * expert_share(routing, "uniform"))) if rows else 0
+            values["rows"] = rows_of_expert(routing, experts)
         result.append(
             PointTerm(
                 role=term.role,

@@ -45,7 +45,7 @@ def count_answers(sent: Sequence[Sent], counter: Counter | None) -> dict[str, An
     """``tokens`` of the document. Answers without the server's count get one of ``counter``, and are marked.
 
     ``output_from``: ``server``, ``counted`` (by ``tokenizer``), ``mixed`` or None, unknown. ``compared``: answers counted by both, with the
-    sums of ``server`` and ``counted`` tokens.
+    sums of ``server`` and ``counted`` tokens, both of what was sent: reasoning that a server keeps to itself has no text to count here.
     """
     good = [one.answer for one in sent if one.answer.error is None]
     theirs = [answer for answer in good if not answer.counted and answer.usage and answer.usage.output is not None]
@@ -58,7 +58,7 @@ def count_answers(sent: Sequence[Sent], counter: Counter | None) -> dict[str, An
         both = [answer for answer in theirs if answer.text or answer.reasoning][:COMPARED]
         if both:
             counted = sum(counter([answer.reasoning + answer.text for answer in both]))
-            told = sum((answer.usage.output or 0) if answer.usage else 0 for answer in both)
+            told = sum(answer.sent_tokens or 0 for answer in both)
             compared = {
                 "answers": len(both),
                 "server": told,

@@ -258,6 +258,17 @@ def test_processes_follow_each_other_in_one_timeline():
     assert pool_resources([None, None]) is None
 
 
+def test_energy_of_a_process_in_which_less_could_be_read_counts():
+    """Its tokens do: half of the joules over all of the tokens was half of the energy per token."""
+    row = (0.0, 2.0, "iterations", 1.0, 10, 90)
+    whole, less = section(3.0, row), section(4.0, row)
+    less["timeline"] = {"columns": whole["timeline"]["columns"][:-1], "rows": [list(row[:-1])]}
+    found = pool_resources([whole, less])
+    assert [(entry["joules"], entry["seconds"]) for entry in found["energy"]] == [(7.0, 2.0)]
+    assert [r[0] for r in found["timeline"]["rows"]] == [0]
+    assert found["cost"] == {"samples": 2, "cpu_s": 0.002, "cores": 0.0005}
+
+
 def test_fifty_processes_fit_the_cap():
     rows = [(float(i), 1.0, "iterations", 1.0, 1, 1) for i in range(240)]
     found = pool_resources([section(1.0, *rows)] * 50)

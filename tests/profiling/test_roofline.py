@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from profiling import units
-from profiling.demand import experts_touched
+from profiling.demand import Routing, experts_touched, rows_of_expert
 from profiling.memory import memory_estimate
 from profiling.operators import REGISTRY, operator
 from profiling.roofline import Ceilings, Load, ceilings, sum_over_contexts, timing
@@ -129,6 +129,16 @@ def test_shapes_of_another_number_of_threads_or_that_were_not_accepted_are_left_
     assert "1 of 2 rates" in warnings[0]["message"]
 
 
+def test_where_no_number_of_threads_is_asked_for_shapes_are_of_all_of_them():
+    """A shape that was not accepted with all threads had the rate of one thread, a sixteenth of its neighbour's; the nearest stands for it."""
+    slow = (("gemv-1MiB-4096", 1e9, "B/s", MIB, 4096), ("gemv-16MiB-4096", 1e9, "B/s", 16 * MIB, 4096))
+    shaky = host(*SIZED, gemv_1MiB_4096={"quality": "contended"}).ceilings
+    both = HardwareSpec(name="Host", ceilings=shaky + host(*slow, threads=1).ceilings)
+    limits, warnings = ceilings(both, "fp32")
+    assert seconds_of(MIB, limits) == pytest.approx(MIB / 16e9)
+    assert "1 of 2 rates" in warnings[0]["message"]
+
+
 @given(st.tuples(ROUNDS, ROUNDS), st.tuples(ROUNDS, ROUNDS), st.integers(1, 60), st.floats(0, 1e-3), st.integers(0, 20))
 def test_the_sum_over_contexts_is_the_sum_of_the_steps(first, last, span, overhead, cut):
     limits = Ceilings("measured", "fp32", "fp32", 1e12, 1e10, overhead_s=overhead)
@@ -168,6 +178,27 @@ def test_what_does_not_fit_says_by_how_much_and_what_would():
     assert "2 such devices of 80 GB" in text
 
 
+def test_what_is_stored_in_a_format_of_its_own_does_not_shrink_with_the_data_type():
+    """Of 120 GB in fp32, 30 GB are weights in int4: in bf16 they are 75 GB, not half; with the cache in fp8 as well, 110 GB."""
+    stored = estimate(quantised_share=0.75)
+    assert "bf16 it needs about 75 GB, which fits" in " ".join(stored["suggestions"])
+    both = estimate(quantised_share=0.75, cache_in_dtype=False)
+    assert "bf16 it needs about 110 GB, still 30 GB too much" in " ".join(both["suggestions"])
+
+
+def test_a_batch_that_fits_is_that_of_all_replicas():
+    """Each of four replicas has room for 4 of its 8 sequences: 16 of the 32 that were asked for, and not 4."""
+    text = " ".join(estimate(replicas=4)["suggestions"])
+    assert "batch of 16 fits: each sequence needs 10 GB beside the weights." in text
+    assert "batch of" not in " ".join(estimate(replicas=4, capacity_bytes=45 * 10**9)["suggestions"])
+
+
+def test_a_copy_of_weights_is_no_part_of_what_a_sequence_needs():
+    """40 GB of weights and a copy of 20 GB leave room for two sequences of 10 GB; it was said that 3 of 12.5 GB fit, which need 90 GB."""
+    text = " ".join(estimate(widened_bytes=20 * 10**9)["suggestions"])
+    assert "batch of 2 fits: each sequence needs 10 GB" in text
+
+
 def test_unknown_capacity_gives_no_verdict_and_enough_gives_no_advice():
     assert estimate(capacity_bytes=None)["fits"] is None
     assert estimate(capacity_bytes=None)["shortfall_bytes"] is None
@@ -181,6 +212,16 @@ def test_experts_touched_lies_between_its_bounds():
     assert experts_touched(8, 8, 3) == pytest.approx(8)
     values = [experts_touched(64, 6, n) for n in range(1, 50)]
     assert values == sorted(values)
+
+
+@pytest.mark.parametrize("convention", ["uniform", "topk", "all"])
+def test_the_experts_of_one_token_have_one_row(convention):
+    """Of 40 experts it is sent to 8, of 60 to 4, of 160 to 6: the expected number of them is a little less in floating point, and it was two
+    rows, timed at the rate of products with two."""
+    found = {rows_of_expert(Routing(e, k, 1), convention) for e in range(1, 520) for k in range(1, min(e, 16) + 1)}
+    assert found == {1}
+    assert rows_of_expert(Routing(8, 2, 0), convention) == 0
+    assert rows_of_expert(Routing(8, 2, 8), "uniform") == 3  # 16 rows of 7.2 experts
 
 
 def test_an_operator_is_registered_once():

@@ -131,7 +131,14 @@ def test_formats_and_devices_give_the_figures_of_estimates(options, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "degrees", [{"data_parallel": 2}, {"tensor_parallel": 2}, {"data_parallel": 2, "experts": "topk"}], ids=str
+    "degrees",
+    [
+        {"data_parallel": 2},
+        {"tensor_parallel": 2},
+        {"data_parallel": 2, "experts": "topk"},
+        {"data_parallel": 2, "experts": "all"},
+    ],
+    ids=str,
 )
 def test_experts_on_several_devices_have_the_rates_of_their_rows_and_weights(degrees, tmp_path):
     linked = replace(SHAPED, kind="gpu", interconnect_bandwidth=9e11)

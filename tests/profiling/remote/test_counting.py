@@ -100,7 +100,10 @@ def test_reasoning_and_cached_tokens_are_shown_apart():
         "completion_tokens_details": {"reasoning_tokens": 2},
         "prompt_tokens_details": {"cached_tokens": 30},
     }
-    found = measured(answering("ab", usage))
+    found = measured(answering("abcd", usage), Words())
+    # Of 6 tokens 2 were kept by the server: compared with the text are the others, and they are as many.
+    assert found["tokens"]["compared"] == {"answers": 3, "server": 12, "counted": 12, "difference": 0}
+    assert "token_difference" not in codes(found)
     assert (found["tokens"]["reasoning"], found["tokens"]["cached"]) == (6, 90)
     assert rows(found, "reasoning_tokens") == [2, 2, 2]
     assert "cached" in codes(found)
