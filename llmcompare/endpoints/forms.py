@@ -128,7 +128,7 @@ class EndpointForm(BootstrapForm, forms.Form):
             key=key,
             private=data.get("private", stored.private if stored else False),
             visibility=data.get("visibility", stored.visibility if stored else ""),
-            team=self.teams.get(data["team"]) if "team" in data else stored and stored.team,
+            team=self.teams.get(data["team"]) if "team" in data else stored.team if stored else None,
             hardware=data["hardware"] or self._hidden("hardware", Hardware),
             language_model=data["language_model"] or self._hidden("language_model", LanguageModel),
         )

@@ -39,7 +39,7 @@ WHOSE = [("mine", _("Mine")), ("team", _("My teams'")), ("public", _("Everyone's
 def sorted_runs(runs: RunQuerySet, sort: str) -> RunQuerySet:
     """In the order of ``sort`` (a key of :data:`SORTS`, with a dash for descending), ties broken by age and number."""
     name = SORTS[sort.removeprefix("-")]
-    column = NullIf(F(name), Value(UNKNOWN[name])) if name in UNKNOWN else F(name)
+    column: F | NullIf = NullIf(F(name), Value(UNKNOWN[name])) if name in UNKNOWN else F(name)
     order = column.desc(nulls_last=True) if sort.startswith("-") else column.asc(nulls_last=True)
     return runs.order_by(order, "-created", "-pk")
 
