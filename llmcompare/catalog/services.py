@@ -222,7 +222,7 @@ def upload_model(*, owner, name: str, config: Mapping[str, Any]) -> LanguageMode
     return model
 
 
-def _twin(owner: Any, name: str, sha256: str, other_than: int | None = None) -> LanguageModel | None:
+def _twin(owner: Any, name: str, sha256: str, other_than: int = 0) -> LanguageModel | None:
     """The owner's model of that name, which is the same one; raises :class:`FieldErrors` where it is another one."""
     twin = LanguageModel.objects.filter(owner=owner, name=name).exclude(pk=other_than).first()
     if twin is not None and twin.config_sha256 != sha256:
@@ -232,10 +232,11 @@ def _twin(owner: Any, name: str, sha256: str, other_than: int | None = None) -> 
 
 
 def rename_model(*, model: LanguageModel, name: str) -> None:
-    name = checked_name(owner=model.owner, name=name)
+    owner: Any = model.owner
+    name = checked_name(owner=owner, name=name)
     with transaction.atomic():
-        get_user_model().objects.select_for_update().get(pk=model.owner_id)
-        _twin(model.owner, name, "", other_than=model.pk)
+        get_user_model().objects.select_for_update().get(pk=owner.pk)
+        _twin(owner, name, "", other_than=model.pk)
         model.name = name
         model.save(update_fields=["name", "updated"])
 
