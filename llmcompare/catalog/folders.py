@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.utils.text import slugify
 from django.utils.translation import gettext
 
@@ -87,12 +87,12 @@ def use_model(*, folder: Folder, path: str) -> LanguageModel:
     facts = _facts(model)
     if facts is not None:
         services.apply_facts(model, facts)
-    with transaction.atomic():
+    try:
+        with transaction.atomic():
+            model.save()
+    except IntegrityError:
         # Asked for twice at once: the first one is the model.
-        first = LanguageModel.objects.select_for_update().filter(folder=folder, folder_path=found.path).first()
-        if first is not None and model.pk is None:
-            return first
-        model.save()
+        return LanguageModel.objects.get(folder=folder, folder_path=found.path)
     return model
 
 

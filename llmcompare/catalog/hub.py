@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
+from django.db import IntegrityError, transaction
 from django.utils import timezone
 from django.utils.text import slugify
 from django.utils.translation import gettext
@@ -69,7 +70,12 @@ def add_model(*, text: str) -> LanguageModel:
         raise FieldErrors({"hub": " ".join(error.errors.values())}) from None
     if facts is not None:
         services.apply_facts(model, facts)
-    model.save()
+    try:
+        with transaction.atomic():
+            model.save()
+    except IntegrityError:
+        # Asked for twice at once: the first one is the model.
+        return LanguageModel.objects.get(slug=slug, source=Source.HUB)
     return model
 
 

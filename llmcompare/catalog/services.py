@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from django.contrib.auth import get_user_model
 from django.db import transaction
 from django.utils import timezone
 from django.utils.text import slugify
@@ -190,13 +191,8 @@ def upload_model(*, owner, name: str, config: Mapping[str, Any]) -> LanguageMode
     clean, architecture = _checked(config)
     sha256 = config_digest(clean, architecture)
     mine = LanguageModel.objects.filter(owner=owner)
-    twin = mine.filter(name=name).first()
-    if twin is not None:
-        if twin.config_sha256 == sha256:
-            return twin
-        raise FieldErrors(
-            {"name": gettext("You already have a model named “%(name)s”. Choose another name.") % {"name": name}}
-        )
+    if (twin := _twin(owner, name, sha256)) is not None:
+        return twin
     if mine.count() >= MAX_UPLOADS_PER_USER:
         message = gettext("You keep %(max_uploads_per_user)s models, as many as one user may. Delete one first.") % {
             "max_uploads_per_user": MAX_UPLOADS_PER_USER
@@ -217,18 +213,32 @@ def upload_model(*, owner, name: str, config: Mapping[str, Any]) -> LanguageMode
     facts = facts_or_refusal(model.to_spec())
     if facts is not None:
         apply_facts(model, facts)
-    model.save()
+    with transaction.atomic():
+        # The engine took its time: the same form, sent twice, would be two models of one name by now.
+        get_user_model().objects.select_for_update().get(pk=owner.pk)
+        if (twin := _twin(owner, name, sha256)) is not None:
+            return twin
+        model.save()
     return model
 
 
+def _twin(owner: Any, name: str, sha256: str, other_than: int = 0) -> LanguageModel | None:
+    """The owner's model of that name, which is the same one; raises :class:`FieldErrors` where it is another one."""
+    twin = LanguageModel.objects.filter(owner=owner, name=name).exclude(pk=other_than).first()
+    if twin is not None and twin.config_sha256 != sha256:
+        message = gettext("You already have a model named “%(name)s”. Choose another name.")
+        raise FieldErrors({"name": message % {"name": name}})
+    return twin
+
+
 def rename_model(*, model: LanguageModel, name: str) -> None:
-    model.name = checked_name(owner=model.owner, name=name)
-    twin = LanguageModel.objects.filter(owner=model.owner, name=model.name).exclude(pk=model.pk)
-    if twin.exists():
-        raise FieldErrors(
-            {"name": gettext("You already have a model named “%(name)s”. Choose another name.") % {"name": model.name}}
-        )
-    model.save(update_fields=["name", "updated"])
+    owner: Any = model.owner
+    name = checked_name(owner=owner, name=name)
+    with transaction.atomic():
+        get_user_model().objects.select_for_update().get(pk=owner.pk)
+        _twin(owner, name, "", other_than=model.pk)
+        model.name = name
+        model.save(update_fields=["name", "updated"])
 
 
 def delete_model(*, model: LanguageModel) -> None:

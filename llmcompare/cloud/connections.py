@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from django.conf import settings
+from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -105,12 +106,15 @@ def ask_to_read(*, connection: Connection) -> None:
 
 def delete(*, connection: Connection) -> None:
     """Into the bin; :func:`restore` takes it out again. Raises :class:`FieldErrors` while something is deployed: it would be left to cost money."""
-    if Deployment.objects.active().filter(connection=connection).exists():
-        text = _(
-            "Something is deployed through this connection. Undeploy it first: without the connection nobody could."
-        )
-        raise FieldErrors({WHOLE_FORM: text})
-    Connection.objects.filter(pk=connection.pk, deleted_at=None).update(deleted_at=timezone.now())
+    with transaction.atomic():
+        # As whoever deploys does: else a deployment could begin between the look and the deletion.
+        Connection.objects.select_for_update(no_key=True).get(pk=connection.pk)
+        if Deployment.objects.active().filter(connection=connection).exists():
+            text = _(
+                "Something is deployed through this connection. Undeploy it first: without the connection nobody could."
+            )
+            raise FieldErrors({WHOLE_FORM: text})
+        Connection.objects.filter(pk=connection.pk, deleted_at=None).update(deleted_at=timezone.now())
 
 
 def restore(*, connection: Connection) -> None:

@@ -165,8 +165,12 @@ def deploy(*, user: User, wish: Wish, typed: str) -> Deployment:
 
 
 def _check_not_under_way(wish: Wish) -> None:
-    """A confirmation that was sent twice deploys once. Locks the connection until the transaction ends, so that two cannot pass together."""
-    Connection.objects.select_for_update(no_key=True).get(pk=wish.connection.pk)
+    """A confirmation that was sent twice deploys once, and none through a connection that was deleted meanwhile. Locks the connection until the
+    transaction ends, so that two cannot pass together."""
+    if not Connection.objects.kept().select_for_update(no_key=True).filter(pk=wish.connection.pk).exists():
+        raise FieldErrors(
+            {WHOLE_FORM: _("The connection was deleted meanwhile. Put it back first, or choose another.")}
+        )
     same = Deployment.objects.active().filter(connection=wish.connection, name=wish.name)
     if wish.at is not None:  # others at that endpoint have the same name
         same = same.filter(model_name=wish.model_name, state__in=[State.WAITING, State.DEPLOYING])

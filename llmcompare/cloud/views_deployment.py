@@ -103,7 +103,8 @@ def traffic(request: UserRequest, public_id: str) -> HttpResponse:
     """Divide the requests of the endpoint: one field ``share-ID`` for each model there."""
     found = deployment_or_404(Deployment.objects.extendable_by(request.user), public_id)
     given = {k.removeprefix("share-"): str(v) for k, v in request.POST.items() if k.startswith("share-")}
-    split = {key: int(text) if text.strip().isdecimal() else -1 for key, text in list(given.items())[:20]}
+    # Nothing longer: Python reads no number of thousands of digits.
+    split = {k: int(v) if len(v) < 9 and v.strip().isdecimal() else -1 for k, v in list(given.items())[:20]}
     try:
         deployments.divide(deployment=found, split=split, by=request.user)
     except FieldErrors as error:

@@ -107,6 +107,8 @@ class EndpointForm(BootstrapForm, forms.Form):
         if endpoint is not None and not endpoint.is_openai:
             for name in ("url", "key", "remove_key", "model", "api", "private"):
                 self.fields.pop(name, None)
+        if endpoint is not None and endpoint.owner_id != self.user.pk:
+            del self.fields["visibility"], self.fields["team"]
 
     def _field(self, name: str) -> Any:
         return self.fields[name]
@@ -125,8 +127,8 @@ class EndpointForm(BootstrapForm, forms.Form):
             api=data.get("api", ""),
             key=key,
             private=data.get("private", stored.private if stored else False),
-            visibility=data["visibility"],
-            team=self.teams.get(data["team"]),
+            visibility=data.get("visibility", stored.visibility if stored else ""),
+            team=self.teams.get(data["team"]) if "team" in data else stored.team if stored else None,
             hardware=data["hardware"] or self._hidden("hardware", Hardware),
             language_model=data["language_model"] or self._hidden("language_model", LanguageModel),
         )

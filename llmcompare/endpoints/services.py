@@ -137,6 +137,12 @@ def _apply_about(endpoint: Endpoint, by: User, draft: Draft) -> None:
 def _apply_sharing(endpoint: Endpoint, by: User, draft: Draft) -> None:
     if draft.visibility not in Visibility.values:
         raise FieldErrors({"visibility": _("Choose who may use it.")})
+    if endpoint.pk and by.pk != endpoint.owner_id:
+        # An editor would lend the owner's key to others, or keep the owner's team from it.
+        team = draft.team if draft.visibility == Visibility.TEAM else None
+        if (draft.visibility, team and team.pk) != (endpoint.visibility, endpoint.team_id):
+            raise FieldErrors({"visibility": _("Only its owner changes who may use it.")})
+        return
     if draft.visibility != Visibility.TEAM:
         endpoint.visibility, endpoint.team = draft.visibility, None
         return

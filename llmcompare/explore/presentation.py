@@ -10,7 +10,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import get_language, gettext
 from django.utils.translation import gettext_lazy as _
 
-from llmcompare.common.saying import said
+from llmcompare.common.saying import enumerated, said
 from llmcompare.explore.answers import METRICS
 from llmcompare.explore.asked import ALONG
 from llmcompare.explore.charts import curve_figure, frontier_figure, label_of
@@ -38,12 +38,6 @@ MEMORY_PARTS = (
     ("widened_bytes", _("Largest widened copy"), "part-4"),
 )
 BOUNDS = ("compute", "memory", "overhead", "network")
-BOUND_WORDS = {
-    "compute": _("arithmetic"),
-    "memory": _("memory traffic"),
-    "overhead": _("launching kernels"),
-    "network": _("sending between devices"),
-}
 
 
 def context_of(document: Document, focus: int = 0) -> dict[str, Any]:
@@ -52,12 +46,13 @@ def context_of(document: Document, focus: int = 0) -> dict[str, Any]:
     series = document["series"]
     ready = [item for item in series if item["metrics"]]
     shown = next((item for item in ready if item["index"] == focus), ready[0] if ready else None)
+    batch = (document["question"]["workload"] or {}).get("batch_size") or 1
     heat = document["heat_map"]
     curve, frontier = curve_figure(document), frontier_figure(document)
     return {
         "answer": document,
         "table": _table(document, ready) if ready else None,
-        "shown": _details(shown) | {"most": _largest_batch(document, shown["index"])} if shown else None,
+        "shown": _details(shown, batch) | {"most": _largest_batch(document, shown["index"])} if shown else None,
         "heat": {**heat, **heat_map(heat), "level_words": str(LEVELS.get(heat["level"], ""))} if heat else None,
         "heat_rows": _heat_rows(heat) if heat else [],
         "heat_reasons": _reasons(heat) if heat else [],
@@ -182,7 +177,7 @@ def fit_words(memory: Mapping[str, Any]) -> str:
     return gettext("%(shortfall)s short") % {"shortfall": show(memory["shortfall_bytes"], "B")}
 
 
-def _details(item: Document) -> dict[str, Any]:
+def _details(item: Document, batch: int) -> dict[str, Any]:
     tiles = []
     for key, entry in item["metrics"].items():
         definition = DEFINITIONS[entry["definition"]]
@@ -200,14 +195,18 @@ def _details(item: Document) -> dict[str, Any]:
                 "better": definition.better,
             }
         )
+    stages = [_stage(name, stage) for name, stage in item["stages"].items()]
     return {
         "item": item,
         "level": str(LEVELS.get(item["level"], item["level"])),
         "level_help": str(LEVEL_HELP.get(item["level"], "")),
         "tiles": tiles,
         "memory": _memory(item["memory"]),
-        "shares": _bars(item["shares"]),
-        "stages": [_stage(name, stage) for name, stage in item["stages"].items()],
+        "stages": stages,
+        # Their rates are FLOP/s whatever limits them; notes on changed hardware name the memory.
+        "several_rows": item["level"] == "measured"
+        and batch > 1
+        and any(bar["bound"] == "compute" for stage in stages for bar in stage["bars"]),
     }
 
 
@@ -289,7 +288,6 @@ def _bars(parts: Mapping[str, float | None], whole: float = 1.0) -> list[dict[st
         found.append(
             {
                 "bound": name,
-                "words": str(BOUND_WORDS[name]),
                 "share": percent(value / whole),
                 "x": f"{at:.2f}",
                 "width": f"{width:.2f}",
@@ -375,7 +373,7 @@ def _notes(ready: list[Document]) -> list[dict[str, Any]]:
     return [
         {
             "text": text,
-            "about": "" if len(labels) == len(ready) else ", ".join(labels),
+            "about": "" if len(labels) == len(ready) else enumerated(labels),
             "suspicious": text in suspicious,
         }
         for text, labels in about.items()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.core.exceptions import ValidationError
+from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext, gettext_noop
 
@@ -34,7 +36,7 @@ def save_sweep(
 ) -> SavedSweep:
     """Keep the answer as it is now, every point with it. Raises :class:`FieldErrors`."""
     errors = {}
-    name = name.strip()
+    name = " ".join(name.replace("\x00", "").split())  # PostgreSQL takes no NUL
     if not name or len(name) > 150:
         errors["name"] = gettext("Give the sweep a name of 1 to 150 characters.")
     if visibility not in SavedSweep.Visibility.values:
@@ -70,7 +72,8 @@ def restore_sweep(*, sweep: SavedSweep) -> None:
 
 
 def keep_device(*, owner: User, place: Place, question: Question) -> Hardware:
-    """The place's datasheet with the factors of the question applied, as a private device of ``owner``."""
+    """The place's datasheet with the factors of the question applied, as a private device of ``owner``. The same again is the first one.
+    Raises :class:`FieldErrors`."""
     source, factors = place.hardware, question.factors
     if source is None:
         raise FieldErrors({"hardware": gettext("This host has not said yet what hardware it is.")})
@@ -87,7 +90,20 @@ def keep_device(*, owner: User, place: Place, question: Question) -> Hardware:
         "peak_flops": {k: None if v is None else v * factors["flops"] for k, v in source.peak_flops.items()},
         "note": gettext_noop("From %(hardware)s in an exploration.") % {"hardware": source},
     }
-    return save_private(owner=owner, hardware=Hardware(**values), before=figures_of(source))
+    made = Hardware(**values)
+    with transaction.atomic():
+        # One at a time per user, or a click that came twice would make two.
+        User.objects.select_for_update().get(pk=owner.pk)
+        same = Hardware.objects.filter(owner=owner, name=made.name, kind=made.kind, note=made.note)
+        if (first := next((row for row in same if figures_of(row) == figures_of(made)), None)) is not None:
+            return first
+        try:
+            return save_private(owner=owner, hardware=made, before=figures_of(source))
+        except ValidationError:
+            text = gettext(
+                "With these factors its figures are beyond what a device here can have. Move them closer to 1."
+            )
+            raise FieldErrors({"hardware": text}) from None
 
 
 def ask_for_forms(*, user: User, exploration: Exploration) -> None:
@@ -101,8 +117,8 @@ def ask_for_forms(*, user: User, exploration: Exploration) -> None:
             making.remake(user=user, form=item.form, model=item.model_spec, workload=item.workload)
 
 
-def run_point(*, owner: User, exploration: Exploration, index: int) -> Run:
-    """A stored estimate of the asked point of one series. Raises :class:`FieldErrors`."""
+def run_point(*, owner: User, exploration: Exploration, index: int, idempotency_key: str | None = None) -> Run:
+    """A stored estimate of the asked point of one series; the same ``idempotency_key`` again is the first one. Raises :class:`FieldErrors`."""
     if exploration.question.is_scaled:
         raise FieldErrors(
             {WHOLE_FORM: gettext("A run needs a device that exists here: keep the changed device as yours first.")}
@@ -117,4 +133,5 @@ def run_point(*, owner: User, exploration: Exploration, index: int) -> Run:
         hardware=None if item.place.host else item.place.hardware,
         host=item.place.host,
         workload=exploration.question.form.workload(),
+        idempotency_key=idempotency_key,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 from urllib.parse import urlencode
+from uuid import uuid4
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
@@ -103,6 +104,7 @@ def _answer_context(request: UserRequest, question: Question, query: str) -> dic
         "run_links": {item.index: _run_link(item, question) for item in exploration.series},
         "scaled": not question.errors and question.is_scaled,
         "visibilities": SavedSweep.Visibility.choices,
+        "run_key": uuid4().hex,
     }
     context["shorter"] = _shorter(exploration, query)
     for item in context["problems"]:
@@ -199,7 +201,8 @@ def run(request: UserRequest) -> HttpResponse:
     if not index.isdecimal() or len(index) > 3 or int(index) >= len(exploration.series):
         raise Http404(gettext("There is no such line in this answer."))
     try:
-        made = run_point(owner=request.user, exploration=exploration, index=int(index))
+        key = request.POST.get("key", "").replace("\x00", "")
+        made = run_point(owner=request.user, exploration=exploration, index=int(index), idempotency_key=key)
     except FieldErrors as error:
         messages.error(request, str(error))
         return redirect(_url(query))

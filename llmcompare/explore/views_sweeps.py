@@ -47,7 +47,7 @@ def _save(request: UserRequest) -> HttpResponse:
             query=query,
             name=given.get("name", ""),
             visibility=given.get("visibility") or SavedSweep.Visibility.PRIVATE,
-            team=request.user.teams.filter(slug=given.get("team", "")).first(),
+            team=request.user.teams.filter(slug=given.get("team", "").replace("\x00", "")).first(),
         )
     except FieldErrors as error:
         messages.error(request, str(error))

@@ -315,7 +315,7 @@ def notes(columns: Sequence[Column], *, ranked: bool = True) -> list[str]:
     if redefined := _redefined(columns):
         found.append(
             gettext("These runs have different definitions of %(metrics)s: part of each difference comes from that.")
-            % {"metrics": ", ".join(redefined)}
+            % {"metrics": enumerated(redefined)}
         )
     if any((column.document.get("parallelism") or {}).get("devices", 1) > 1 for column in columns):
         found.append(

@@ -85,7 +85,12 @@ def figures_json(
     """The numbers of the charts of the page at the same address. ``graphs``: what :func:`compare_graphs.graphs` found."""
     bars, drawn = _bar_rows(params, table)[1], graphs_json(graphs)
     return {
-        "bars": bars and {"metric": bars["key"], "values": [cell["raw"] for cell in bars["cells"]]},
+        "bars": bars
+        and {
+            "metric": bars["key"],
+            "values": [cell["raw"] for cell in bars["cells"]],
+            "origins": [cell["origin"] for cell in bars["cells"]],
+        },
         "scatter": scatter_json(scatter(params, columns, table)),
         "rooflines": [
             {

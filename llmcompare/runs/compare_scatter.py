@@ -80,7 +80,7 @@ def _points(x: Mapping[str, Any], y: Mapping[str, Any], columns: Sequence[Column
             "number": at + 1,
             "run": column.run.public_id,
             "label": column.label,
-            "origin": column.origin,
+            "origin": _origin(x["cells"][at], y["cells"][at], column),
             "measured": is_measured(x["cells"][at]) and is_measured(y["cells"][at]),
             "cautions": list(column.cautions),
             "x": x["cells"][at]["raw"],
@@ -90,6 +90,11 @@ def _points(x: Mapping[str, Any], y: Mapping[str, Any], columns: Sequence[Column
         }
         for at, column in enumerate(columns)
     ]
+
+
+def _origin(x: Mapping[str, Any], y: Mapping[str, Any], column: Column) -> str:
+    """That of the run, unless one of the two figures has another one: of an endpoint, what stands on tokens counted here is an estimate."""
+    return next((cell["origin"] for cell in (x, y) if cell["origin"] not in ("", column.origin)), column.origin)
 
 
 def _rankable(origins: Sequence[str], x: Mapping[str, Any], y: Mapping[str, Any]) -> bool:

@@ -212,7 +212,7 @@ def comparison_object(
     ``lines``: per run its summary (at least ``id``, ``options`` and :data:`COMPARED_FACTS`) and its ``RunMetric`` rows. ``baseline``:
     the id that differences refer to, the first run when None. A figure that a run does not have is null, and so is its difference.
     Options that some run sets have a row each, of section ``option``, with the defaults of the other runs.
-    ``delta_pct`` = 100·(value − baseline)/baseline, for figures of the same origin and unit only. ``layers``: of
+    ``delta_pct`` = 100·(value − baseline)/baseline, for figures of the same origin, unit and definition only. ``layers``: of
     :func:`llmcompare.runs.rolediff.diff_json`; its roles and parts have a row each, of sections ``role`` and ``part``.
     """
     ids = [facts["id"] for facts, _ in lines]
@@ -231,10 +231,15 @@ def comparison_object(
         }
         for name in dict.fromkeys(name for facts, _ in lines for name in facts.get("options") or {})
     ]
-    by_run = [{(m.key, m.origin, m.unit): m.value for m in metrics} for _, metrics in lines]
+    by_run = [{(m.key, m.origin, m.unit): m for m in metrics} for _, metrics in lines]
     for key, origin, unit in sorted({name for figures in by_run for name in figures}):
-        values = [figures.get((key, origin, unit)) for figures in by_run]
-        deltas = [_delta_pct(value, values[at]) for value in values]
+        found = [figures.get((key, origin, unit)) for figures in by_run]
+        values, ids_of = [m and m.value for m in found], [m and m.definition for m in found]
+        # As on the page: a newer definition counts otherwise.
+        deltas = [
+            _delta_pct(value, values[at]) if known == ids_of[at] else None
+            for value, known in zip(values, ids_of, strict=True)
+        ]
         rows.append(
             {"section": "metric", "key": key, "origin": origin, "unit": unit, "values": values, "delta_pct": deltas}
         )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import django_filters
-from django.db.models import F, Q
+from django.db.models import F, Q, Value
+from django.db.models.functions import NullIf
 from django.utils.translation import gettext_lazy as _
 
 from llmcompare.runs.models import Run, RunTag
@@ -30,12 +31,15 @@ SORTS = {
     "bound": "bound",
 }
 DEFAULT_SORT = "-created"
+#: Columns whose value for what is not known is none: of endpoints batch, prompt and format, of many runs what limits them.
+UNKNOWN = {"batch_size": 0, "input_tokens": 0, "dtype": "", "bound": ""}
 WHOSE = [("mine", _("Mine")), ("team", _("My teams'")), ("public", _("Everyone's"))]
 
 
 def sorted_runs(runs: RunQuerySet, sort: str) -> RunQuerySet:
     """In the order of ``sort`` (a key of :data:`SORTS`, with a dash for descending), ties broken by age and number."""
-    column = F(SORTS[sort.removeprefix("-")])
+    name = SORTS[sort.removeprefix("-")]
+    column: F | NullIf = NullIf(F(name), Value(UNKNOWN[name])) if name in UNKNOWN else F(name)
     order = column.desc(nulls_last=True) if sort.startswith("-") else column.asc(nulls_last=True)
     return runs.order_by(order, "-created", "-pk")
 

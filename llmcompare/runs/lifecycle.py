@@ -181,7 +181,7 @@ def put_back(*, run: Run) -> bool:
                 "warning",
                 "",
             )
-    return held
+    return held or _ended_instead(run)
 
 
 def put_back_lost(*, run: Run) -> bool:
@@ -193,7 +193,14 @@ def put_back_lost(*, run: Run) -> bool:
                 "The worker on %(worker)s was lost during the stage “%(stage)s”. The run waits for another attempt."
             ) % {"worker": host_of(run.worker), "stage": run.stage}
             _add_event(run, text, "warning", run.stage)
-    return held
+    return held or _ended_instead(run)
+
+
+def _ended_instead(run: Run) -> bool:
+    """End a run that was cancelled in the moment in which it would have been put back; always false: it does not wait."""
+    if cancel_wanted(run=run):
+        end_cancelled(run=run)
+    return False
 
 
 def _end(run: Run, state: str, **columns: Any) -> bool:
@@ -202,7 +209,9 @@ def _end(run: Run, state: str, **columns: Any) -> bool:
 
 def _requeue(run: Run, **columns: Any) -> bool:
     columns |= {"stage": "", "progress": 0, "message": "", "started": None, "rung_at": None}
-    return bool(Run.objects.held(run).update(state=Run.State.QUEUED, **NO_CLAIM, **columns))
+    # A cancelled one would wait for ever: nobody takes it.
+    wanted = Run.objects.held(run).filter(cancel_requested=False)
+    return bool(wanted.update(state=Run.State.QUEUED, **NO_CLAIM, **columns))
 
 
 def _add_event(run: Run, message: str, level: str, stage: str) -> None:

@@ -169,6 +169,8 @@ def cancel_run(*, run: Run) -> Run:
     """Stop a run: at once while it waits, within about a second while it runs. A run that has ended stays as it is."""
     now = timezone.now()
     with transaction.atomic():
+        # Its worker could put it back between the two looks, and the wish would reach neither state.
+        Run.objects.select_for_update(no_key=True).get(pk=run.pk)
         waiting = Run.objects.filter(pk=run.pk, state=Run.State.QUEUED)
         if waiting.update(
             state=Run.State.CANCELLED, cancel_requested=True, finished=now, message=gettext_noop("Cancelled.")

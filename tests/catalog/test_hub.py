@@ -116,3 +116,16 @@ def test_too_large_is_refused_before_a_worker_is_asked(server, db, monkeypatch):
     with pytest.raises(FieldErrors, match="is off"):
         hub.ask_for_weights(model=model)
     assert not engine.is_on()
+
+
+def test_a_model_that_is_added_twice_at_the_same_moment_is_one(server, db, monkeypatch):
+    added = []
+
+    def meanwhile(spec):
+        if not added:
+            added.append(None)
+            added.append(hub.add_model(text="org/tiny"))
+
+    monkeypatch.setattr(services, "facts_or_refusal", meanwhile)
+    assert hub.add_model(text="org/tiny") == added[1]
+    assert LanguageModel.objects.filter(source="hub").count() == 1

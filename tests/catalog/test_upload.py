@@ -277,3 +277,34 @@ def test_the_page_of_a_model_can_ask_the_engine(owner_client, engine):
     assert "has not inspected" not in html
     assert "256\u202fB" in html  # cache per token
     assert owner_client.get(address).status_code == 405
+
+
+class Busy(Engine):
+    """While it looks at a configuration, the same form comes again."""
+
+    def __init__(self, meanwhile):
+        super().__init__()
+        self.meanwhile = meanwhile
+
+    def request(self, op, payload=None, **options):
+        if len(self.asked) == 0:
+            self.asked.append((op, payload))
+            self.meanwhile()
+        return super().request(op, payload, **options)
+
+
+def test_the_same_upload_twice_at_the_same_moment_is_one_model(owner, monkeypatch):
+    engine = Busy(lambda: services.upload_model(owner=owner, name="Llama", config=TINY_LLAMA))
+    monkeypatch.setattr(services, "warm_child", lambda: engine)
+    model = services.upload_model(owner=owner, name="Llama", config=TINY_LLAMA)
+    assert LanguageModel.objects.get(owner=owner) == model
+
+
+def test_another_upload_of_the_name_at_the_same_moment_is_refused(owner, monkeypatch):
+    other = TINY_LLAMA | {"hidden_size": 128}
+    engine = Busy(lambda: services.upload_model(owner=owner, name="Llama", config=other))
+    monkeypatch.setattr(services, "warm_child", lambda: engine)
+    with pytest.raises(FieldErrors) as caught:
+        services.upload_model(owner=owner, name="Llama", config=TINY_LLAMA)
+    assert "name" in caught.value.errors
+    assert LanguageModel.objects.get(owner=owner).config["hidden_size"] == 128

@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import pytest
 
-from llmcompare.cloud import caps, deployments
+from llmcompare.cloud import caps, connections, deployments
 from llmcompare.cloud.machines import cheapest, machines
 from llmcompare.cloud.models import Connection, Deployment, MachinePrice, SpendingCap
 from llmcompare.cloud.prices import price_of
@@ -167,3 +167,14 @@ def test_there_is_one_rule_for_everybody_else(admin_client, here):
     assert [cap.usd_per_hour for cap in SpendingCap.objects.all()] == [100]
     own = {"user": here.owner.pk, "team": "", "deployments": 1, "usd_per_hour": 1}
     assert admin_client.post(add, own).status_code == 302
+
+
+def test_nothing_is_deployed_through_a_connection_that_was_deleted_meanwhile(here):
+    """It would cost money where nobody looks: a deleted connection is not read."""
+    wish = deployments.make_wish(connection=here, name="late", model="7", machine_type="g2-standard-4")
+    connections.delete(connection=here)
+    with pytest.raises(FieldErrors, match="deleted meanwhile"):
+        deployments.deploy(user=here.owner, wish=wish, typed="late")
+    assert not Deployment.objects.exists()
+    connections.restore(connection=here)
+    assert deployments.deploy(user=here.owner, wish=wish, typed="late")

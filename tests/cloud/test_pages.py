@@ -334,3 +334,12 @@ def test_what_a_deployment_costs_is_kept_in_english_and_said_in_the_language_of_
     owner_client.post(path, WANTED | {"price": "1.41 USD", "typed": "my-endpoint"})
     made = Deployment.objects.get()
     assert made.price_words.startswith("Compute Engine list price, dated 2026-10-04")
+
+
+@pytest.mark.parametrize("share", ["", "x", "-1", "101", "9" * 5000, "²"])
+def test_a_share_that_is_no_per_cent_is_refused(owner_client, deployed, share):
+    page = f"/cloud/deployments/{deployed.public_id}/"
+    Deployment.objects.filter(pk=deployed.pk).update(state="ready", endpoint_name="e", deployed_model_id="1")
+    answer = owner_client.post(page + "traffic/", {"share-1": share}, follow=True)
+    assert "Enter a whole number from 0 to 100." in text(answer)
+    assert not Operation.objects.exists()

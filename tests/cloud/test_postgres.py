@@ -1,5 +1,5 @@
-"""On PostgreSQL: two confirmations at the same moment do not pass a cap together, one that is sent twice deploys once, one operation is taken by one worker, and a lease
-that was extended is not swept."""
+"""On PostgreSQL: two confirmations at the same moment do not pass a cap together, one that is sent twice deploys once, one operation is taken by one worker, a lease
+that was extended is not swept, and nothing is deployed through a connection that is deleted."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from django.core.management import call_command
 from django.db import connections as databases
 from django.utils import timezone
 from llmcompare.accounts.models import User
-from llmcompare.cloud import deployments, leases, operations
+from llmcompare.cloud import connections, deployments, leases, operations
 from llmcompare.cloud.models import Connection, Deployment, Operation, SpendingCap
 from llmcompare.common.errors import FieldErrors, QuotaExceeded
 call_command("migrate", verbosity=0)
@@ -85,6 +85,26 @@ for turn in range(10):
     one.refresh_from_db()
     broken += ("extended" in ends) == bool(one.stop_reason) or ends.count("swept") != bool(one.stop_reason)
 print(broken)
+Deployment.objects.all().update(stop_reason="user", state="ended")
+broken = 0
+for turn in range(10):
+    gone = Connection.objects.create(owner=user, name=f"gone-{turn}", project="project-alpha", region="us-central1", credential_kind="adc",
+                                     allowed_at=timezone.now(), models_found=[model])
+    wishes = [deployments.make_wish(connection=gone, name=f"gone-{n}", model="7", machine_type="g2-standard-4") for n in range(8)]
+    def delete_or_deploy(number):
+        try:
+            if number % 2:
+                connections.delete(connection=gone)
+            else:
+                deployments.deploy(user=user, wish=wishes[number], typed=wishes[number].name)
+        except FieldErrors:
+            pass
+    together(delete_or_deploy)
+    gone.refresh_from_db()
+    left = Deployment.objects.filter(connection=gone)
+    broken += gone.deleted_at is not None and left.exists()
+    left.update(stop_reason="user", state="ended")
+print(broken)
 """
 
 
@@ -103,4 +123,4 @@ def test_caps_claims_and_stops_hold_when_eight_come_at_once(postgres_database, t
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split("\n")[:5] == ["1 7 1", "1", "1 1", "1 7", "0"]
+    assert done.stdout.split("\n")[:6] == ["1 7 1", "1", "1 1", "1 7", "0", "0"]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from llmcompare.accounts.models import Membership
+from llmcompare.api.views import endpoints as views
 from llmcompare.endpoints import services
 from llmcompare.endpoints.models import Endpoint
 from llmcompare.endpoints.targets import resolve
@@ -98,3 +100,27 @@ def test_a_teammate_reads_and_does_not_change(owner, team, teammate):
     assert [row["id"] for row in script.get(A).json()["results"]] == [endpoint.public_id]
     for answer in (script.delete(path), send(script, "patch", path, name="x"), send(script, "post", f"{path}probe/")):
         assert answer.status_code == 403
+
+
+def test_an_editor_of_the_team_does_not_lend_it_to_others(owner, team, teammate):
+    Membership.objects.filter(user=teammate).update(role="editor")
+    endpoint = make_endpoint(owner, key=KEY, visibility="team", team=team)
+    editor, path = script_of(teammate), f"{A}{endpoint.public_id}/"
+    refused = send(editor, "patch", path, visibility="public")
+    assert refused.status_code == 400
+    assert list(refused.json()["errors"]) == ["visibility"]
+    assert send(editor, "patch", path, name="Renamed", visibility="team").json()["name"] == "Renamed"
+
+
+def test_a_patch_does_not_put_back_what_another_request_changed_meanwhile(script, owner, monkeypatch):
+    endpoint = make_endpoint(owner, model="m")
+    read = views.editable_endpoint
+
+    def slowly(request, public_id):
+        found = read(request, public_id)
+        Endpoint.objects.update(model="n")
+        return found
+
+    monkeypatch.setattr(views, "editable_endpoint", slowly)
+    answer = send(script, "patch", f"{A}{endpoint.public_id}/", name="Renamed").json()
+    assert (answer["name"], answer["model"]) == ("Renamed", "n")

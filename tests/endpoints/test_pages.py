@@ -8,6 +8,7 @@ import pytest
 from cryptography.fernet import Fernet, MultiFernet
 from django.urls import reverse
 
+from llmcompare.accounts.models import Membership
 from llmcompare.endpoints import crypto
 from llmcompare.endpoints.models import Endpoint, PrivateNetwork, Probe
 from llmcompare.endpoints.targets import resolve
@@ -316,3 +317,15 @@ def test_what_a_user_or_a_server_says_is_shown_as_text(text, owner, owner_client
         assert page.status_code == 200
         if name != "detail-json":
             assert not any(broken in page.content.decode() for broken in DANGEROUS)
+
+
+def test_an_editor_of_the_team_is_not_asked_who_may_use_it(owner, owner_client, team, teammate_client):
+    Membership.objects.filter(user__username="teammate").update(role="editor")
+    endpoint = make_endpoint(owner, visibility="team", team=team, key=KEY)
+    assert "id_visibility" in owner_client.get(at("edit", endpoint)).content.decode()
+    page = teammate_client.get(at("edit", endpoint)).content.decode()
+    assert "id_visibility" not in page
+    assert "id_team" not in page
+    assert teammate_client.post(at("edit", endpoint), entered(name="Renamed", visibility="public")).status_code == 302
+    endpoint.refresh_from_db()
+    assert (endpoint.name, endpoint.visibility, endpoint.team) == ("Renamed", "team", team)

@@ -11,7 +11,7 @@ from llmcompare.endpoints import services
 from llmcompare.endpoints.models import Endpoint, PrivateNetwork
 from llmcompare.endpoints.services import Draft, choose_model, create, update
 from llmcompare.endpoints.targets import resolve
-from tests.factories import make_endpoint, make_hardware, make_model, make_team
+from tests.factories import add_member, make_endpoint, make_hardware, make_model, make_team
 
 URL = "https://api.example.com/v1"
 KEY = "sk-not-to-be-seen"
@@ -175,6 +175,22 @@ def test_a_team_is_one_of_the_users_own(owner, team, stranger):
     refused(lambda: create(owner=stranger, draft=draft(visibility="team", team=team)), "team")
     assert create(owner=owner, draft=draft(visibility="team", team=team)).team == team
     assert create(owner=owner, draft=draft(visibility="private", team=team)).team is None
+
+
+def test_only_its_owner_changes_who_may_use_it(owner, stranger, team):
+    """An editor of the team would lend the owner's key to others."""
+    add_member(team, stranger, role="editor")
+    theirs = make_team("Theirs", editors=[stranger])
+    endpoint = make_endpoint(owner, key=KEY, visibility="team", team=team)
+    shared = {"visibility": "team", "team": team}
+    for wider in ({"visibility": "public"}, {"visibility": "private"}, {"visibility": "team", "team": theirs}):
+        refused(lambda wider=wider: update(endpoint=endpoint, by=stranger, draft=draft(**wider)), "visibility")
+    update(endpoint=endpoint, by=stranger, draft=draft(name="Renamed", **shared))
+    assert (endpoint.name, endpoint.visibility, endpoint.team) == ("Renamed", "team", team)
+    update(endpoint=endpoint, by=owner, draft=draft(visibility="public"))
+    # What the editor saw before is not put back.
+    refused(lambda: update(endpoint=endpoint, by=stranger, draft=draft(**shared)), "visibility")
+    assert (endpoint.visibility, endpoint.team) == ("public", None)
 
 
 def test_who_sees_changes_and_restores_one(owner, team, teammate, stranger, staff):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -341,3 +342,34 @@ def test_an_encoder_has_no_tokens_to_wait_for(owner_client, owner, device, other
     assert item["metrics"]["encode_time"]["value"] > 0
     assert told["frontier"]["lines"] == []
     assert "Encode time" in text_of(owner_client, "model=reader&hardware=large-device&input_tokens=32")
+
+
+def test_a_button_that_is_pressed_twice_makes_one_run_and_one_device(owner_client, owner, ready):
+    page = text_of(owner_client, QUERY)
+    key = re.search(r'name="key" value="([0-9a-f]{32})"', page)[1]
+    answers = [owner_client.post("/explore/run/", {"query": QUERY, "series": "0", "key": key}) for _ in range(2)]
+    assert answers[0]["Location"] == answers[1]["Location"]
+    assert Run.objects.count() == 1
+    assert key not in text_of(owner_client, QUERY)
+    changed = QUERY + "&x_bandwidth=1.7&x_flops=0.3"
+    answers = [owner_client.post("/explore/device/", {"query": changed, "hardware": "large-device"}) for _ in range(2)]
+    assert answers[0]["Location"] == answers[1]["Location"]
+    assert Hardware.objects.filter(owner=owner).count() == 1
+    owner_client.post("/explore/device/", {"query": changed + "&x_memory=2", "hardware": "large-device"})
+    assert Hardware.objects.filter(owner=owner).count() == 2
+
+
+@pytest.mark.parametrize(("memory", "factor"), [(9 * 10**18, "100"), (1, "0.01")])
+def test_a_device_beyond_what_can_be_kept_is_refused(owner_client, owner, ready, other_device, memory, factor):
+    Hardware.objects.filter(pk=other_device.pk).update(memory_bytes=memory)
+    query = f"model=tiny&hardware=large-device&x_memory={factor}"
+    answer = owner_client.post("/explore/device/", {"query": query, "hardware": "large-device"}, follow=True)
+    assert "beyond what a device here can have" in answer.content.decode()
+    assert not Hardware.objects.filter(owner=owner).exists()
+
+
+def test_a_sweep_takes_no_nul(owner_client, ready):
+    """PostgreSQL takes none, not even to look for it."""
+    given = {"query": QUERY, "name": "a\x00b", "team": "\x00", "visibility": "private"}
+    assert owner_client.post("/explore/sweeps/", given).status_code == 302
+    assert SavedSweep.objects.get().name == "ab"

@@ -33,6 +33,22 @@ def test_pages_neither_repeat_nor_lose_rows(owner_client, owner):
     assert {run for page in pages for run in page} == made
 
 
+@pytest.mark.parametrize(
+    ("sort", "column", "unknown", "low", "high"),
+    [
+        ("batch", "batch_size", 0, 1, 8),
+        ("input", "input_tokens", 0, 16, 64),
+        ("dtype", "dtype", "", "bf16", "fp32"),
+        ("bound", "bound", "", "compute", "memory"),
+    ],
+)
+def test_what_is_not_known_comes_last_either_way(owner_client, owner, sort, column, unknown, low, high):
+    """Of runs of endpoints batch, prompt and format are not known."""
+    nothing, most, least = (factories.make_run(owner, **{column: value}).public_id for value in (unknown, high, low))
+    assert listed(owner_client.get(f"/runs/?sort={sort}")) == [least, most, nothing]
+    assert listed(owner_client.get(f"/runs/?sort=-{sort}")) == [most, least, nothing]
+
+
 def test_queries_do_not_grow_with_the_list(owner_client, finished, django_assert_max_num_queries):
     for _ in range(30):
         finished()

@@ -9,15 +9,19 @@ import time
 from typing import Any
 
 import pytest
+from django.http import QueryDict
+from django.utils import translation
 
 from llmcompare.common.errors import FieldErrors
 from llmcompare.history.reading import load_series
 from llmcompare.runs import lifecycle
-from llmcompare.runs.compare import columns_of, comparison
+from llmcompare.runs.compare import columns_of, comparison, notes
 from llmcompare.runs.compare_charts import bar_figure
+from llmcompare.runs.compare_figures import figures_json
 from llmcompare.runs.compare_scatter import scatter
 from llmcompare.runs.endpointinputs import check_endpoint_inputs
 from llmcompare.runs.exportrows import run_rows
+from llmcompare.runs.exports import comparison_lines, comparison_object
 from llmcompare.runs.models import Run
 from llmcompare.runs.services import launch_endpoint_run
 from llmcompare.sharing.services import create_link
@@ -26,6 +30,7 @@ from profiling.remote.levels import Sweep
 from profiling.remote.load import Loaded
 from profiling.remote.sweep import Level
 from profiling.remote.sweep import describe as described_sweep
+from profiling.units import DEFINITIONS
 from tests import factories
 from tests.run_page import documents as documents_of_pages
 
@@ -240,8 +245,12 @@ def test_what_was_seen_from_outside_is_drawn_as_measured_and_what_was_counted_he
     table = comparison(columns)
     bars = bar_figure(row(table, "tpot"), columns)["data"]
     assert [bar["marker"]["pattern"]["shape"] for bar in bars] == ["/" if counted else "", "/"]
-    points = scatter({"x": "tpot", "y": "output_throughput"}, columns, table)["figure"]["data"]
+    drawn = scatter({"x": "tpot", "y": "output_throughput"}, columns, table)
+    points = drawn["figure"]["data"]
     assert [point["marker"]["symbol"] for point in points] == ["circle-open" if counted else "circle", "circle-open"]
+    seen, estimate = ("estimated" if counted else "measured from outside"), "estimated, datasheet ceilings"
+    assert [point["origin"] for point in drawn["points"]] == [seen, estimate]
+    assert figures_json(QueryDict("metric=tpot"), columns, table, None)["bars"]["origins"] == [seen, estimate]
 
 
 def test_two_endpoints_have_their_own_figures_in_the_charts(owner, owner_client):
@@ -431,3 +440,19 @@ def test_runs_with_other_definitions_of_a_figure_are_said_to_have_them(owner):
     assert "time per output token" in said
     assert "first token" not in said
     assert not [note for note in comparison(columns_of(runs[1:]))["notes"] if "different definitions" in note]
+    exported = comparison_object(comparison_lines(runs))
+    (line,) = [line for line in exported["rows"] if line["key"] == "endpoint_tpot"]
+    # As on the page: what is counted otherwise has no difference.
+    assert line["delta_pct"] == [0.0, None, None]
+
+
+def test_figures_with_other_definitions_are_enumerated_as_the_language_does(owner, monkeypatch):
+    newer = document()
+    for key in ("endpoint_tpot", "endpoint_ttft"):
+        monkeypatch.setitem(DEFINITIONS, f"{key}/2", DEFINITIONS[f"{key}/1"])
+        newer["metrics"][key]["definition"] = f"{key}/2"
+    columns = columns_of([finished(launch(owner), one) for one in (document(), newer)])
+    with translation.override("zh-hans"):
+        (said,) = [note for note in notes(columns) if "定义" in note]
+    assert "、" in said
+    assert ", " not in said

@@ -132,6 +132,19 @@ def test_putting_back_costs_no_attempt(owner):
     assert (run.state, run.attempt, run.claim, run.started) == ("queued", 0, None, None)
 
 
+@pytest.mark.parametrize("put_back", [lifecycle.put_back, lifecycle.put_back_lost])
+@pytest.mark.parametrize("end", [cancel_run, delete_run])
+def test_what_is_cancelled_while_its_worker_stops_ends_and_does_not_wait_for_ever(owner, put_back, end):
+    """A worker that stops, or a sweep, may not have seen the wish yet; nobody takes a run that waits and is not wanted."""
+    run = claimed(owner)
+    end(run=run)
+    assert put_back(run=run) is False
+    run.refresh_from_db()
+    assert (run.state, run.claim) == ("cancelled", None)
+    assert run.finished is not None
+    assert not Run.objects.filter(owner=owner).active().exists()
+
+
 def test_the_sweep_leaves_runs_with_a_lease_alone(owner, bells):
     run = claimed(owner)
     assert sweep.sweep() == sweep.Swept()

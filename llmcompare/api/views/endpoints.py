@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
+from django.db import transaction
 from django.shortcuts import get_object_or_404
 from django.views.decorators.debug import sensitive_variables
 from rest_framework import serializers, status
@@ -214,7 +215,11 @@ def endpoint(request: Request, public_id: str) -> Response:
         return Response(status=status.HTTP_204_NO_CONTENT)
     form = EndpointFields(data=request.data, partial=True)
     form.is_valid(raise_exception=True)
-    if services.update(endpoint=found, by=request.user, draft=_draft(request, form.validated_data, found)):
+    with transaction.atomic():
+        # What is left out stays as it is now, not as it was read: another request may have changed it meanwhile.
+        found = Endpoint.objects.select_for_update().get(pk=found.pk)
+        changed = services.update(endpoint=found, by=request.user, draft=_draft(request, form.validated_data, found))
+    if changed:
         _ask(found, request)
     return Response(_shown(visible_endpoint(request, public_id), request))
 
