@@ -201,7 +201,7 @@ def run(request: UserRequest) -> HttpResponse:
     if not index.isdecimal() or len(index) > 3 or int(index) >= len(exploration.series):
         raise Http404(gettext("There is no such line in this answer."))
     try:
-        key = request.POST.get("key", "").replace("\x00", "")
+        key = request.POST.get("key", "").replace("\x00", "")[:64]
         made = run_point(owner=request.user, exploration=exploration, index=int(index), idempotency_key=key)
     except FieldErrors as error:
         messages.error(request, str(error))
