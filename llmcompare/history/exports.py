@@ -14,6 +14,7 @@ from llmcompare.history.reading import LIST_METRICS, MOST_RUNS, Metric, Series, 
 from llmcompare.runs.endpointtags import told_apart
 from llmcompare.runs.models import Run
 from llmcompare.runs.options import chosen
+from llmcompare.runs.tiles import UNTIMED
 
 SCHEMA = {"schema_version": "1.0"}
 #: Columns of the CSV of a series: one row per metric and run.
@@ -207,6 +208,7 @@ def line_object(series: Series, metric: str, workload: Mapping[str, Any]) -> dic
         "metric": shown.key,
         "unit": shown.unit,
         "origin": shown.origin,
+        "optimistic": series.newest.is_optimistic and shown.key not in UNTIMED,
         "newest_run": newest.point.run if newest else None,
         "value": newest.point.value if newest else None,
         "band": _band(band),

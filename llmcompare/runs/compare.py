@@ -19,7 +19,7 @@ from llmcompare.runs.extract import is_made, with_extracts
 from llmcompare.runs.facts import text_of
 from llmcompare.runs.models import Run
 from llmcompare.runs.options import OPTIONS
-from llmcompare.runs.tiles import MAIN, OF_ENDPOINT, ORDER, ceilings_level
+from llmcompare.runs.tiles import MAIN, OF_ENDPOINT, ORDER, UNTIMED, ceilings_level
 from profiling.judgements import verdict_on, where
 from profiling.quantities import number, show, signed_percent
 from profiling.units import DEFINITIONS
@@ -71,8 +71,6 @@ NEAREST = {
     "e2e_latency": "endpoint_e2e_latency",
     "output_throughput": "request_output_throughput",
 }
-#: Figures that neither ceilings nor a busy machine change.
-UNTIMED = frozenset({"peak_memory"})
 
 
 @dataclass(frozen=True)

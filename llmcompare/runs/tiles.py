@@ -53,6 +53,8 @@ OF_ONE_DEVICE = {"peak_memory"}
 OF_ALL_DEVICES = {"output_throughput", "encode_throughput", "prefill_throughput", "decode_throughput"}
 SHORT = {"endpoint_ttft": "TTFT", "endpoint_tpot": "TPOT", "endpoint_e2e_latency": "E2E"}
 SHORT |= {"ttft": "TTFT", "tpot": "TPOT", "e2e_latency": "E2E", "mfu_prefill": "MFU", "mbu_decode": "MBU"}
+#: Figures that neither ceilings nor a busy machine change.
+UNTIMED = frozenset({"peak_memory"})
 BOUND_WORDS = {
     "compute": _("compute-bound"),
     "memory": _("memory-bound"),
@@ -86,7 +88,7 @@ def _tile(key: str, metric: Mapping[str, Any], document: Document) -> dict[str, 
         "unit": unit,
         "origin": origin,
         "origin_note": _origin_note(origin, document),
-        "timed": key != "peak_memory",  # what is needed of memory stands on no ceilings
+        "timed": key not in UNTIMED,
         "definition_id": metric.get("definition"),
         "definition": said(definition.formula)
         if definition

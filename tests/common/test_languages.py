@@ -77,6 +77,20 @@ def test_the_switch_names_each_language_in_itself(owner_client, language):
         assert f'value="{code}" lang="{code}"{current}>{name}</button>' in page
 
 
+def test_what_answers_a_form_goes_back_to_the_form_in_another_language(owner_client):
+    """The address that took the form may answer no GET."""
+
+    def back_from(referer: str) -> str:
+        page = owner_client.post("/models/upload/", {}, headers={"referer": referer}).content.decode()
+        form = page.partition(f'action="{reverse("accounts:language")}"')[2]
+        following = re.search(r'name="next" value="([^"]*)"', form)[1]
+        sent = {"language": "zh-hans", "next": following}
+        return owner_client.post(reverse("accounts:language"), sent, headers={"referer": "http://testserver/"}).url
+
+    assert back_from("http://testserver/models/upload/?here=1") == "http://testserver/models/upload/?here=1"
+    assert "evil" not in back_from("https://evil.example/")
+
+
 def test_a_shared_page_is_read_in_another_language_without_an_account(owner, anonymous_client):
     _, token = create_link(owner=owner, runs=[make_run(owner)])
     address = f"/s/{token}/"

@@ -57,6 +57,12 @@ def test_every_page_says_it(run, level, owner, owner_client, anonymous_client):
     assert said == dict.fromkeys(said, run.is_optimistic)
 
 
+def test_what_is_needed_of_memory_is_no_bound(run, owner_client):
+    lists = {metric: owner_client.get(f"/history/?kind=estimate&metric={metric}") for metric in ("e2e", "memory")}
+    said = {metric: "optimistic bound" in page.content.decode() for metric, page in lists.items()}
+    assert said == {"e2e": run.is_optimistic, "memory": False}
+
+
 def test_lists_of_numbers_say_what_they_stand_on(run, owner_client):
     level = "datasheet" if run.is_optimistic else "measured"
     answer = owner_client.get("/runs.csv")
