@@ -167,7 +167,17 @@ def recover_lost() -> int:
     text = stored(
         "The worker that measured was lost (killed, or cut off from the database). Ask again once it is online."
     )
-    return sum(fail(measurement=measurement, message=text) for measurement in lost)
+    return sum(_take_over(measurement) and fail(measurement=measurement, message=text) for measurement in lost)
+
+
+def _take_over(measurement: CeilingMeasurement) -> bool:
+    """Take the claim of one whose lease ended; false when its worker renewed it in the meantime."""
+    token = secrets.token_hex(16)
+    ended = _held(measurement).filter(lease_until__lt=timezone.now())
+    taken = bool(ended.update(claim=token, lease_until=lease_end()))
+    if taken:
+        measurement.claim = token
+    return taken
 
 
 def under_way_elsewhere(*, queue: str, worker: str, before: datetime | None) -> bool:

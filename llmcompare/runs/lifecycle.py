@@ -71,6 +71,17 @@ def host_of(worker: str) -> str:
     return worker.rpartition(":")[0] or worker
 
 
+def take_over(*, run: Run) -> bool:
+    """Take the claim of a run whose lease ended, to bring it on its way; false when its worker renewed it in the meantime, or another
+    sweeper was quicker. Whoever had it is told that it is lost."""
+    token = secrets.token_hex(16)
+    ended = Run.objects.held(run).filter(lease_until__lt=timezone.now())
+    taken = bool(ended.update(claim=token, lease_until=lease_end()))
+    if taken:
+        run.claim = token
+    return taken
+
+
 def renew(*, run: Run) -> bool:
     """Extend the lease."""
     return bool(Run.objects.held(run).update(lease_until=lease_end()))

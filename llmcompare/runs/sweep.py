@@ -47,6 +47,8 @@ def sweep() -> Swept:
 
 def _recover(run: Run) -> str:
     """The state that an expired run was brought to; empty when another sweeper, or its worker, was quicker."""
+    if not lifecycle.take_over(run=run):
+        return ""
     if run.cancel_requested:
         return "cancelled" if lifecycle.end_cancelled(run=run) else ""
     if run.attempt >= Run.MAX_ATTEMPTS:

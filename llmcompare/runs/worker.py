@@ -98,8 +98,16 @@ class Worker:
 
     def _keep(self) -> None:
         """Show that this machine is alive, and sweep, until shutdown. No fault ends it: without it, lost runs stay lost."""
+        looked = time.time()
         while not self.shutdown.is_set():
-            for step in (self._show_alive, sweep, measurements.recover_lost, _clear_processed_messages):
+            recovering: tuple[Callable[[], object], ...] = (sweep, measurements.recover_lost)
+            if was_away(looked, time.time()):
+                logger.warning(
+                    "This machine slept, or its clock was set: leases may have ended unseen; one round is left out"
+                )
+                recovering = ()
+            looked = time.time()
+            for step in (self._show_alive, *recovering, _clear_processed_messages):
                 try:
                     step()
                 except Exception:
@@ -199,6 +207,12 @@ class Worker:
         else:
             catalog.weights_ready(slug=slug, path=path)
             logger.info("The weights of %s are ready", slug)
+
+
+def was_away(before: float, now: float) -> bool:
+    """Whether so much time (of the wall clock, seconds) passed between two rounds of the sweep that leases ended without anybody's fault:
+    the machine slept, was paused or overloaded, or its clock was set. Those who hold leases need a round to renew them."""
+    return now - before > settings.RUN_SWEEP_S + settings.RUN_LEASE_S / 2
 
 
 def _clear_processed_messages() -> None:

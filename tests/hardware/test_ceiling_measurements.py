@@ -135,6 +135,15 @@ def test_a_worker_that_lost_its_lease_changes_nothing(host, rung):
     assert "was lost" in measurement.error
 
 
+def test_a_worker_that_renews_after_the_sweep_has_looked_keeps_its_measurement(host, rung, monkeypatch):
+    measurement = taken(host)
+    CeilingMeasurement.objects.update(lease_until=timezone.now() - timedelta(seconds=1))
+    seen = CeilingMeasurement.objects.get(pk=measurement.pk)
+    assert measurements.report(measurement=measurement, fraction=0.5, message="still here")
+    assert not measurements._take_over(seen)
+    assert measurements.finish(measurement=measurement, document=document(GOOD))
+
+
 def test_cancelling_ends_one_that_waits_and_asks_one_that_runs(host, rung):
     waiting, _ = measurements.ask(host=host)
     measurements.cancel(measurement=waiting)

@@ -10,6 +10,7 @@ from django.utils import timezone
 from llmcompare.runs import lifecycle, sweep
 from llmcompare.runs.models import Run, RunDocument, RunMetric
 from llmcompare.runs.services import cancel_run, delete_run
+from llmcompare.runs.worker import was_away
 from tests.factories import make_host, make_run
 from tests.runs.documents import estimate_document
 
@@ -160,6 +161,34 @@ def test_the_sweep_puts_a_lost_run_back_and_rings(owner, bells):
     assert (run.state, run.attempt) == ("queued", 1)
     assert bells == [run.pk]
     assert sweep.sweep().put_back == 0
+
+
+def test_a_worker_that_renews_after_the_sweep_has_looked_keeps_its_run(owner, bells, monkeypatch):
+    """The sweep read the row as expired; before it writes, the worker (held up by a busy database) renews."""
+    run = claimed(owner)
+    let_expire(run)
+    seen = Run.objects.get(pk=run.pk)
+    monkeypatch.setattr(type(Run.objects.all()), "expired", lambda self: [seen])
+    assert lifecycle.renew(run=run)
+    assert sweep.sweep() == sweep.Swept()
+    assert lifecycle.finish(run=run, document=estimate_document())
+
+
+def test_two_sweepers_bring_a_lost_run_on_its_way_once(owner, bells):
+    run = claimed(owner)
+    let_expire(run)
+    first, second = Run.objects.get(pk=run.pk), Run.objects.get(pk=run.pk)
+    assert lifecycle.take_over(run=first)
+    assert not lifecycle.take_over(run=second)
+    assert lifecycle.cancel_wanted(run=run) is None, "whoever had it is told"
+    assert lifecycle.put_back_lost(run=first)
+
+
+@pytest.mark.parametrize(("seconds", "away"), [(5, False), (30, False), (36, True), (3600, True)])
+def test_a_machine_that_slept_leaves_out_a_round_of_the_sweep(settings, seconds, away):
+    """Its own leases ended while it slept; those who hold them wake up beside the sweep."""
+    settings.RUN_SWEEP_S, settings.RUN_LEASE_S = 5, 60
+    assert was_away(1000.0, 1000.0 + seconds) is away
 
 
 def test_after_three_lost_workers_a_run_fails_with_a_sentence(owner, bells):
