@@ -47,8 +47,9 @@ class Peak:
 
 
 def storages(values: Sequence[Any]) -> dict[int, int]:
-    """address → bytes of the different storages behind tensors."""
-    return {storage.data_ptr(): storage.nbytes() for storage in (tensor.untyped_storage() for tensor in values)}
+    """address → bytes of the different storages behind tensors; of one that is divided over devices, behind the part that is here."""
+    here = (tensor.to_local() if hasattr(tensor, "to_local") else tensor for tensor in values)
+    return {storage.data_ptr(): storage.nbytes() for storage in (tensor.untyped_storage() for tensor in here)}
 
 
 def allocations(

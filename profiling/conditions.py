@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -38,7 +39,8 @@ class Snapshot:
     load: tuple[float, float, float]
 
     @classmethod
-    def now(cls) -> Self:
+    def now(cls, others: Sequence[int] = ()) -> Self:
+        """``others``: processes that belong to the measurement too; their processor time is its own."""
         machine = psutil.cpu_times()
         idle = machine.idle + getattr(machine, "iowait", 0.0)
         steal = getattr(machine, "steal", 0.0)
@@ -49,8 +51,23 @@ class Snapshot:
         except OSError:
             load = (0.0, 0.0, 0.0)
         return cls(
-            time.perf_counter(), time.thread_time(), time.process_time(), total - idle - steal, steal, total, load
+            time.perf_counter(),
+            time.thread_time(),
+            time.process_time() + sum(_spent(pid) for pid in others),
+            total - idle - steal,
+            steal,
+            total,
+            load,
         )
+
+
+def _spent(pid: int) -> float:
+    """Seconds of processor time of a process; none once it is gone."""
+    try:
+        times = psutil.Process(pid).cpu_times()
+    except psutil.Error:
+        return 0.0
+    return float(times.user + times.system)
 
 
 @dataclass(frozen=True)
@@ -84,10 +101,12 @@ def between(
     on_cpu: bool,
     steady: bool | None,
     sensors: tuple[Sensors, Sensors] | None = None,
+    alone: bool = True,
 ) -> dict[str, Any]:
     """The document's ``conditions`` for the time between two snapshots; ``sensors`` were read before the first and after the second.
 
-    ``wall_over_cpu``: wall time ÷ processor time of the thread that drives the model (null on an accelerator, where it waits).
+    ``wall_over_cpu``: wall time ÷ processor time of the thread that drives the model (null where it waits: for an accelerator,
+    or, not ``alone``, for other ranks).
     ``foreign_cores``: cores' worth of processor time that others used. ``contended`` when they must have got in the way.
     ``throttled``: whether clocks were held down; null when nothing that tells can be read. Clocks and temperatures are those right after
     the last iteration; keys of an accelerator are absent where none was used.
@@ -97,7 +116,7 @@ def between(
     machine = end.total - begin.total
     foreign = max(0.0, (end.busy - begin.busy) - (end.process - begin.process)) / wall if wall > 0 else 0.0
     steal = 100 * (end.steal - begin.steal) / machine if machine > 0 else 0.0
-    ratio = wall / thread if on_cpu and thread > 0 else None
+    ratio = wall / thread if on_cpu and alone and thread > 0 else None
     cores = os.cpu_count() or 1
     reasons = []
     if ratio is not None and ratio > WALL_OVER_CPU_LIMIT:

@@ -23,6 +23,8 @@ def energy_metrics(document: Mapping[str, Any]) -> dict[str, Any]:
     found = {}
     for entry in (document.get("resources") or {}).get("energy") or ():
         key, joules = METRICS.get(str(entry.get("source"))), number(entry.get("joules"))
+        if entry.get("source") == "nvidia-smi" and "parallel" in document:
+            continue  # one board of several was read
         if key and joules and tokens and entry.get("phase") == PHASE:
             note = f"{entry['of']}; {joules:.4g} J over {tokens:,} tokens"
             found[key] = metric(key, joules / tokens, "measured", n=1, note=note)

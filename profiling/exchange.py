@@ -67,7 +67,7 @@ class Exchange:
             raise self._ended()
         if self.memory_limit is None:
             free = host.available_memory()
-            self.memory_limit = None if free is None else int(free * 0.97) + host.anonymous_memory(child.pid)
+            self.memory_limit = None if free is None else int(free * 0.97) + host.family_memory(child.pid)
         noise = [child._noise]
         while True:
             ready = _ready([child._results, *noise], [child._stdin] if self.pending else [])
@@ -104,7 +104,7 @@ class Exchange:
             )
             raise self._error("timeout", message)
         if self.memory_limit is not None:
-            used = host.anonymous_memory(self.child.pid)
+            used = host.family_memory(self.child.pid)
             if used > self.memory_limit:
                 message = (
                     f"The run needed more than the {self.memory_limit / 1e9:.1f} GB of memory that it may use here and was "

@@ -80,7 +80,18 @@ class Generation:
 class Runner:
     """Runs a loaded model on prepared inputs. One object per measurement; holds no state between passes."""
 
-    def __init__(self, loaded: Any, inputs: Inputs, *, kind: str, logits: str, device: torch.device) -> None:
+    def __init__(
+        self,
+        loaded: Any,
+        inputs: Inputs,
+        *,
+        kind: str,
+        logits: str,
+        device: torch.device,
+        announce: Callable[..., None] | None = None,
+    ) -> None:
+        """``announce``: called with the name of a method here, the inputs and its arguments, before its clock starts (:mod:`profiling.ranks`)."""
+        self._announce = announce or (lambda what, inputs, *arguments: None)
         self._model, self._inputs, self._kind, self.device = loaded, inputs, kind, device
         accepted = inspect.signature(loaded.forward).parameters
         self._told: Callable[[torch.Tensor], None] | None = None
@@ -112,6 +123,7 @@ class Runner:
     @torch.inference_mode()
     def encode(self, between: Callable[[str], None] | None = None) -> Generation:
         """One forward pass of an encoder."""
+        self._announce("encode", self._inputs)
         stamps = Stamps(self.device)
         stamps.mark()
         self._encode()
@@ -128,6 +140,7 @@ class Runner:
         The interval after mark i is the work for token i: forward pass and choice of the token. ``between`` is called with the
         stage after the prefill and after each decode step (for instrumented passes; its time falls into the next step).
         """
+        self._announce("generate", self._inputs, limit)
         stamps = Stamps(self.device)
         stamps.mark()
         mask = self._inputs.mask
@@ -161,6 +174,7 @@ class Runner:
     @torch.inference_mode()
     def first_logits(self) -> tuple[Generation, bool]:
         """One prefill (or encode) alone, and whether everything it computed is a finite number."""
+        self._announce("first_logits", self._inputs)
         stamps = Stamps(self.device)
         stamps.mark()
         values = self._encode()[0] if self._kind == "encoder" else self._prefill().logits

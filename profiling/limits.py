@@ -84,7 +84,16 @@ def _check_options(kind: str, workload: Workload) -> None:
 
 def check_measurable(workload: Workload) -> None:
     """A measured run computes the whole prompt, and each token by itself: raise :class:`SpecError` for what only estimates have."""
-    defaults = (("prefix_tokens", 0), ("draft_tokens", 0), ("decoder_tokens", 1), ("images", 0), ("audios", 0))
+    defaults = (
+        ("prefix_tokens", 0),
+        ("draft_tokens", 0),
+        ("decoder_tokens", 1),
+        ("images", 0),
+        ("audios", 0),
+        ("pipeline_parallel", 1),
+        ("expert_parallel", 1),
+        ("data_parallel", 1),
+    )
     for name, value in defaults:
         if getattr(workload, name) != value:
             raise SpecError(name, f"A measured run does not have this option: leave it at {value}, or run an estimate.")

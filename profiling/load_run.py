@@ -97,13 +97,13 @@ def run_load(
         keep()
 
     session.report("load", 0.86, f"Load: {len(asked)} requests")
-    begin = conditions.Snapshot.now()
+    others = session.ranks.pids if session.ranks else ()
+    begin = conditions.Snapshot.now(others)
     served = serve(
         load, asked, work, batch_size=workload.batch_size, enough=lambda done: session.time_is_short(), told=told
     )
-    found = conditions.between(
-        begin, conditions.Snapshot.now(), threads=workload.threads or 1, on_cpu=False, steady=None
-    )
+    threads = (workload.threads or 1) * (1 + len(others) if device.type == "cpu" else 1)
+    found = conditions.between(begin, conditions.Snapshot.now(others), threads=threads, on_cpu=False, steady=None)
     done = sum(one.end_ns is not None for one in served)
     grows = queue_grows(served) if load.open else None
     if done < len(served) or (done < len(asked) and load.seconds is None):

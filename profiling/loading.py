@@ -9,8 +9,8 @@ import contextlib
 import copy
 import signal
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,15 +68,19 @@ def check_fits(model: ModelSpec, workload: Workload, device: torch.device) -> tu
     built = cached_build(model, workload.dtype, workload.attn_implementation)
     per_token = (inspect_model(model).get("kv_cache_bytes_per_token") or {}).get(workload.dtype) or 0
     tokens = workload.input_tokens + max(0, workload.output_tokens - 1)
-    size = TORCH_DTYPES[workload.dtype].itemsize
+    size, ranks = TORCH_DTYPES[workload.dtype].itemsize, workload.tensor_parallel
     positions = workload.input_tokens if workload.logits == "all" else 1
     vocabulary = getattr(built.config.get_text_config(), "vocab_size", 0) if model.kind != "encoder" else 0
     need = Need(
         weights=built.weight_bytes,
         cache=workload.batch_size * tokens * per_token,
         logits=workload.batch_size * positions * (vocabulary or 0) * size,
-        available=free_memory(device),
+        available=free_memory(device, ranks),
     )
+    if ranks > 1 and device.type == "cuda":  # of each device at least; what cannot be divided is more
+        need = replace(need, weights=need.weights // ranks, cache=need.cache // ranks)
+    elif ranks > 1:  # processes of one machine: each has all logits
+        need = replace(need, logits=need.logits * ranks)
     if need.available is not None and need.total > need.available:
         raise EngineError(
             phase="load",
@@ -110,10 +114,11 @@ def check_context(model: ModelSpec, built: Built, workload: Workload) -> None:
         )
 
 
-def free_memory(device: torch.device) -> int | None:
-    """Bytes that are free where ``device`` keeps its tensors; None: unknown."""
+def free_memory(device: torch.device, devices: int = 1) -> int | None:
+    """Bytes that are free where ``device`` keeps its tensors, of several GPUs the least; None: unknown."""
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+        indices = range(min(devices, torch.cuda.device_count())) if devices > 1 else (device.index or 0,)
+        return min(int(torch.cuda.mem_get_info(index)[0]) for index in indices)
     return host.available_memory()
 
 
@@ -123,7 +128,7 @@ def load(model: ModelSpec, workload: Workload, device: torch.device) -> Any:
         check_files(model)
         loaded = _load_local(model, workload)
         if not is_gguf(model.weights_path):
-            _own_memory(loaded)
+            own_memory(loaded)
         check_files(model)  # what was loaded is what was checked
     else:
         loaded = _build_random(model, workload, device)
@@ -144,7 +149,7 @@ def check_files(model: ModelSpec) -> folders.Found | None:
     return found
 
 
-def _own_memory(loaded: Any) -> None:
+def own_memory(loaded: Any) -> None:
     """Copy each parameter out of the mapped file. Mapped pages would be read from disk during the first calls, and count nowhere."""
     for parameter in loaded.parameters():
         parameter.data = parameter.data.clone()
@@ -153,27 +158,35 @@ def _own_memory(loaded: Any) -> None:
 def _load_local(model: ModelSpec, workload: Workload) -> Any:
     folder = Path(model.weights_path or "")
     if is_gguf(model.weights_path) and folder.is_file():
-        config, model_class = _resolved(model)
+        config, model_class = resolved(model)
         dtype = TORCH_DTYPES[workload.dtype]
         return load_gguf(str(folder), config, model_class, dtype, workload.attn_implementation)
+    config, model_class = resolved(model)
+    options = {
+        "config": config,
+        "dtype": TORCH_DTYPES[workload.dtype],
+        "attn_implementation": workload.attn_implementation,
+    }
+    return load_folder(model, model_class, options)
+
+
+def load_folder(model: ModelSpec, model_class: Any, options: Mapping[str, Any]) -> Any:
+    """The model of a folder of safetensors; ``options`` of ``from_pretrained`` besides those that keep it to what lies there."""
+    folder = Path(model.weights_path or "")
     if not model.weights_path or not folder.is_dir():
         message = f"The folder with the weights of {model.name} is not on this host. Prepare the weights again."
         raise EngineError(phase="load", kind="missing", field="model", message=message)
     if not any(folder.glob("*.safetensors")):
         message = f"The weights of {model.name} are not safetensors; no other format is loaded."
         raise EngineError(phase="load", kind="unsupported", field="model", message=message)
-    config, model_class = _resolved(model)
-    options = {
-        "config": config,
-        "dtype": TORCH_DTYPES[workload.dtype],
+    kept = {
         "use_safetensors": True,
         "local_files_only": True,
         "trust_remote_code": False,
         "output_loading_info": True,
-        "attn_implementation": workload.attn_implementation,
     }
     try:
-        loaded, info = model_class.from_pretrained(folder, **options)
+        loaded, info = model_class.from_pretrained(folder, **options, **kept)
     except (OSError, RuntimeError, KeyError) as error:
         message = f"The weights of {model.name} could not be loaded. {describe(error)}"
         raise EngineError(phase="load", kind="missing", field="model", message=message) from error
@@ -189,7 +202,7 @@ def _build_random(model: ModelSpec, workload: Workload, device: torch.device) ->
     parameters on a processor takes minutes); initialised by the model's own rule, once and seeded."""
     from transformers.initialization import no_init_weights
 
-    config, model_class = _resolved(model)
+    config, model_class = resolved(model)
     torch.manual_seed(workload.seed)
     options = {"dtype": TORCH_DTYPES[workload.dtype], "attn_implementation": workload.attn_implementation}
     place: Any = contextlib.nullcontext() if device.type == "cpu" else torch.device(device)
@@ -197,14 +210,20 @@ def _build_random(model: ModelSpec, workload: Workload, device: torch.device) ->
         with no_init_weights():
             loaded = model_class._from_config(config, **options)
         loaded.init_weights()
-    with torch.no_grad():
-        for parameter in loaded.parameters():
-            if not float(parameter.abs().max()) < INSANE_WEIGHT:  # also true for NaN
-                parameter.normal_(0.0, 0.02)
+    tame(loaded.parameters())
     return loaded
 
 
-def _resolved(model: ModelSpec) -> tuple[Any, Any]:
+def tame(parameters: Iterable[torch.Tensor]) -> None:
+    """Draw anew what no initialiser touched: such memory holds anything."""
+    with torch.no_grad():
+        for parameter in parameters:
+            if not float(parameter.abs().max()) < INSANE_WEIGHT:  # also true for NaN
+                parameter.normal_(0.0, 0.02)
+
+
+def resolved(model: ModelSpec) -> tuple[Any, Any]:
+    """(a configuration of its own, class) of the model."""
     config, model_class = resolve(model)
     return copy.deepcopy(config), model_class
 

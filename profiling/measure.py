@@ -36,9 +36,12 @@ from profiling.loading import (
 from profiling.memory_breakdown import held_by, table
 from profiling.merge import attach_estimates
 from profiling.operator_profile import Profile, cached_in, profile_pass
+from profiling.partials import keep_partial, partial
 from profiling.protocol import Protocol
+from profiling.ranks import Ranks
 from profiling.sampling import MemoryRecord, release_unused
-from profiling.session import PARTIAL_S, Session
+from profiling.session import Session
+from profiling.shards import check_divisible, load_shard
 from profiling.spec import HardwareSpec, ModelSpec, SpecError, Workload
 
 if TYPE_CHECKING:
@@ -49,8 +52,6 @@ HOOKED_PASSES = 3
 #: Passes through the model (decode steps) of which module times are kept at most, spread over all of them, for later steps read more of
 #: the cache; more would only fill memory.
 HOOKED_STEPS = 256
-#: Partial results have at most so many rows of samples: the latest.
-PARTIAL_ROWS = 4000
 
 
 def measure(
@@ -116,29 +117,43 @@ def _check(session: Session) -> None:
 
 
 def set_threads(workload: Workload, device: torch.device) -> int:
-    """Threads of torch in this process: as asked, else one per physical core that this process may use."""
+    """Threads of torch in this process: as asked, else one per physical core that this process may use, shared by ranks on processors."""
     if workload.threads is not None and (isinstance(workload.threads, bool) or workload.threads < 1):
         raise SpecError("threads", "Enter a whole number of threads from 1, or leave it empty.")
-    threads = workload.threads or host.cores()[0]
+    ranks = workload.tensor_parallel if device.type == "cpu" else 1
+    threads = workload.threads or max(1, host.cores()[0] // ranks)
     torch.set_num_threads(threads)
     return threads
 
 
 def _measure(session: Session, device: torch.device, threads: int, *, estimates: bool) -> dict[str, Any]:
-    model, report = session.model, session.report
-    report("prepare", 0.01, "Checking that the model fits")
+    model = session.model
+    session.report("prepare", 0.01, "Checking that the model fits")
     built, _ = check_fits(model, session.instrumented, device)
+    check_divisible(model, built, session.workload, device)
     if session.workload.prompt is None:  # the tokens of one prompt are counted once the model is loaded
         check_context(model, built, session.workload)
     if session.load is not None:
         check_room(session.load, model, built, session.workload, device)
+    if session.workload.tensor_parallel == 1:
+        return _measure_loaded(session, built, device, threads, estimates=estimates)
+    with Ranks(model, session.workload, device, threads, session.report) as session.ranks:
+        return _measure_loaded(session, built, device, threads, estimates=estimates)
+
+
+def _measure_loaded(
+    session: Session, built: Built, device: torch.device, threads: int, *, estimates: bool
+) -> dict[str, Any]:
+    model, ranks = session.model, session.ranks
     loaded, memory = load_model(session, built, device)
     session.facts = measured.identity(session, built) | {"environment": measured.environment(device, threads)}
     keep_partial(session, at_once=True)
     inputs = _inputs(session, loaded, device)
     session.workload = replace(session.workload, input_tokens=max(int(one.ids.shape[1]) for one in inputs))
     check_context(model, built, session.workload)
-    runners = [Runner(loaded, one, kind=model.kind, logits=session.workload.logits, device=device) for one in inputs]
+    options: dict[str, Any] = {"kind": model.kind, "logits": session.workload.logits, "device": device}
+    options["announce"] = ranks.announce if ranks else None
+    runners = [Runner(loaded, one, **options) for one in inputs]
     runner = runners[session.prompts.batches.largest if session.prompts else 0]
     if session.prompts is not None:
         for code, message in session.prompts.cautions():
@@ -158,7 +173,7 @@ def _measure(session: Session, device: torch.device, threads: int, *, estimates:
         else None
     )
 
-    report("document", 0.92, "Writing the document")
+    session.report("document", 0.92, "Writing the document")
     document = write(session, built=built, inputs=inputs, memory=memory, device=device, threads=threads)
     if offered_load is not None:
         document["metrics"] |= offered_load.pop("metrics")
@@ -182,7 +197,10 @@ def load_model(session: Session, built: Built, device: torch.device) -> tuple[An
     session.report("load", 0.05, f"Loading {session.model.name} in {session.workload.dtype}")
     with memory.phase("load"):
         before = time.perf_counter()
-        loaded = load(session.model, session.workload, device)
+        if session.ranks is None:
+            loaded = load(session.model, session.workload, device)
+        else:
+            loaded = load_shard(session.model, session.workload, device)
         session.load_s = time.perf_counter() - before
         release_unused()
     session.memory = memory
@@ -267,7 +285,8 @@ def _iterate(session: Session, runners: list[Runner], device: torch.device, thre
     gc.collect()
     on_cpu = device.type == "cpu"
     before = conditions.Sensors.now(on_cpu=on_cpu)
-    begin = conditions.Snapshot.now()
+    others = session.ranks.pids if session.ranks else ()
+    begin = conditions.Snapshot.now(others)
     started, least = time.monotonic(), session.protocol.min_iterations or workload.iterations
     least = -(-least // batches) * batches
     while True:
@@ -283,10 +302,13 @@ def _iterate(session: Session, runners: list[Runner], device: torch.device, thre
             session.warn("time_limit", limit)
         if session.time_is_short():
             break
-    end = conditions.Snapshot.now()
+    end = conditions.Snapshot.now(others)
     sensors = (before, conditions.Sensors.now(on_cpu=on_cpu))
     steady = measured.steady(session.timed, batches)
-    session.conditions = conditions.between(begin, end, threads=threads, on_cpu=on_cpu, steady=steady, sensors=sensors)
+    threads *= 1 + len(others) if on_cpu else 1
+    session.conditions = conditions.between(
+        begin, end, threads=threads, on_cpu=on_cpu, steady=steady, sensors=sensors, alone=not others
+    )
     if session.conditions["contended"]:
         session.warn("contended", "Other work disturbed this measurement: " + " ".join(session.conditions["reasons"]))
 
@@ -380,32 +402,3 @@ def _make(session: Session, kind: str, profile: Profile, device: torch.device) -
     except Exception as error:
         reason = str(error) if isinstance(error, ValueError) else describe(error)
         session.warn("artifact_missing", f"{KINDS[kind][0]}: no file was made. {reason}")
-
-
-def partial(session: Session) -> dict[str, Any] | None:
-    """What is known by now as an incomplete run document; None before the model is loaded."""
-    if session.memory is None:
-        return None
-    samples = measured.samples_table(session)
-    done, wanted = len(session.timed), session.workload.iterations
-    message = f"The run ended early: {done} of {wanted} iterations were measured, and nothing after them."
-    if session.loading:
-        message = "The run ended early, during its load: the latest requests that were kept are below."
-    return session.facts | {
-        "workload": session.workload.to_json(),
-        "duration_s": time.monotonic() - session.began,
-        "metrics": measured.metrics(session, session.memory),
-        "memory": {"phases": session.memory.phases()},
-        "samples": samples | {"rows": samples["rows"][-PARTIAL_ROWS:]},
-        "warnings": [*session.warnings, {"code": "incomplete", "message": message}],
-        **session.loading,
-    }
-
-
-def keep_partial(session: Session, *, at_once: bool = False) -> None:
-    """Hand on what is known by now, between passes: it is kept if this process is killed before it has finished."""
-    send = getattr(session.report, "partial", None)
-    now = time.monotonic()
-    if send is not None and (at_once or now - session.sent >= PARTIAL_S):
-        session.sent = now
-        send(partial(session))

@@ -35,6 +35,13 @@ SHOWN_VARIABLES = (
 )
 
 
+#: Warning of a measurement whose ranks are processes of one machine.
+SHARED_MACHINE = (
+    "The model ran as {size} processes that share this machine: its cores, its caches and the bandwidth of its memory. An estimate of "
+    "{size} devices is of something else, so no estimated times stand beside these."
+)
+
+
 def gaps(generation: Generation) -> list[float]:
     """Seconds of each interval between stamps: the first is prefill (or encode), then one for each decode step."""
     walls = [stamp.wall_ns for stamp in generation.stamps]
@@ -312,6 +319,7 @@ def identity(session: Session, built: Built) -> dict[str, Any]:
         "producer": producer(),
         "model": model_facts(session, built),
         "hardware": session.hardware.to_json() | {"digest": session.hardware.digest()},
+        **({"parallel": session.ranks.describe()} if session.ranks else {}),
     }
 
 
@@ -334,6 +342,8 @@ def document(
             f"The weights of the GGUF file were dequantised to {dtype} before anything ran: memory and times are those of {dtype}, not of "
             "a program that computes with the stored formats.",
         )
+    if session.ranks is not None and session.ranks.shared_machine:
+        session.warn("shared_machine", SHARED_MACHINE.format(size=session.ranks.size))
     if device.type != "cpu" and (slow := first_steps(session)):
         session.warn(
             "first_pass_slow",

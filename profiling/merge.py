@@ -65,6 +65,9 @@ def _estimates(session: Session) -> dict[str, dict[str, Any]]:
     from profiling.estimate import estimate
 
     hardware = session.hardware
+    if session.ranks is not None and session.ranks.shared_machine:
+        # Its rates are those of the whole machine, of which each rank has a part: counts and memory alone can be estimated.
+        hardware = replace(hardware, peak_flops={}, memory_bandwidth=None, ceilings=[])
     levels = ["measured"] if hardware.ceilings else []
     if any(hardware.peak_flops.values()) and hardware.memory_bandwidth:
         levels.append("datasheet")

@@ -7,6 +7,7 @@ processor (RAPL). What cannot be read has no column, and ``unavailable`` says wh
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -127,11 +128,11 @@ class ResourceSampler:
 
     def _counters(self, process: psutil.Process) -> dict[str, float]:
         """Seconds and joules since some moment, to be subtracted."""
-        own = process.cpu_times()
+        own = [one.cpu_times() for one in _family(process)]
         machine = psutil.cpu_times()
         guest = getattr(machine, "guest", 0.0) + getattr(machine, "guest_nice", 0.0)
         idle = machine.idle + getattr(machine, "iowait", 0.0) + getattr(machine, "steal", 0.0)
-        found = {"process": own.user + own.system, "machine": sum(machine) - guest - idle}
+        found = {"process": sum(one.user + one.system for one in own), "machine": sum(machine) - guest - idle}
         return found | {"joules": sum(package.joules() for package in self._packages)}
 
     def _sample(self, process: psutil.Process, now: float) -> None:
@@ -140,9 +141,9 @@ class ResourceSampler:
         counters = self._counters(process)
         used = {name: (counters[name] - self._last[name]) / seconds for name in counters}
         values: dict[str, float | None] = {
-            "process_cores": round(used["process"], 3),
+            "process_cores": round(max(0.0, used["process"]), 3),
             "other_cores": round(max(0.0, used["machine"] - used["process"]), 3),
-            "process_rss_bytes": int(process.memory_info().rss),
+            "process_rss_bytes": sum(int(one.memory_info().rss) for one in _family(process)),
             "available_bytes": host.available_memory(),
             "package_power_w": round(used["joules"], 2),
         }
@@ -166,6 +167,15 @@ class ResourceSampler:
         note = {"what": what, "reason": reason}
         if note not in self._unavailable:
             self._unavailable.append(note)
+
+
+def _family(process: psutil.Process) -> list[psutil.Process]:
+    """The measuring process, and the ranks of its other devices where it has any."""
+    found = [process]
+    for pid in host.family(process.pid)[1:]:
+        with contextlib.suppress(psutil.Error):
+            found.append(psutil.Process(pid))
+    return found
 
 
 def thin(rows: Sequence[Row], columns: Sequence[str], most: int) -> list[Row]:

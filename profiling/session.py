@@ -13,6 +13,7 @@ from profiling.hooks import ModuleTime
 from profiling.load import Load
 from profiling.memory_breakdown import Held
 from profiling.protocol import Protocol
+from profiling.ranks import Ranks
 from profiling.sampling import MemoryRecord
 from profiling.spec import HardwareSpec, ModelSpec, Workload
 
@@ -53,6 +54,7 @@ class Session:
     artifacts: list[str] = field(default_factory=list)
     made: dict[str, dict[str, Any] | None] = field(default_factory=dict)
     loading: dict[str, Any] = field(default_factory=dict)
+    ranks: Ranks | None = None
     sent: float = -PARTIAL_S
 
     def warn(self, code: str, message: str) -> None:

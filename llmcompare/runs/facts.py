@@ -32,6 +32,9 @@ _UNITS = {
 }
 _TITLES = {
     "config_sha256": _("Config digest"),
+    "by": _("Divided by"),
+    "shared_machine": _("Processes that share one machine"),
+    "measured_on": _("Measured on"),
     "tdp_w": _("Power limit (TDP)"),
     "os": _("Operating system"),
     "ram_bytes": _("Main memory"),
@@ -132,6 +135,7 @@ def fact_sections(document: Document, *, shared: bool = False) -> list[dict[str,
         ("workload", gettext("Workload"), _workload_rows(document, shared)),
         ("hardware", gettext("Hardware"), hardware_rows),
         ("conventions", gettext("Conventions"), rows_of(document.get("conventions"))),
+        ("parallel", gettext("Several devices"), rows_of(document.get("parallel"))),
         ("environment", gettext("Environment"), rows_of(environment, shared=shared)),
         ("conditions", gettext("Conditions"), rows_of(document.get("conditions"))),
         ("producer", gettext("Made by"), rows_of(document.get("producer")) + _made(document)),

@@ -166,9 +166,10 @@ OPTIONS: tuple[Option, ...] = (
         "tensor_parallel",
         "devices",
         _("Tensor parallel"),
-        _("devices that share every layer"),
+        _("devices that share every layer; measured: a process for each GPU of the host"),
         _("tensor parallel {}"),
         unit=_("{} devices share every layer"),
+        measured=True,
     ),
     Option(
         "pipeline_parallel",

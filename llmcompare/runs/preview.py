@@ -21,6 +21,7 @@ from llmcompare.common.saying import enumerated, said
 from llmcompare.runs.models import Run
 from llmcompare.runs.options import OPTIONS, chosen
 from llmcompare.runs.prompttokens import counted
+from llmcompare.runs.suitability import shares_machine
 from llmcompare.runs.validation import Inputs, check_inputs, stored_bytes
 from profiling.client import EngineError, warm_child
 from profiling.load import Load
@@ -85,6 +86,9 @@ def preview(
         ) from error
     if kind == Run.Kind.MEASURE:
         _refuse_too_large(inputs, estimate["total_bytes"], estimate)
+    if host is not None and kind == Run.Kind.MEASURE and shares_machine(host, inputs.workload):
+        # Of so many machines like this one; the processes will share one.
+        estimate = estimate | dict.fromkeys(TIMES)
     more = {"expected_wall_s": _expected_wall_s(inputs, estimate), "notes": inputs.notes, "prompts": prompts}
     return estimate | more
 
@@ -98,8 +102,10 @@ def check_memory(inputs: Inputs) -> None:
     """
     inputs, _ = counted(inputs)
     stored = stored_bytes(inputs.model, inputs.workload)
-    if stored is not None:
+    if stored is not None and (inputs.host is None or not inputs.host.details.get("accelerators")):
         _refuse_too_large(inputs, stored, None)
+    elif stored is not None:  # of each device
+        _refuse_too_large(inputs, stored // inputs.workload.tensor_parallel, None)
     try:
         estimate = _estimate(inputs)
     except EngineError as error:
@@ -184,6 +190,8 @@ def _load_wall_s(load: Load, workload: Workload, once: float) -> float:
 def _refuse_too_large(inputs: Inputs, needed: int | None, parts: Mapping[str, Any] | None) -> None:
     if inputs.host is None or needed is None:
         return
+    if parts is not None and shares_machine(inputs.host, inputs.workload):
+        needed *= inputs.workload.tensor_parallel  # what one device needs, in each of the processes
     capacity = detected_memory(inputs.host)
     if capacity is None or needed <= capacity:
         return

@@ -144,8 +144,33 @@ def check_measurable(model: LanguageModel, workload: Workload) -> dict[str, str]
     return errors | _check_only_estimated(workload)
 
 
+def shares_machine(host: Host, workload: Workload) -> bool:
+    """Whether a measurement there would run as several processes on the same processors, in place of several devices."""
+    return workload.tensor_parallel > 1 and not host.details.get("accelerators")
+
+
+def check_divisible(model: LanguageModel, host: Host, workload: Workload) -> dict[str, str]:
+    """What keeps a measurement on ``host`` from being divided over so many devices; the engine looks at the model's plan besides."""
+    size, accelerators = workload.tensor_parallel, host.details.get("accelerators") or []
+    if size == 1:
+        return {}
+    cores = host.details.get("cores_physical")
+    if accelerators and len(accelerators) < size:
+        text = gettext("GPUs of %(host)s: %(count)s. Enter at most as many.")
+        return {"tensor_parallel": text % {"host": host, "count": len(accelerators)}}
+    if not accelerators and isinstance(cores, int) and cores < size:
+        text = gettext("Cores of %(host)s: %(count)s, and each process needs one at least. Enter at most as many.")
+        return {"tensor_parallel": text % {"host": host, "count": cores}}
+    of_text = model.config.get("text_config")
+    heads = (of_text if isinstance(of_text, dict) else model.config).get("num_key_value_heads")
+    if isinstance(heads, int) and heads % size:
+        text = gettext("The %(heads)s key/value heads of %(model)s cannot be divided among %(size)s devices.")
+        return {"tensor_parallel": text % {"heads": heads, "model": model.name, "size": size}}
+    return {}
+
+
 def _check_only_estimated(workload: Workload) -> dict[str, str]:
-    """A measurement runs the whole model as it is, on one device: what it would not follow is refused, not ignored."""
+    """A measurement runs the whole model as it is: what it would not follow is refused, not ignored."""
     values, errors = workload.to_json(), {}
     for option in OPTIONS:
         if not (option.measured or option.beside or option.is_plain(values)):

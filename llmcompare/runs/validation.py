@@ -20,6 +20,7 @@ from llmcompare.runs.models import Run
 from llmcompare.runs.options import ATTENTION, devices_of
 from llmcompare.runs.suitability import (
     READ_ONLY_KINDS,
+    check_divisible,
     check_estimable,
     check_length,
     check_measurable,
@@ -135,6 +136,8 @@ def check_inputs(
     errors = too_long | errors
     if kind == Run.Kind.MEASURE:
         errors = check_measurable(model, parsed) | errors
+        if host is not None:
+            errors = check_divisible(model, host, parsed) | errors
     if errors or hardware is None:
         raise FieldErrors(errors)
     return Inputs(

@@ -170,6 +170,14 @@ def add_parallelism(parser: argparse.ArgumentParser) -> None:
         group.add_argument(option, dest=field, metavar="N", type=int, default=1, help=f"{text} (default 1)")
 
 
+def add_tensor_parallelism(parser: argparse.ArgumentParser) -> None:
+    """The one degree that a measurement has."""
+    option, field, _ = _DEGREES[0]
+    text = "GPUs of this host that share every layer, one process each; on processors, processes that share the machine (default 1)"
+    group = parser.add_argument_group("several devices")
+    group.add_argument(option, dest=field, metavar="N", type=int, default=1, help=text)
+
+
 def add_input_tokens(group: Any, default: int, text: str) -> None:
     """``--input-tokens N``, and ``--input`` for short."""
     group.add_argument("--input-tokens", "--input", dest="input", metavar="N", type=int, default=default, help=text)

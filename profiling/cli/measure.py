@@ -73,6 +73,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """What a measurement is of, and how it is repeated."""
     inputs.add_model(parser)
     inputs.add_workload(parser)
+    inputs.add_tensor_parallelism(parser)
     group = parser.add_argument_group("measurement")
     group.add_argument(
         "--weights",

@@ -9,6 +9,7 @@ import signal
 import psutil
 import pytest
 
+from profiling.host import cores
 from tests.chaos.harness import Portal, await_that, gone
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -50,6 +51,24 @@ def launched(portal, model: str = "tiny", processes: int = 1, frozen: dict | Non
     asked = {"kind": "measure", "host": "chaos", "model": model, "workload": workload, "processes": processes}
     asked |= {"frozen": frozen} if frozen else {}
     return portal.call("launch", **asked)["ids"][0]
+
+
+@pytest.mark.skipif(cores()[0] < 2, reason="two ranks need two cores")
+def test_a_measurement_on_several_devices_one_of_which_is_lost(portal, worker):
+    """Processes stand for devices here. The first run goes well, in the second one of them is killed."""
+    well = portal.await_state(launched(portal, tensor_parallel=2), "done", "failed")
+    assert (well["state"], well["error"]) == ("done", "")
+
+    run = launched(portal, tensor_parallel=2, iterations=5000)
+    portal.await_work(run, worker)
+    engines = worker.engines()
+    ranks = [child for engine in engines for child in engine.children() if "profiling.rank" in child.cmdline()]
+    assert len(ranks) == 1
+    ranks[0].kill()
+    row = portal.await_state(run, "failed", "done")
+    assert (row["state"], row["error_phase"]) == ("failed", "iterations")
+    assert "On device 2 of 2" in row["error"]
+    await_that(lambda: gone(ranks), "no rank is left", 20)
 
 
 def test_a_model_that_computes_no_numbers(portal, worker):

@@ -120,11 +120,11 @@ def test_what_the_engine_refuses_about_a_division_is_said_at_its_field(owner_cli
 def test_hidden_mistakes_do_not_stand_in_the_way_of_a_measurement(owner_client, filled, hardware, engine):  # noqa: F811
     """On the page these fields are hidden once one wants to measure, so nobody could correct them."""
     host = factories.make_host(hardware=hardware, details={"ram_bytes": 64 * 10**9})
-    wrong = {"tensor_parallel": "x", "weights_dtype": "int4", "draft_tokens": "4", "attn_implementation": "eager"}
+    wrong = {"pipeline_parallel": "x", "weights_dtype": "int4", "draft_tokens": "4", "attn_implementation": "eager"}
     response = owner_client.post("/runs/new/", filled | wrong | {"kind": "measure", "host": host.slug})
     assert response.status_code == 302, response.context["form"].errors
     workload = Run.objects.get().spec["workload"]
-    assert (workload["tensor_parallel"], workload["weights_dtype"], workload["draft_tokens"]) == (1, None, 0)
+    assert (workload["pipeline_parallel"], workload["weights_dtype"], workload["draft_tokens"]) == (1, None, 0)
     assert workload["attn_implementation"] == "eager", "a measurement follows this one"
 
 

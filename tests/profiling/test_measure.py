@@ -476,7 +476,7 @@ def test_what_was_measured_survives_the_death_of_the_engine_process():
 
 def test_partial_results_are_bounded(monkeypatch):
     sent = []
-    monkeypatch.setattr("profiling.measure.PARTIAL_ROWS", 7)
+    monkeypatch.setattr("profiling.partials.PARTIAL_ROWS", 7)
 
     class Report:
         partial = staticmethod(sent.append)

@@ -117,7 +117,7 @@ def test_a_mistake_in_a_huge_deployment_is_found_at_once(db):
     "workload",
     [
         {"weights_dtype": "int4"},
-        {"tensor_parallel": 2},
+        {"pipeline_parallel": 2},
         {"prefix_tokens": 8},
         {"draft_tokens": 2, "draft_acceptance": 1},
     ],
@@ -132,6 +132,7 @@ def test_a_measurement_refuses_what_it_would_not_follow(db, workload):
 def test_a_measurement_takes_what_it_follows(db):
     host = make_host(hardware=make_hardware(kind="cpu"))
     asked = {"logits": "all", "attn_implementation": "eager", "execution": "fused", "weights_dtype": "bf16"}
+    asked |= {"tensor_parallel": 2}
     inputs = check_inputs(kind="measure", model=make_model(), hardware=None, host=host, workload=asked)
     assert inputs.workload.logits == "all"
 

@@ -1,0 +1,98 @@
+"""Measurements on several devices of a host: what is refused when they are asked for, and what is said beforehand."""
+
+from __future__ import annotations
+
+import pytest
+
+from llmcompare.common.errors import FieldErrors
+from llmcompare.runs import preview
+from llmcompare.runs.facts import fact_sections
+from llmcompare.runs.models import Run
+from llmcompare.runs.services import launch_run
+from tests.factories import TINY_LLAMA, make_hardware, make_host, make_model
+
+GPU = {"name": "NVIDIA Test", "memory_bytes": 10 * 10**9, "kind": "gpu"}
+SHORT = {
+    "weights_bytes": 6 * 10**9,
+    "kv_cache_bytes": 0,
+    "activation_peak_bytes": 0,
+    "total_bytes": 6 * 10**9,
+    "ttft_s": 0.1,
+    "tpot_s": 0.01,
+    "e2e_s": 1.0,
+    "encode_s": None,
+    "devices": 2,
+    "ceilings": "measured",
+    "warnings": [],
+}
+
+
+@pytest.fixture(autouse=True)
+def estimate(monkeypatch):
+    """What the engine says of one device."""
+    monkeypatch.setattr(preview, "_estimate", lambda inputs: dict(SHORT))
+
+
+def gpus(count: int):
+    return make_host(hardware=make_hardware(), details={"accelerators": [GPU] * count, "ram_bytes": 10**12})
+
+
+def processors(cores: int = 8, ram: int = 64 * 10**9):
+    device = make_hardware(kind="cpu", peak_flops={})
+    return make_host(hardware=device, details={"cores_physical": cores, "ram_bytes": ram})
+
+
+def launch(owner, host, size: int, **fields) -> Run:
+    model = make_model(**({"parameters": 8 * 10**9} | fields))
+    return launch_run(
+        owner=owner, kind="measure", model=model, host=host, workload={"tensor_parallel": size, "dtype": "bf16"}
+    )
+
+
+def refused(owner, host, size: int, **fields) -> dict[str, str]:
+    with pytest.raises(FieldErrors) as caught:
+        launch(owner, host, size, **fields)
+    assert not Run.objects.exists()
+    return caught.value.errors
+
+
+def test_a_model_that_fits_on_two_gpus_and_not_on_one_can_be_measured_on_two(owner):
+    assert set(refused(owner, gpus(2), 1)) == {"model"}, "16 GB on 10 GB"
+    assert launch(owner, gpus(2), 2).spec["workload"]["tensor_parallel"] == 2
+
+
+@pytest.mark.parametrize(
+    ("host", "size", "words"),
+    [
+        (lambda: gpus(1), 2, ": 1. Enter at most"),
+        (lambda: gpus(4), 8, ": 4. Enter at most"),
+        (lambda: processors(cores=2), 4, ": 2, and each process"),
+        (lambda: processors(cores=16), 8, "4 key/value heads"),
+    ],
+)
+def test_more_devices_than_there_are_or_than_heads_are_refused_at_the_field(owner, host, size, words):
+    config = TINY_LLAMA | {"num_attention_heads": 16, "num_key_value_heads": 4}
+    errors = refused(owner, host(), size, config=config, parameters=1000)
+    assert set(errors) == {"tensor_parallel"}
+    assert words in errors["tensor_parallel"]
+
+
+def test_processes_that_share_a_machine_need_its_memory_together(owner):
+    assert set(refused(owner, processors(ram=11 * 10**9), 2, parameters=1000)) == {"model"}, "twice 6 GB"
+    assert launch(owner, processors(ram=13 * 10**9), 2, parameters=1000)
+
+
+def test_no_time_is_foretold_where_processes_share_a_machine(db):
+    asked = {"model": make_model(), "hardware": None, "kind": "measure", "workload": {"tensor_parallel": 2}}
+    alone = preview.preview(**asked | {"host": processors(), "workload": {}})
+    assert alone["e2e_s"] == 1.0
+    shared = preview.preview(**asked, host=processors())
+    assert (shared["ttft_s"], shared["e2e_s"], shared["expected_wall_s"]) == (None, None, None)
+    assert preview.preview(**asked, host=gpus(2))["e2e_s"] == 1.0
+
+
+def test_the_facts_of_a_run_say_how_it_was_divided():
+    parallel = {"tensor_parallel": 2, "backend": "nccl", "shared_machine": False, "devices": ["NVIDIA A", "NVIDIA A"]}
+    sections = {section["key"]: dict(section["rows"]) for section in fact_sections({"parallel": parallel})}
+    assert sections["parallel"]["Devices"] == "NVIDIA A, NVIDIA A"
+    assert "parallel" not in {section["key"] for section in fact_sections({})}
