@@ -22,6 +22,7 @@ from benchmarks import gpu_replay
 from benchmarks.gpu import container, readings
 from benchmarks.gpu.bench import Bench
 from benchmarks.gpu.checks import Checks
+from benchmarks.gpu.container import NotHere
 from profiling import host
 from profiling.load import Load
 from profiling.spec import Workload
@@ -59,6 +60,8 @@ def checks_of(bench: Bench, checks: Checks, *, cpu: bool) -> None:
     checks.run("1B, four users", lambda: bench.measured("1B load", "1B", load=load, iterations=2))
     checks.run("1B, what the users got", lambda: reading("1B load", readings.load))
     checks.run("1B, serving container", lambda: contained(bench, "1B"))
+    checks.run("8B, tensor parallel over two", lambda: divided(bench, "8B"))
+    checks.run("8B, tensor parallel, memory of one", lambda: reading("8B over two", readings.divided_memory))
     half = "fp32" if cpu else "fp16"
     checks.run("1B, eager attention", lambda: bench.measured("1B eager", "1B", attn_implementation="eager"))
     checks.run("1B, fp16", lambda: bench.measured("1B fp16", "1B", dtype=half))
@@ -71,6 +74,17 @@ def replayed(bench: Bench, key: str) -> tuple[bool, str]:
     good, words, document = gpu_replay.check(bench.models[key], workload, measured)
     bench.documents[f"{key} replay"] = document
     return good, words
+
+
+def divided(bench: Bench, key: str) -> tuple[bool, str]:
+    """The same model by two GPUs of this host, or by two processes of its processor."""
+    if bench.devices < 2:
+        raise NotHere(f"it needs two {'cores' if bench.kind == 'cpu' else 'GPUs'}, and there is one")
+    compared, words = bench.measured(f"{key} over two", key, input_tokens=2048, tensor_parallel=2)
+    document = bench.documents[f"{key} over two"]
+    shared = document["parallel"]["shared_machine"]
+    # Processes that share a machine have no estimated times beside them.
+    return compared is not shared, f"{document['parallel']['backend']}, {words}"
 
 
 def contained(bench: Bench, key: str) -> tuple[bool, str]:

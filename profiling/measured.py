@@ -99,6 +99,8 @@ def metrics(session: Session, memory: MemoryRecord) -> dict[str, Any]:
             extras["note"] = (
                 "without pages of files, above what the process held before the model was loaded; buffers of libraries are in it"
             )
+        if session.ranks is not None:
+            extras["note"] = f"of the first of {session.ranks.size} devices or processes"
         result["peak_memory"] = metric("peak_memory", peak[0], "measured", n=1, **extras)
     result["load_time"] = metric("load_time", session.load_s, "measured", n=1)
     return result

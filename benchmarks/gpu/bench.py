@@ -79,6 +79,11 @@ class Bench:
         self.files: dict[str, bytes] = {}
         self.hardware = self._device()
 
+    @property
+    def devices(self) -> int:
+        """How many ranks a measurement can have here."""
+        return host.cores()[0] if self.kind == "cpu" else len(host.detect()["accelerators"])
+
     def _device(self) -> HardwareSpec:
         found = host.detect()
         if self.kind == "cpu":

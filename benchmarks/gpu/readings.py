@@ -28,6 +28,14 @@ def memory(document: Document) -> tuple[bool, str]:
     return abs(off) <= MEMORY_TOLERANCE and worst <= MEMORY_TOLERANCE, ", ".join(words)
 
 
+def divided_memory(document: Document) -> tuple[bool, str]:
+    """Weights and cache that the first of several devices holds, against the estimate of one of them."""
+    parts = [dict(zip(document["memory"]["breakdown"]["columns"], row, strict=True)) for row in _rows(document)]
+    kept = [row for row in parts if (row["phase"], row["part"]) in (("prefill", "weights"), ("decode", "cache"))]
+    words = [f"{row['part']} {say(row['measured_bytes'], 'B')}, {row['error_pct']:+.2f} %" for row in kept]
+    return len(kept) == 2 and all(abs(row["error_pct"]) / 100 <= MEMORY_TOLERANCE for row in kept), ", ".join(words)
+
+
 def _rows(document: Document) -> list[list[Any]]:
     found: list[list[Any]] = document["memory"]["breakdown"]["rows"]
     return found
