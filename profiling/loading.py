@@ -152,7 +152,12 @@ def check_files(model: ModelSpec) -> folders.Found | None:
 def own_memory(loaded: Any) -> None:
     """Copy each parameter out of the mapped file. Mapped pages would be read from disk during the first calls, and count nowhere."""
     for parameter in loaded.parameters():
-        parameter.data = parameter.data.clone()
+        if hasattr(
+            parameter, "_local_tensor"
+        ):  # of one divided over devices, the part that is here, which is a view of the whole
+            parameter._local_tensor = parameter._local_tensor.clone(memory_format=torch.contiguous_format)
+        else:
+            parameter.data = parameter.data.clone()
 
 
 def _load_local(model: ModelSpec, workload: Workload) -> Any:

@@ -135,6 +135,7 @@ def _measure(session: Session, device: torch.device, threads: int, *, estimates:
         check_context(model, built, session.workload)
     if session.load is not None:
         check_room(session.load, model, built, session.workload, device)
+    settle_attention(session, built)
     if session.workload.tensor_parallel == 1:
         return _measure_loaded(session, built, device, threads, estimates=estimates)
     with Ranks(model, session.workload, device, threads, session.report) as session.ranks:
@@ -188,11 +189,7 @@ def load_model(session: Session, built: Built, device: torch.device) -> tuple[An
 
     Raises :class:`EngineError` (phase ``load``) or :class:`SpecError`.
     """
-    offered = getattr(built.config, "_attn_implementation", None) or "eager"
-    if offered != session.workload.attn_implementation:
-        message = f"This model does not offer {session.workload.attn_implementation} attention; {offered} was used."
-        session.warn("attention", message)
-        session.workload = replace(session.workload, attn_implementation=offered)
+    settle_attention(session, built)
     memory = MemoryRecord(device)
     session.report("load", 0.05, f"Loading {session.model.name} in {session.workload.dtype}")
     with memory.phase("load"):
@@ -206,6 +203,15 @@ def load_model(session: Session, built: Built, device: torch.device) -> tuple[An
     session.memory = memory
     session.held.weights = held_by([*loaded.parameters(), *loaded.buffers()])
     return loaded, memory
+
+
+def settle_attention(session: Session, built: Built) -> None:
+    """The attention that the model really has, if not the one that was asked for."""
+    offered = getattr(built.config, "_attn_implementation", None) or "eager"
+    if offered != session.workload.attn_implementation:
+        message = f"This model does not offer {session.workload.attn_implementation} attention; {offered} was used."
+        session.warn("attention", message)
+        session.workload = replace(session.workload, attn_implementation=offered)
 
 
 def write(

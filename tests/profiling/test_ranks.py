@@ -57,6 +57,24 @@ def tokenised(tmp_path_factory) -> ModelSpec:
     return make_tokenised(tmp_path_factory.mktemp("weights") / "tiny")
 
 
+def test_a_model_with_an_attention_of_its_own_and_a_window_too(tmp_path):
+    """It does not offer what was asked for: every rank must take the same instead."""
+    from tests.profiling.tokenised import make_tokenised
+
+    config = tiny.LLAMA | {
+        "model_type": "gemma2",
+        "architectures": ["Gemma2ForCausalLM"],
+        "head_dim": 8,
+        "sliding_window": 4,
+        "eos_token_id": 1,
+    }
+    model = make_tokenised(tmp_path / "gemma", config)
+    asked = {"prompt": "what is the capital of france", "output_tokens": 8}
+    alone, divided = measured(model, size=1, **asked), measured(model, **asked)
+    assert divided["workload"]["attn_implementation"] == "eager"
+    assert divided["output"]["texts"] == alone["output"]["texts"]
+
+
 def test_two_ranks_write_the_same_text_as_one_device(tokenised):
     asked = {"prompt": "what is the capital of france", "output_tokens": 8}
     alone, divided = measured(tokenised, size=1, **asked), measured(tokenised, **asked)
@@ -66,6 +84,8 @@ def test_two_ranks_write_the_same_text_as_one_device(tokenised):
     parallel = divided["parallel"]
     assert (parallel["tensor_parallel"], parallel["backend"], parallel["shared_machine"]) == (2, "gloo", True)
     assert len(parallel["devices"]) == 2
+    real, estimated = held(divided, "prefill", "weights")
+    assert estimated <= real <= estimated + ALIGNED * 40, "its own part of the files, not a view of the whole"
 
 
 @pytest.mark.parametrize("config", [tiny.LLAMA, MIXTRAL], ids=["dense", "experts"])
