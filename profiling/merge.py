@@ -66,8 +66,9 @@ def _estimates(session: Session) -> dict[str, dict[str, Any]]:
 
     hardware = session.hardware
     if session.ranks is not None and session.ranks.shared_machine:
-        # Its rates are those of the whole machine, of which each rank has a part: counts and memory alone can be estimated.
-        hardware = replace(hardware, peak_flops={}, memory_bandwidth=None, ceilings=[])
+        # Its rates and memory are those of the whole machine, of which each rank has a part: counts and memory alone can be estimated.
+        memory = None if hardware.memory_bytes is None else hardware.memory_bytes // session.ranks.size
+        hardware = replace(hardware, peak_flops={}, memory_bandwidth=None, ceilings=[], memory_bytes=memory)
     levels = ["measured"] if hardware.ceilings else []
     if any(hardware.peak_flops.values()) and hardware.memory_bandwidth:
         levels.append("datasheet")

@@ -170,7 +170,10 @@ class Run(models.Model):
 
     @property
     def devices(self) -> int:
-        """Devices of an estimated deployment; its memory figures are those of one."""
+        """Devices of an estimated or measured deployment; its memory figures are those of one. Processes that stood for devices on one
+        processor are no devices."""
+        if not self.is_estimate and (self.spec.get("hardware") or {}).get("kind") == "cpu":
+            return 1
         return devices_of(self.spec.get("workload") or {})
 
 

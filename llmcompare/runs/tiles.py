@@ -95,7 +95,7 @@ def _tile(key: str, metric: Mapping[str, Any], document: Document) -> dict[str, 
         else gettext("This version has no definition of this metric."),
         "better": definition.better if definition else "",
         "spread": _spread(metric, unit),
-        "brief": _brief(metric, unit) or _of_what(key, metric, document),
+        "brief": " · ".join(filter(None, (_brief(metric, unit), _of_what(key, metric, document)))),
         "estimates": _estimates(key, unit, document),
     }
     if key == "peak_memory":
@@ -175,8 +175,12 @@ def _brief(metric: Mapping[str, Any], unit: str) -> str:
 def _of_what(key: str, metric: Mapping[str, Any], document: Document) -> str:
     """What a reader must know of an estimate's figure before comparing it: of how many devices it is, whether it is expected."""
     words = []
-    devices = (document.get("parallelism") or {}).get("devices") or 1
-    if devices > 1 and key in OF_ALL_DEVICES:
+    parallel = document.get("parallel") or {}
+    devices = (document.get("parallelism") or {}).get("devices") or parallel.get("tensor_parallel") or 1
+    if devices > 1 and parallel.get("shared_machine"):
+        if key in OF_ONE_DEVICE:
+            words.append(gettext("of one of %(count)s processes on one machine") % {"count": devices})
+    elif devices > 1 and key in OF_ALL_DEVICES:
         words.append(gettext("of all %(devices)s devices") % {"devices": devices})
     elif devices > 1 and key in OF_ONE_DEVICE:
         words.append(gettext("of one of %(devices)s devices") % {"devices": devices})
@@ -186,9 +190,11 @@ def _of_what(key: str, metric: Mapping[str, Any], document: Document) -> str:
 
 
 def _estimates(key: str, unit: str, document: Document) -> list[dict[str, Any]]:
-    """The estimates of the same workload beside a measured value, each with its error."""
-    rows = []
+    """The estimates of the same workload beside a measured value, each with its error; one where ceilings change nothing."""
+    rows: list[dict[str, Any]] = []
     for entry in (document.get("errors") or {}).get(key) or []:
+        if rows and key in UNTIMED:
+            break
         error = number(entry.get("error_pct"))
         rows.append(
             {

@@ -9,7 +9,9 @@ from llmcompare.runs import preview
 from llmcompare.runs.facts import fact_sections
 from llmcompare.runs.models import Run
 from llmcompare.runs.services import launch_run
-from tests.factories import TINY_LLAMA, make_hardware, make_host, make_model
+from llmcompare.runs.tiles import metric_tiles
+from profiling.units import metric
+from tests.factories import TINY_LLAMA, make_hardware, make_host, make_model, make_run
 
 GPU = {"name": "NVIDIA Test", "memory_bytes": 10 * 10**9, "kind": "gpu"}
 SHORT = {
@@ -89,6 +91,35 @@ def test_no_time_is_foretold_where_processes_share_a_machine(db):
     shared = preview.preview(**asked, host=processors())
     assert (shared["ttft_s"], shared["e2e_s"], shared["expected_wall_s"]) == (None, None, None)
     assert preview.preview(**asked, host=gpus(2))["e2e_s"] == 1.0
+
+
+def test_processes_on_one_processor_are_not_called_devices(owner):
+    """“2 × Xeon” would be two machines."""
+    assert launch(owner, gpus(2), 2).devices == 2
+    assert launch(owner, processors(), 2).devices == 1
+    assert make_run(owner, workload={"tensor_parallel": 2}).devices == 2, "an estimate of two"
+
+
+@pytest.mark.parametrize(("shared", "words"), [(False, "of one of 2 devices"), (True, "of one of 2 processes")])
+def test_the_memory_tile_says_of_what_it_is(shared, words):
+    metrics = {"peak_memory": metric("peak_memory", 6e9, "measured", n=1)}
+    errors = {
+        "peak_memory": [
+            {"level": level, "estimated": 5.5e9, "measured": 6e9, "error_pct": -8.3}
+            for level in ("measured", "datasheet")
+        ]
+    }
+    document = {
+        "kind": "measure",
+        "metrics": metrics,
+        "errors": errors,
+        "parallel": {"tensor_parallel": 2, "shared_machine": shared},
+    }
+    (tile,) = [tile for tile in metric_tiles(document) if tile["key"] == "peak_memory"]
+    assert words in tile["brief"]
+    assert [row["error"] for row in tile["estimates"]] == ["−8.3\u202f%"], (
+        "no ceiling changes it, so it stands there once"
+    )
 
 
 def test_the_facts_of_a_run_say_how_it_was_divided():
