@@ -83,13 +83,14 @@ class Sensors:
     foreign_processes: int | None = None
 
     @classmethod
-    def now(cls, *, on_cpu: bool) -> Self:
+    def now(cls, *, on_cpu: bool, others: Sequence[int] = ()) -> Self:
+        """``others``: process numbers of further ranks, each with an accelerator of its own."""
         return cls(
             **device_state.cpu_clocks(),
             cpu_temperature_c=device_state.cpu_temperature(),
             thermal_events=device_state.thermal_throttles(),
-            accelerator=None if on_cpu else device_state.accelerator_state(),
-            foreign_processes=None if on_cpu else device_state.foreign_processes(os.getpid()),
+            accelerator=None if on_cpu else device_state.accelerator_state(1 + len(others)),
+            foreign_processes=None if on_cpu else device_state.foreign_processes(os.getpid(), others),
         )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,16 +74,44 @@ def driver_index() -> str:
     return os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0].strip() or "0"
 
 
-def accelerator_state() -> dict[str, Any] | None:
+def driver_indices(devices: int) -> str:
+    """The first ``devices`` as the driver calls them, with commas between: all of what it is asked is asked of each of them."""
+    if devices == 1:
+        return driver_index()
+    named = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    return ",".join((named or [str(index) for index in range(devices)])[:devices])
+
+
+def accelerator_state(devices: int = 1) -> dict[str, Any] | None:
     """The first accelerator: ``clock_mhz, max_clock_mhz, temperature_c, power_w, throttle`` (names of limits that hold); None without
-    a driver. A field that the driver does not tell is None."""
+    a driver. A field that the driver does not tell is None. Of several ``devices``, that wait for each other, the slowest clock, the highest
+    temperature and the limits of any; power is still of the first."""
     fields = ("clocks.sm", "clocks.max.sm", "temperature.gpu", "power.draw")
     # The name of the last field changed with driver 535; either may be missing.
     for reasons in ("clocks_event_reasons.active", "clocks_throttle_reasons.active"):
-        values = ask_driver([f"--query-gpu={','.join((*fields, reasons))}", "-i", driver_index()])
+        values = ask_driver([f"--query-gpu={','.join((*fields, reasons))}", "-i", driver_indices(devices)])
         if values:
-            return _state(values[0])
+            return _worst([_state(line) for line in values[:devices]], devices)
     return None
+
+
+def _worst(states: list[dict[str, Any] | None], devices: int) -> dict[str, Any] | None:
+    known = [state for state in states if state is not None]
+    if devices == 1 or not known:
+        return states[0]
+
+    def every(name: str, pick: Any) -> Any:
+        values = [state[name] for state in known]
+        return pick(values) if len(values) == devices and None not in values else None
+
+    limits = [state["throttle"] for state in known if state["throttle"] is not None]
+    held = sorted(set().union(*limits))
+    # That nothing holds them down is known only when all of them say so.
+    return known[0] | {
+        "clock_mhz": every("clock_mhz", min),
+        "temperature_c": every("temperature_c", max),
+        "throttle": held if held or len(limits) == devices else None,
+    }
 
 
 def _state(line: str) -> dict[str, Any] | None:
@@ -108,14 +137,15 @@ def throttle_reasons(mask: str) -> list[str] | None:
     return [name for bit, name in THROTTLE_BITS.items() if bits & bit]
 
 
-def foreign_processes(own: int) -> int | None:
-    """How many other processes compute on the accelerator. None when that cannot be told: no driver, or a container whose process
-    numbers are not the driver's (then ``own`` is not among those it lists)."""
-    lines = ask_driver(["--query-compute-apps=pid", "-i", driver_index()])
+def foreign_processes(own: int, ranks: Sequence[int] = ()) -> int | None:
+    """How many other processes compute on the accelerator, or on one of those of ``own`` and the further ``ranks`` of its measurement. None
+    when that cannot be told: no driver, or a container whose process numbers are not the driver's (then ``own`` is not among those it
+    lists)."""
+    lines = ask_driver(["--query-compute-apps=pid", "-i", driver_indices(1 + len(ranks))])
     if lines is None:
         return None
     pids = {int(line) for line in lines if line.strip().isdigit()}
-    return len(pids - {own}) if own in pids else None
+    return len(pids - {own, *ranks}) if own in pids else None
 
 
 def ask_driver(arguments: list[str]) -> list[str] | None:

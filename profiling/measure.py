@@ -290,8 +290,8 @@ def _iterate(session: Session, runners: list[Runner], device: torch.device, thre
     workload, batches = session.workload, len(runners)
     gc.collect()
     on_cpu = device.type == "cpu"
-    before = conditions.Sensors.now(on_cpu=on_cpu)
     others = session.ranks.pids if session.ranks else ()
+    before = conditions.Sensors.now(on_cpu=on_cpu, others=others)
     begin = conditions.Snapshot.now(others)
     started, least = time.monotonic(), session.protocol.min_iterations or workload.iterations
     least = -(-least // batches) * batches
@@ -309,7 +309,7 @@ def _iterate(session: Session, runners: list[Runner], device: torch.device, thre
         if session.time_is_short():
             break
     end = conditions.Snapshot.now(others)
-    sensors = (before, conditions.Sensors.now(on_cpu=on_cpu))
+    sensors = (before, conditions.Sensors.now(on_cpu=on_cpu, others=others))
     steady = measured.steady(session.timed, batches)
     threads *= 1 + len(others) if on_cpu else 1
     session.conditions = conditions.between(

@@ -62,6 +62,7 @@ class ResourceSampler:
         self._phase = ""
         self._begun = self._at = 0.0
         self._last: dict[str, float] = {}
+        self._spent: dict[int, float] = {}
         self._packages: list[Package] = []
         self._stream: DriverStream | None = None
         self._samples, self._cost_s = 0, 0.0
@@ -128,11 +129,15 @@ class ResourceSampler:
 
     def _counters(self, process: psutil.Process) -> dict[str, float]:
         """Seconds and joules since some moment, to be subtracted."""
-        own = [one.cpu_times() for one in _family(process)]
+        for one in _family(process):
+            with contextlib.suppress(psutil.Error):
+                times = one.cpu_times()
+                self._spent[one.pid] = times.user + times.system
         machine = psutil.cpu_times()
         guest = getattr(machine, "guest", 0.0) + getattr(machine, "guest_nice", 0.0)
         idle = machine.idle + getattr(machine, "iowait", 0.0) + getattr(machine, "steal", 0.0)
-        found = {"process": sum(one.user + one.system for one in own), "machine": sum(machine) - guest - idle}
+        # What a rank spent stays in the sum when it has ended, or its whole life would be taken off this interval.
+        found = {"process": sum(self._spent.values()), "machine": sum(machine) - guest - idle}
         return found | {"joules": sum(package.joules() for package in self._packages)}
 
     def _sample(self, process: psutil.Process, now: float) -> None:
@@ -141,9 +146,9 @@ class ResourceSampler:
         counters = self._counters(process)
         used = {name: (counters[name] - self._last[name]) / seconds for name in counters}
         values: dict[str, float | None] = {
-            "process_cores": round(max(0.0, used["process"]), 3),
+            "process_cores": round(used["process"], 3),
             "other_cores": round(max(0.0, used["machine"] - used["process"]), 3),
-            "process_rss_bytes": sum(int(one.memory_info().rss) for one in _family(process)),
+            "process_rss_bytes": _resident(process),
             "available_bytes": host.available_memory(),
             "package_power_w": round(used["joules"], 2),
         }
@@ -167,6 +172,15 @@ class ResourceSampler:
         note = {"what": what, "reason": reason}
         if note not in self._unavailable:
             self._unavailable.append(note)
+
+
+def _resident(process: psutil.Process) -> int:
+    """Bytes of main memory of the measuring process and its ranks. Raises :class:`psutil.Error` when it is gone itself."""
+    found = int(process.memory_info().rss)
+    for one in _family(process)[1:]:
+        with contextlib.suppress(psutil.Error):
+            found += int(one.memory_info().rss)
+    return found
 
 
 def _family(process: psutil.Process) -> list[psutil.Process]:

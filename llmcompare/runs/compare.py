@@ -15,6 +15,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from llmcompare.common.saying import Text, enumerated, said
+from llmcompare.runs.division import division_of
 from llmcompare.runs.extract import is_made, with_extracts
 from llmcompare.runs.facts import text_of
 from llmcompare.runs.models import Run
@@ -315,7 +316,14 @@ def notes(columns: Sequence[Column], *, ranked: bool = True) -> list[str]:
             gettext("These runs have different definitions of %(metrics)s: part of each difference comes from that.")
             % {"metrics": enumerated(redefined)}
         )
-    if any((column.document.get("parallelism") or {}).get("devices", 1) > 1 for column in columns):
+    divisions = [division_of(column.document) for column in columns]
+    if any(division.shared for division in divisions):
+        found.append(
+            gettext(
+                "Of runs as several processes on one machine memory is that of one process; times and throughput are not those of several devices."
+            )
+        )
+    if any(division.devices > 1 for division in divisions):
         found.append(
             gettext(
                 "Of runs on several devices memory and utilisation are those of one device, throughput is that of all together."

@@ -76,6 +76,7 @@ def run_rows(exported: Mapping[str, Any]) -> Iterator[tuple]:
     yield from _memory_rows(exported.get("memory") or {})
     yield from _roofline_rows(exported.get("roofline") or {})
     yield from _device_rows(exported.get("parallelism") or {})
+    yield from _flat_rows("parallel", exported.get("parallel") or {})
     yield from _table_rows("sample", exported.get("samples"), ("phase", "iteration"), "measured")
     for row in _flat_rows("load", exported.get("load") or {}, origin="measured"):
         yield row if row[3] not in ASKED_OF_LOAD else (*row[:6], "", row[7])

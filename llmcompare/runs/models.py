@@ -170,11 +170,14 @@ class Run(models.Model):
 
     @property
     def devices(self) -> int:
-        """Devices of an estimated or measured deployment; its memory figures are those of one. Processes that stood for devices on one
-        processor are no devices."""
-        if not self.is_estimate and (self.spec.get("hardware") or {}).get("kind") == "cpu":
-            return 1
-        return devices_of(self.spec.get("workload") or {})
+        """Devices that the model was divided over; memory figures are those of one. Processes that share a processor are one device."""
+        return 1 if self.processes > 1 else devices_of(self.spec.get("workload") or {})
+
+    @property
+    def processes(self) -> int:
+        """Processes that stood for devices in a measurement on a processor; memory figures are those of one of them."""
+        on_cpu = (self.spec.get("hardware") or {}).get("kind") == "cpu"
+        return devices_of(self.spec.get("workload") or {}) if on_cpu and self.kind == self.Kind.MEASURE else 1
 
 
 class RunDocument(models.Model):

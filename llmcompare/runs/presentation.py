@@ -16,6 +16,7 @@ from django.utils.translation import gettext_lazy as _
 from llmcompare.common.saying import said
 from llmcompare.runs import charts, layertable
 from llmcompare.runs.charts.areas import area_view
+from llmcompare.runs.division import division_of
 from llmcompare.runs.endpointpage import endpoint_section, served_part
 from llmcompare.runs.facts import conditions_badge, fact_sections, phase_rows
 from llmcompare.runs.loadtable import load_table
@@ -126,9 +127,8 @@ def _parts(document: Document, body: Document, params: Mapping[str, str]) -> tup
         "pairs": pairs(body, rows, options),
         "profiled": operator_table(body, options.stage, options.find),
         "memory": memory(body),
-        "memory_title": gettext("Memory of one device")
-        if (body.get("parallelism") or {}).get("devices", 1) > 1
-        else gettext("Memory"),
+        "memory_title": division_of(body).memory_title(),
+        "device_count": division_of(body).devices,
         "resources": resource_use(body),
         "precision": precision(body),
         "devices": devices(body),

@@ -12,6 +12,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from llmcompare.common.saying import said
+from llmcompare.runs.division import division_of
 from llmcompare.runs.options import DEFAULTS, OPTIONS, chosen
 from llmcompare.runs.tables import records
 from llmcompare.runs.viewoptions import stages_of
@@ -52,7 +53,7 @@ def precision(document: Document) -> dict[str, Any] | None:
         "saving": _saving(document),
         "sentences": [(title, _sentence(conventions[key])) for title, key in parts if conventions.get(key)],
         "fallbacks": fallbacks,
-        "per_device": _devices(document) > 1,
+        "per_device": division_of(document).devices > 1,
     }
 
 
@@ -112,10 +113,6 @@ def _saving(document: Document) -> str:
 # --- devices ---------------------------------------------------------------------------------------------------------
 
 
-def _devices(document: Document) -> int:
-    return int(number((document.get("parallelism") or {}).get("devices")) or 1)
-
-
 def devices(document: Document) -> dict[str, Any] | None:
     """The deployment: its degrees, what one device of each pipeline stage holds and does, and what devices send to each other."""
     section = document.get("parallelism")
@@ -136,7 +133,7 @@ def devices(document: Document) -> dict[str, Any] | None:
     rate = section.get("interconnect_bytes_per_s")
     sent = [row for row in (_sent(row) for row in records(section.get("communication"))) if row]
     return {
-        "count": _devices(document),
+        "count": division_of(document).devices,
         "degrees": degrees,
         "interconnect": show(rate, "B/s") if rate is not None else unknown() if sent else gettext("not needed"),
         "stage_names": stages,

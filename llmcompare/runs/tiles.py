@@ -9,6 +9,7 @@ from django.utils.translation import gettext, gettext_noop
 from django.utils.translation import gettext_lazy as _
 
 from llmcompare.common.saying import said
+from llmcompare.runs.division import division_of
 from profiling.quantities import number, percent, show, signed_percent, unknown
 from profiling.units import DEFINITIONS
 
@@ -173,17 +174,13 @@ def _brief(metric: Mapping[str, Any], unit: str) -> str:
 
 
 def _of_what(key: str, metric: Mapping[str, Any], document: Document) -> str:
-    """What a reader must know of an estimate's figure before comparing it: of how many devices it is, whether it is expected."""
+    """What a reader must know of a figure before comparing it: of how many devices it is, whether it is expected."""
     words = []
-    parallel = document.get("parallel") or {}
-    devices = (document.get("parallelism") or {}).get("devices") or parallel.get("tensor_parallel") or 1
-    if devices > 1 and parallel.get("shared_machine"):
-        if key in OF_ONE_DEVICE:
-            words.append(gettext("of one of %(count)s processes on one machine") % {"count": devices})
-    elif devices > 1 and key in OF_ALL_DEVICES:
-        words.append(gettext("of all %(devices)s devices") % {"devices": devices})
-    elif devices > 1 and key in OF_ONE_DEVICE:
-        words.append(gettext("of one of %(devices)s devices") % {"devices": devices})
+    division = division_of(document)
+    if division.parts > 1 and key in OF_ALL_DEVICES:
+        words.append(division.of_all())
+    elif division.parts > 1 and key in OF_ONE_DEVICE:
+        words.append(division.of_one())
     if str(metric.get("note") or "").startswith("Expected value"):
         words.append(gettext("expected value"))
     return " · ".join(words)

@@ -107,6 +107,7 @@ DOCUMENT_FIELDS: dict[str, frozenset[str] | None] = {
     "graph": None,
     "memory": None,
     "parallelism": None,
+    "parallel": frozenset({"tensor_parallel", "by", "backend", "shared_machine", "devices", "measured_on"}),
     "roofline": None,
     "estimates": None,
     "errors": None,

@@ -88,7 +88,7 @@ def test_the_drivers_mask_is_read(mask, limits):
 
 def driver(tmp_path, monkeypatch, answers: dict[str, str]):
     """An ``nvidia-smi`` that answers by the first option it knows, and refuses any other."""
-    cases = "\n".join(f"*{word}*) printf '%s\\n' '{text}'; exit 0;;" for word, text in answers.items())
+    cases = "\n".join(f"*'{word}'*) printf '%s\\n' '{text}'; exit 0;;" for word, text in answers.items())
     program = tmp_path / "nvidia-smi"
     program.write_text(f'#!/bin/sh\ncase "$*" in\n{cases}\nesac\necho refused >&2; exit 2\n')
     program.chmod(0o755)
@@ -151,3 +151,28 @@ def test_of_several_processes_the_worst_readings_stand():
     assert found["throttled"] is True
     assert _conditions([cool, seen(Sensors(), Sensors())])["throttled"] is None, "unknown of one, so of all"
     assert "gpu_throttle" not in found
+
+
+TWO = {"-i 0,1": "1755, 1980, 64, 698.11, 0x0000000000000000\n1200, 1980, 81, 300.00, 0x0000000000000040"}
+
+
+def test_of_several_accelerators_the_one_that_holds_the_others_up_counts(tmp_path, monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    driver(tmp_path, monkeypatch, TWO)
+    state = device_state.accelerator_state(2)
+    assert (state["clock_mhz"], state["temperature_c"], state["throttle"]) == (1200.0, 81.0, ["temperature (hardware)"])
+    assert state["power_w"] == 698.11, "of one board, as energy is"
+
+
+def test_that_several_accelerators_are_not_held_down_is_known_only_of_all(tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3, 5,6")
+    driver(tmp_path, monkeypatch, {"-i 3,5": "1755, 1980, 64, 698.11, 0x0\n1755, 1980, [N/A], 300.00, [N/A]"})
+    state = device_state.accelerator_state(2)
+    assert (state["throttle"], state["temperature_c"], state["clock_mhz"]) == (None, None, 1755.0)
+
+
+def test_further_ranks_are_no_foreign_processes(tmp_path, monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    driver(tmp_path, monkeypatch, {"query-compute-apps=pid -i 0,1": "100\n200\n300"})
+    assert device_state.foreign_processes(200, [300]) == 1
+    assert device_state.foreign_processes(7, [300]) is None

@@ -313,3 +313,33 @@ def test_sampling_happens_in_the_parent_and_not_in_the_measured_process(monkeypa
     import_test = "import sys, profiling.measure; print('profiling.resources' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", import_test], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_a_rank_that_ends_takes_nothing_off_what_was_used():
+    """Its whole life of processor time is gone from the system's figures at once: it must not look like other work meanwhile."""
+    rank = "import time\nwhile time.process_time() < 0.6: pass\nprint('spent', flush=True)\ninput()"
+    engine = (
+        "import subprocess, sys\n"
+        f"rank = subprocess.Popen([sys.executable, '-c', {rank!r}])\n"
+        "input()\nrank.kill()\nrank.wait()\nprint('gone', flush=True)\ninput()"
+    )
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", engine], **pipes) as process:
+        clock = Clock()
+        sampler = ResourceSampler(clock=clock)
+        sampler(process.pid, "load")
+        assert process.stdout.readline() == "spent\n"
+        for line in (None, "gone\n"):
+            if line:
+                process.stdin.write("\n")
+                process.stdin.flush()
+                assert process.stdout.readline() == line
+            clock.now += 0.3
+            sampler(process.pid, "load")
+        process.kill()
+    table = sampler.section()["timeline"]
+    own, other = (table["columns"].index(name) for name in ("process_cores", "other_cores"))
+    before, after = table["rows"]
+    assert before[own] > 1.9, "0.6 s within 0.3 s of this clock"
+    assert 0 <= after[own] < 0.5
+    assert after[other] < 1

@@ -5,13 +5,17 @@ from __future__ import annotations
 import pytest
 
 from llmcompare.common.errors import FieldErrors
-from llmcompare.runs import preview
+from llmcompare.runs import exports, preview
+from llmcompare.runs.compare import columns_of, notes
+from llmcompare.runs.division import Division, division_of
 from llmcompare.runs.facts import fact_sections
 from llmcompare.runs.models import Run
 from llmcompare.runs.services import launch_run
 from llmcompare.runs.tiles import metric_tiles
-from profiling.units import metric
+from llmcompare.sharing import public
+from profiling import units
 from tests.factories import TINY_LLAMA, make_hardware, make_host, make_model, make_run
+from tests.runs.documents import estimate_document, metric
 
 GPU = {"name": "NVIDIA Test", "memory_bytes": 10 * 10**9, "kind": "gpu"}
 SHORT = {
@@ -102,7 +106,7 @@ def test_processes_on_one_processor_are_not_called_devices(owner):
 
 @pytest.mark.parametrize(("shared", "words"), [(False, "of one of 2 devices"), (True, "of one of 2 processes")])
 def test_the_memory_tile_says_of_what_it_is(shared, words):
-    metrics = {"peak_memory": metric("peak_memory", 6e9, "measured", n=1)}
+    metrics = {"peak_memory": units.metric("peak_memory", 6e9, "measured", n=1)}
     errors = {
         "peak_memory": [
             {"level": level, "estimated": 5.5e9, "measured": 6e9, "error_pct": -8.3}
@@ -127,3 +131,54 @@ def test_the_facts_of_a_run_say_how_it_was_divided():
     sections = {section["key"]: dict(section["rows"]) for section in fact_sections({"parallel": parallel})}
     assert sections["parallel"]["Devices"] == "NVIDIA A, NVIDIA A"
     assert "parallel" not in {section["key"] for section in fact_sections({})}
+
+
+def measured_on_two(*, shared: bool) -> dict:
+    document = estimate_document(memory=3 * 10**9) | {"kind": "measure"}
+    document["metrics"]["peak_memory"] = metric(2 * 10**9, "B", "measured", "peak_memory/1")
+    parallel = {"tensor_parallel": 2, "by": "transformers", "shared_machine": shared, "devices": ["A", "A"]}
+    return document | {"parallel": parallel}
+
+
+@pytest.mark.parametrize(
+    ("shared", "throughput", "memory", "title"),
+    [
+        (False, "of all 2 devices", "of one of 2 devices", "Memory of one device"),
+        (True, "of 2 processes on one machine", "of one of 2 processes", "Memory of one process"),
+    ],
+)
+def test_figures_of_a_measurement_say_of_how_many_devices_they_are(owner, client, shared, throughput, memory, title):
+    device = make_hardware(kind="cpu" if shared else "gpu", name="Chip")
+    run = make_run(
+        owner,
+        kind="measure",
+        hardware=device,
+        document=measured_on_two(shared=shared),
+        memory_bytes=3 * 10**9,
+        workload={"tensor_parallel": 2},
+    )
+    tiles = {tile["key"]: str(tile) for tile in metric_tiles(run.document.data)}
+    assert throughput in tiles["output_throughput"]
+    assert memory in tiles["peak_memory"]
+    client.force_login(owner)
+    page = client.get(f"/runs/{run.public_id}/").content.decode()
+    listed = client.get("/runs/").content.decode()
+    assert title in page
+    assert ("2 × " in listed) is not shared, "processes that share a machine are no two machines"
+    assert ("of one process" if shared else "of one device") in listed
+    (note,) = [note for note in notes(columns_of([run])) if "one process" in note or "one device" in note]
+    assert ("not those of several devices" in note) is shared
+
+
+def test_exports_and_shared_pages_say_how_a_measurement_was_divided(owner):
+    run = make_run(owner, kind="measure", document=measured_on_two(shared=True), workload={"tensor_parallel": 2})
+    shown = public.shared_object(run, include_text=False)
+    assert shown["parallel"]["shared_machine"] is True
+    rows = {(row[0], row[3]): row[4] for row in exports.run_rows(shown)}
+    assert rows["parallel", "tensor_parallel"] == 2
+    assert rows["parallel", "shared_machine"] is True
+
+
+@pytest.mark.parametrize("parallel", [None, 2, "two", {"tensor_parallel": "x"}, {"tensor_parallel": -3}])
+def test_what_cannot_be_read_of_a_document_from_outside_is_one_device(parallel):
+    assert division_of({"parallel": parallel}) == Division(1)
