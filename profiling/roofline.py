@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
 from profiling.ceiling_rows import (
     PEAK_UNITS,
     Surface,
     contended_among,
+    least_of,
     measured_bandwidth,
     measured_peak,
     measured_rate,
@@ -23,7 +23,9 @@ from profiling.ceiling_rows import (
     sized_rates,
     skinny,
 )
-from profiling.spec import HardwareSpec
+from profiling.demand import Routing
+from profiling.product_rates import peak_of_experts, peak_of_rows
+from profiling.spec import DTYPE_BYTES, HardwareSpec
 
 #: Which rate stands in, in this order, when a device has none for a format. Never silently: a warning names it. Every step is to a
 #: format that holds the values of the one before it (8-bit integers are exact in bf16, whose products are added up in fp32).
@@ -103,6 +105,14 @@ class Ceilings:
         inner = [inner for surface in surfaces for inner, _ in surface]
         return min(sizes), max(sizes), min(inner), max(inner)
 
+    def least_timed(self, rows: float) -> tuple[float, int]:
+        """(elements, length of the sums) of the smallest matrices whose rates decide over products with so many rows: of that many, or of
+        the next fewer and the next more. 0 where none was timed with several shapes."""
+        counts = [count for count, _ in self.sized if (count > 1) == (rows > 1)]
+        nearest = {max((c for c in counts if c <= rows), default=0), min((c for c in counts if c >= rows), default=0)}
+        found = [least_of(surface) for count, surface in self.sized if count in nearest]
+        return max((few for few, _ in found), default=0.0), max((short for _, short in found), default=0)
+
     @property
     def ridge(self) -> float | None:
         """Intensity (FLOP/B) above which the peak limits, below which the bandwidth does."""
@@ -115,18 +125,21 @@ class Load:
 
     ``network``: bytes sent. ``compute_dtype``: format of the product; "": that of the workload. ``weights``: elements of the matrix of
     weights in a product (of one expert, where it has several), ``inner``: how many of them one result adds up; 0 where none of its inputs
-    are weights.
+    are weights. ``spread``: how tokens spread over experts whose weights it multiplies, where they are not as many for each; ``narrow``: its
+    weights are stored in fewer bytes than the format of the workload has.
     """
 
     op_class: str
     flops: float
     elementwise_flops: float
     bytes_moved: float
-    rows: int = 0
+    rows: float = 0
     network: float = 0.0
     compute_dtype: str = ""
     weights: float = 0.0
     inner: int = 0
+    spread: Routing | None = None
+    narrow: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,7 +276,7 @@ def _measured(hardware: HardwareSpec, dtype: str, threads: int | None) -> tuple[
             f"{', '.join(shaky)}. The machine may be faster than these times say. Measure its ceilings again while it is idle."
         )
         warnings.append(_warning("ceilings_contended", message))
-    missing, timed = shapes_left_out(hardware, dtype, threads)
+    missing, timed = shapes_left_out(hardware, dtype, used, threads)
     if missing:
         message = (
             f"{missing} of {timed} rates of {dtype} products by the shape of their weights were not accepted on {hardware.name} and are "
@@ -313,7 +326,12 @@ def rates(load: Load, limits: Ceilings) -> tuple[float, float]:
         peak = limits.attention or peak
     if load.op_class in ("matmul", "experts"):
         few, stream = _of_shape(load.weights, load.inner, limits)
-        peak = _peak_of_rows(load.rows, limits.product or peak, few)
+        large = limits.product or peak
+        if load.spread is None:
+            peak = peak_of_rows(load.rows, large, few)
+        else:
+            single = None if load.narrow else 2 * (stream or bandwidth) / DTYPE_BYTES[limits.dtype]
+            peak = peak_of_experts(load.spread, large, few, single)
         if stream and 0 < load.rows <= SKINNY_ROWS:
             bandwidth = stream
     return peak, bandwidth
@@ -331,26 +349,6 @@ def _of_shape(weights: float, inner: int, limits: Ceilings) -> tuple[Sequence[tu
 
 def _in_attention_kernel(load: Load, limits: Ceilings) -> bool:
     return load.op_class == "attention" and bool(limits.attention) and load.rows > SKINNY_ROWS
-
-
-def _peak_of_rows(rows: int, peak: float, timed: Sequence[tuple[int, float]]) -> float:
-    """FLOP/s of a product with ``rows`` rows, never above that of large ones. ``timed``: (rows, FLOP/s), fewest rows first.
-
-    Its time grows in straight lines between the row counts that were timed, and beyond the last at the rate of large products.
-    A single row is a matrix-vector product: its bandwidth decides.
-    """
-    if not timed or rows < 2:
-        return peak
-    first, last = timed[0], timed[-1]
-    if rows <= first[0]:
-        return min(peak, first[1] * rows / first[0])
-    if rows >= last[0]:
-        return min(peak, rows / (last[0] / last[1] + (rows - last[0]) / peak))
-    for (low, slow), (high, fast) in pairwise(timed):
-        if rows <= high:
-            part = (rows - low) / (high - low)
-            return min(peak, rows / ((1 - part) * low / slow + part * high / fast))
-    raise AssertionError("unreachable")
 
 
 def timing(load: Load, limits: Ceilings) -> Timing:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from profiling.forms.prepare import Matrices, rows_at, weights_at
+from profiling.demand import Routing, spread_of
+from profiling.forms.prepare import Matrices, rows_at, tokens_at, weights_at
 from profiling.roofline import Ceilings, Load, rates
 
 #: Order of the parts in a result, shape (4, points).
@@ -100,22 +101,27 @@ def _by_kernel(matrices: Matrices, x: np.ndarray, limits: Ceilings) -> tuple[np.
     for i, term in enumerate(matrices.terms):
         rows = rows_at(term, x, matrices.replicas, matrices.convention)
         weights = weights_at(term, x, flops[i], rows) if limits.sized else np.zeros_like(rows)
+        sent, spread = term.routed_tokens, spread_of(term.routing, matrices.convention)
+        by = rows if spread is None or sent is None else tokens_at(sent, x) * matrices.replicas
         # As complex numbers: finding distinct pairs in two rows takes ten times as long.
-        pairs, place = np.unique(rows + 1j * weights, return_inverse=True)
+        pairs, first, place = np.unique(by + 1j * weights, return_index=True, return_inverse=True)
         found = np.empty((3, len(pairs)))
         for n, pair in enumerate(pairs.tolist()):
-            whole = round(pair.real)
+            some = float(rows[first[n]])
+            whole = round(some)
             load = Load(
                 term.op_class,
                 1.0,
                 0.0,
                 1.0,
-                whole if abs(pair.real - whole) < 1e-6 else pair.real,  # experts that replicas share have parts of rows
+                whole if abs(some - whole) < 1e-6 else some,  # experts have parts of rows, on average
                 compute_dtype=term.compute_dtype,
                 weights=pair.imag,
                 inner=term.inner,
+                spread=spread and Routing(spread.experts, spread.top_k, round(pair.real)),
+                narrow=term.quantised,
             )
-            in_kernel = term.op_class == "attention" and bool(limits.attention) and pair.real > 8
+            in_kernel = term.op_class == "attention" and bool(limits.attention) and some > 8
             found[:, n] = *rates(load, limits), 0.0 if in_kernel or not limits.vector else 1.0 / limits.vector
         peak, bandwidth, vector = found[:, place]
         compute[i] = flops[i] / peak + elementwise[i] * vector
@@ -165,13 +171,15 @@ def small_share(groups: Sequence[Matrices], x: np.ndarray, r: Rates) -> np.ndarr
         return small
     whole = pass_seconds(groups, x, r)
     by_host = r.ahead & (whole[2] > 0)
-    smallest, _, shortest, _ = r.limits.shapes
     for matrices in groups:
         flops = (matrices.flops + matrices.low_flops) @ x
         found = {}
         for i, term in enumerate(matrices.terms):
             if term.inner:
-                weights = weights_at(term, x, flops[i], rows_at(term, x, matrices.replicas, matrices.convention))
+                rows = rows_at(term, x, matrices.replicas, matrices.convention)
+                weights = weights_at(term, x, flops[i], rows)
+                counts, place = np.unique(rows, return_inverse=True)
+                smallest, shortest = np.array([r.limits.least_timed(count) for count in counts.tolist()])[place].T
                 is_small = (weights > 0) & ((weights < smallest) | (term.inner < shortest))
                 if is_small.any():
                     found[i] = is_small

@@ -187,6 +187,24 @@ def test_a_product_of_experts_has_the_matrix_of_one_expert(degrees, inside):
     assert matrices == {down, 2 * down}  # gate and up are one matrix
 
 
+@pytest.mark.parametrize(
+    ("model_id", "degrees", "sums"),
+    [
+        ("llama-3-70b", {"tensor_parallel": 8}, {8192, 8192 // 8, 28672 // 8}),
+        ("llama-3-70b", {"pipeline_parallel": 2}, {8192, 28672}),
+        ("mixtral-8x7b", {"tensor_parallel": 4}, {4096, 4096 // 4, 14336 // 4}),
+        ("mixtral-8x7b", {"tensor_parallel": 4, "expert_parallel": 4}, {4096, 4096 // 4, 14336}),
+    ],
+    ids=str,
+)
+def test_a_product_by_rows_adds_up_a_part_on_each_device(model_id, degrees, sums):
+    """Rates by shape go by the length of the sums. They were those of the whole matrix, of which the device has an eighth."""
+    workload = Workload(batch_size=2, input_tokens=50, **degrees)
+    built = cached_build(catalogue_model(model_id), "bf16", "sdpa")
+    found = operators(trace(built, Pass("prefill", 2, 50)), built, workload)
+    assert {w.load().inner for w in found if w.inner} == sums
+
+
 def test_latent_attention_is_divided_by_heads_but_every_device_has_the_latent():
     one, eight = run("deepseek-v3"), run("deepseek-v3", tensor_parallel=8)
     assert eight["memory"]["estimate"]["kv_cache_bytes"] == one["memory"]["estimate"]["kv_cache_bytes"]
