@@ -7,7 +7,7 @@ of one row, of few rows, attention and copies have rates of their own, those of 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from profiling.ceiling_rows import (
@@ -144,12 +144,17 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Seconds of one operator: under each roof, and in all; ``bound`` is what decides. What it sends does not overlap with it."""
+    """Seconds of one operator: under each roof, and in all; ``bound`` is what decides. What it sends does not overlap with it.
+
+    ``streams``: a product that was timed with few rows, whose FLOP/s are those of its weights coming out of memory: its time under the
+    peak is no arithmetic, where its intensity lies left of the ridge.
+    """
 
     compute_s: float
     memory_s: float
     overhead_s: float
     network_s: float = 0.0
+    streams: bool = False
 
     @property
     def time_s(self) -> float:
@@ -158,8 +163,11 @@ class Timing:
     @property
     def parts(self) -> dict[str, float]:
         """Seconds by what they go to; they add up to ``time_s``. What is under a roof goes to that roof alone."""
-        roof = "compute" if self.compute_s > self.memory_s else "memory"
-        return {roof: max(self.compute_s, self.memory_s), "overhead": self.overhead_s, "network": self.network_s}
+        return {self._roof: max(self.compute_s, self.memory_s), "overhead": self.overhead_s, "network": self.network_s}
+
+    @property
+    def _roof(self) -> str:
+        return "compute" if self.compute_s > self.memory_s and not self.streams else "memory"
 
     @property
     def bound(self) -> str:
@@ -169,7 +177,7 @@ class Timing:
             return "network"
         if self.overhead_s > roof:
             return "overhead"
-        return "compute" if self.compute_s > self.memory_s else "memory"
+        return self._roof
 
 
 def ceilings(
@@ -360,39 +368,15 @@ def timing(load: Load, limits: Ceilings) -> Timing:
     # What an attention kernel was timed at contains its softmax.
     apart = not _in_attention_kernel(load, limits)
     vector = load.elementwise_flops / limits.vector if apart and limits.vector else 0.0
-    return Timing(load.flops / peak + vector, load.bytes_moved / bandwidth, limits.overhead_s, network)
+    roofs = ridge_roofs(load, peak, limits)
+    streams = roofs is not None and load.flops / roofs[0] < load.bytes_moved / roofs[1]
+    return Timing(load.flops / peak + vector, load.bytes_moved / bandwidth, limits.overhead_s, network, streams)
 
 
-def sum_over_contexts(first: Load, last: Load, span: int, steps: Iterable[int], limits: Ceilings) -> float:
-    """Total seconds of an operator over decode steps whose load changes linearly.
-
-    The load is ``first`` at offset 0 and ``last`` at offset ``span``; ``steps`` is a range of consecutive offsets. Each
-    roof is a straight line in the offset, so the larger of the two changes hands at most once: two arithmetic series; what is
-    sent is a third.
-    """
-    offsets = range(steps.start, steps.stop)  # type: ignore[attr-defined]
-    if not offsets:
-        return 0.0
-    begin, end = timing(first, limits), timing(last, limits)
-    if span == 0:
-        return len(offsets) * begin.time_s
-
-    lines = ((begin.compute_s, end.compute_s), (begin.memory_s, end.memory_s))
-
-    def at(ends: tuple[float, float], x: float) -> float:
-        return ends[0] * ((span - x) / span) + ends[1] * (x / span)
-
-    def series(ends: tuple[float, float], low: int, high: int) -> float:
-        return (high - low) * at(ends, (low + high - 1) / 2)
-
-    def top(low: int, high: int) -> float:
-        return max(series(ends, low, high) for ends in lines)
-
-    low, high = offsets.start, offsets.stop
-    total = begin.overhead_s * len(offsets) + series((begin.network_s, end.network_s), low, high)
-    apart = [compute - memory for compute, memory in zip(*lines, strict=True)]
-    cross = span * apart[0] / (apart[0] - apart[1]) if apart[0] != apart[1] else None
-    if cross is not None and low < cross < high - 1:
-        split = int(cross) + 1
-        return total + top(low, split) + top(split, high)
-    return total + top(low, high)
+def ridge_roofs(load: Load, peak: float, limits: Ceilings) -> tuple[float, float] | None:
+    """The roofs (FLOP/s, bytes/s) whose ridge says what a product waits for that runs at ``peak`` FLOP/s for its few rows; None for all others."""
+    low = limits.quantised if load.compute_dtype and limits.quantised and limits.quantised.known else limits
+    roof = low.roof()[0]
+    if load.op_class not in ("matmul", "experts") or peak >= (low.product or roof):
+        return None
+    return roof, limits.roof()[1]

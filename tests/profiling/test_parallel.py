@@ -20,10 +20,11 @@ from profiling.options import operators
 from profiling.parallel import Plan, Sharding, largest_share, parse, sent, shard
 from profiling.passes import Pass, trace
 from profiling.products import Structure
-from profiling.roofline import Ceilings, Load, ceilings, sum_over_contexts, timing
+from profiling.roofline import Ceilings, Load, ceilings, timing
 from profiling.sharding import find_marks, mark_sharding
 from profiling.shares import own_bytes
 from profiling.spec import HardwareSpec, ModelSpec, SpecError, Workload
+from profiling.steps import parts_over_contexts
 from tests.profiling import coverage_configs
 from tests.profiling.documents import catalogue, catalogue_model, device
 
@@ -418,7 +419,7 @@ def test_what_is_sent_is_time_of_its_own():
         timing(Load("matmul", 1e9 + x / 4 * 3e9, 0, 1e6 + x / 4 * 89e6, network=1e6 + x / 4 * 6e6), limits).time_s
         for x in range(5)
     )
-    assert sum_over_contexts(a, b, 4, range(5), limits) == pytest.approx(by_hand)
+    assert sum(parts_over_contexts(a, b, 4, range(5), limits)) == pytest.approx(by_hand)
 
 
 def test_what_limits_a_stage_names_the_time_of_sending():

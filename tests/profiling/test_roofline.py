@@ -14,9 +14,10 @@ from profiling import units
 from profiling.demand import Routing, experts_touched, rows_of_expert, spread_of
 from profiling.memory import memory_estimate
 from profiling.operators import REGISTRY, operator
-from profiling.roofline import Ceilings, Load, ceilings, sum_over_contexts, timing
+from profiling.roofline import Ceilings, Load, ceilings, timing
 from profiling.small_products import warning
 from profiling.spec import HardwareSpec
+from profiling.steps import parts_over_contexts
 
 LIMITS = Ceilings(level="datasheet", dtype="bf16", peak_dtype="bf16", peak_flops=1e12, bandwidth=1e10)
 ROUNDS = st.floats(0, 1e12)
@@ -156,7 +157,7 @@ def test_the_sum_over_contexts_is_the_sum_of_the_steps(first, last, span, overhe
         part = x / span
         load = Load("matmul", first[0] + part * (last[0] - first[0]), 0, first[1] + part * (last[1] - first[1]))
         by_hand += max(load.flops / 1e12, load.bytes_moved / 1e10) + overhead
-    assert sum_over_contexts(a, b, span, steps, limits) == pytest.approx(by_hand, rel=1e-9, abs=1e-15)
+    assert sum(parts_over_contexts(a, b, span, steps, limits)) == pytest.approx(by_hand, rel=1e-9, abs=1e-15)
 
 
 def estimate(**changes):
@@ -271,6 +272,20 @@ def test_the_time_of_experts_is_that_of_tokens_which_choose_at_random(experts, t
         spread=spread_of(routing, "uniform"),
     )
     assert timing(load, FEW_ROWS).time_s == pytest.approx(times / runs, rel=0.02)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 8, 64, 65, 4096])
+def test_a_product_with_few_rows_waits_for_memory_left_of_the_ridge(rows):
+    """Its FLOP/s were timed with weights out of memory, so its time under the peak was called arithmetic: "compute" in the tables, where
+    its point lay far left of the ridge."""
+    weights = 4096 * 1024
+    load = Load("matmul", 2.0 * rows * weights, 0, 4.0 * weights, rows, weights=weights, inner=4096)
+    time = timing(load, FEW_ROWS)
+    ridge = 4e11 / 3e10
+    assert time.bound == ("compute" if load.flops / load.bytes_moved > ridge else "memory")
+    assert time.parts[time.bound] == time.time_s == max(time.compute_s, time.memory_s)
+    ends = parts_over_contexts(load, replace(load, bytes_moved=load.bytes_moved * 1.01), 4, range(5), FEW_ROWS)
+    assert ends._asdict()[time.bound] == pytest.approx(sum(ends)) == pytest.approx(5 * time.time_s, rel=0.02)
 
 
 def test_experts_with_narrow_weights_and_one_row_wait_for_their_bytes_alone():
