@@ -87,6 +87,11 @@ def rate_of(surface: Surface, elements: float, inner: float) -> float:
     return 1 / (part / slow + (1 - part) / fast)
 
 
+def least_of(surface: Surface) -> tuple[float, int]:
+    """(fewest elements, shortest sums) that were timed."""
+    return min(elements for _, curve in surface for elements, _ in curve), min(inner for inner, _ in surface)
+
+
 def measured_rate(
     hardware: HardwareSpec, op_class: str, units: tuple[str, ...], dtype: str | None, threads: int | None
 ) -> float | None:
@@ -200,7 +205,13 @@ def contended_among(rows: Sequence[Row], used: Sequence[tuple[str, str | None, f
     return [f"{name} {dtype}".strip() for name, dtype, rate in used if (name, rate) in shaky]
 
 
-def shapes_left_out(hardware: HardwareSpec, dtype: str, threads: int | None) -> tuple[int, int]:
-    """(how many, of how many) rates of products by shape that were not accepted, so that a neighbouring shape stands for them."""
-    found = [r for r in of_one_count(_shaped(hardware, dtype), threads) if has_shape(str(r.get("op_class")))]
+def shapes_left_out(hardware: HardwareSpec, dtype: str, used: str | None, threads: int | None) -> tuple[int, int]:
+    """(how many, of how many) rates of products by shape that were not accepted, so that a neighbouring shape stands for them: of those
+    that :func:`sized_rates` takes."""
+    found = []
+    for name, single in ((dtype, True), (used, False)):
+        for row in of_one_count(_shaped(hardware, name), threads) if name else ():
+            kind = str(row["op_class"])
+            if has_shape(kind) and (few_rows(kind) == 1) == single:
+                found.append(row)
     return sum(r.get("quality") == "contended" for r in found), len(found)

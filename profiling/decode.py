@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from profiling.execution import Work, works
-from profiling.launching import longer_of
+from profiling.launching import limited_by
 from profiling.passes import Trace
-from profiling.roofline import Ceilings, sum_over_contexts, timing
+from profiling.roofline import Ceilings, timing
 from profiling.spec import Counting
+from profiling.steps import Parts, parts_over_contexts
 
 
 @dataclass(frozen=True)
@@ -34,23 +35,34 @@ class DecodeCurve:
 
     def seconds(self, limits: Ceilings) -> float | None:
         """Sum of the times of all steps, or None when a ceiling is unknown."""
-        return sum(_segment_seconds(s, limits) for s in self.segments) if limits.known else None
+        parts = self.parts(limits)
+        return None if parts is None else sum(parts)
+
+    def parts(self, limits: Ceilings) -> Parts | None:
+        """The same by what the seconds go to."""
+        if not limits.known:
+            return None
+        whole = Parts()
+        for segment in self.segments:
+            whole = whole.plus(_segment_parts(segment, limits))
+        return whole
 
 
-def _segment_seconds(segment: Segment, limits: Ceilings) -> float:
+def _segment_parts(segment: Segment, limits: Ceilings) -> Parts:
     span = segment.last - segment.first
-    if limits.ahead and limits.overhead_s:
-        host = sum(w.times * timing(w.load(), limits).overhead_s for w in segment.start)
-        alone = replace(limits, overhead_s=0.0)
-        return longer_of(host, lambda steps: _steps_seconds(segment, span, steps, alone), span + 1)
-    return _steps_seconds(segment, span, range(span + 1), limits)
+    if not limits.ahead or not limits.overhead_s:
+        return _steps_parts(segment, span, range(span + 1), limits)
+    host = sum(w.times * timing(w.load(), limits).overhead_s for w in segment.start)
+    alone = replace(limits, overhead_s=0.0)
+    hidden, shown = limited_by(host, lambda steps: sum(_steps_parts(segment, span, steps, alone)), span + 1)
+    return _steps_parts(segment, span, shown, alone).plus(Parts(overhead=host * len(hidden)))
 
 
-def _steps_seconds(segment: Segment, span: int, steps: range, limits: Ceilings) -> float:
-    return sum(
-        a.times * sum_over_contexts(a.load(), b.load(), span, steps, limits)
-        for a, b in zip(segment.start, segment.end, strict=True)
-    )
+def _steps_parts(segment: Segment, span: int, steps: range, limits: Ceilings) -> Parts:
+    whole = Parts()
+    for a, b in zip(segment.start, segment.end, strict=True):
+        whole = whole.plus(parts_over_contexts(a.load(), b.load(), span, steps, limits), a.times)
+    return whole
 
 
 def decode_curve(

@@ -7,8 +7,7 @@ are linear, so the same functions serve one operator (numbers) and a closed form
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 #: The channels of a :class:`Demand`, in the order in which closed forms store them.
@@ -61,8 +60,8 @@ class Demand:
     that is not the workload's. ``cache_vector``: values of a token's key or value in one head, where its cache traffic is of keys and
     values; 0 for states. ``appends``: it only adds new tokens to that cache. ``sharding``: how tensor and expert
     parallelism divide it (``profiling.parallel``); "" is computed in full on every device. ``inner``: weights that one result of a
-    product adds up, undivided (the row length of a linear layer's matrix); 0 where none of its inputs are weights. ``routed_share``: rows that a device
-    computes, by those that ``routing`` sends to experts.
+    product adds up (the row length of a linear layer's matrix); 0 where none of its inputs are weights. ``routed_share``: rows that a device
+    computes, by those that ``routing`` sends to experts. ``spread``: see :func:`spread_of`.
     """
 
     op_class: str
@@ -86,6 +85,7 @@ class Demand:
     sharding: str = ""
     inner: int = 0
     routed_share: float = 1.0
+    spread: Routing | None = None
 
     @property
     def bytes_read(self) -> Any:
@@ -133,11 +133,22 @@ def expert_share(routing: Routing, convention: str) -> float:
     return experts_read(routing, convention) / routing.experts
 
 
-def rows_of_expert(routing: Routing, convention: str) -> int:
-    """Rows of the left matrix for each expert that is read: the fewer are read, the more of the rows each of them has."""
+def rows_of_expert(routing: Routing, convention: str) -> float:
+    """Rows of the left matrix for each expert that is read, on average: the fewer are read, the more of the rows each of them has. At
+    least one, or it would not be read."""
     read = experts_read(routing, convention)
-    # The experts of one token are k but for rounding: 8/7.999999999999998 is one row, not two.
-    return math.ceil(routing.tokens * routing.top_k / read * (1 - 1e-9)) if read else 0
+    # The experts of one token are k but for rounding: 8/7.999999999999998 is one row.
+    return max(1.0, round(routing.tokens * routing.top_k / read, 9)) if read and routing.tokens else 0.0
+
+
+def spread_of(routing: Routing | None, convention: str, replicas: int = 1) -> Routing | None:
+    """How tokens spread over the experts where some have more of them than others; None where all that are read have as many.
+
+    Tokens of ``replicas`` meet at the experts.
+    """
+    if routing is None or convention != "uniform":
+        return None
+    return replace(routing, tokens=routing.tokens * replicas)
 
 
 def visible_pairs(queries: int, keys: int, *, halved: bool, window: int | None = None, chunk: int | None = None) -> int:

@@ -33,6 +33,7 @@ from profiling.scratch import scratch_warnings
 from profiling.small_products import small_products
 from profiling.spec import HardwareSpec, ModelSpec, Workload
 from profiling.stages import Progress, Traced, prefix_note, trace_workload
+from profiling.steps import Parts
 from profiling.tables import (
     MODULE_COLUMNS,
     OPERATOR_COLUMNS,
@@ -97,6 +98,7 @@ def evaluate_workload(
     threads = kernel_threads(hardware.kind, workload.threads)
     needs = _needs(workload, traced, footprint, threads)
     memory = _memory(hardware, workload, traced, divided, needs, footprint, threads)
+    steps = None if traced.curve is None else traced.curve.parts(limits)
     unknown = sorted({name for trace in traced.stages.values() for name in trace.recording.unknown})
     return {
         "schema": "llmcompare-run",
@@ -120,8 +122,8 @@ def evaluate_workload(
             front_ends=front_end_note(workload, traced.stages),
             speculation=speculative.notes(workload).get("tpot", {}).get("note"),
         ),
-        "metrics": _metrics(workload, traced, items, limits, memory, needs, divided),
-        "stages": {stage: stage_summary(item) for stage, item in items.items()},
+        "metrics": _metrics(workload, traced, items, limits, steps, memory, needs, divided),
+        "stages": _stages(workload, items, steps),
         "operators": {"columns": OPERATOR_COLUMNS, "rows": operator_rows(built, items)},
         "modules": {"columns": MODULE_COLUMNS, "rows": module_rows(built, items, threads)},
         "graph": {stage: graph(built, item) for stage, item in items.items()},
@@ -226,11 +228,25 @@ def _memory(
     }
 
 
+def _stages(workload: Workload, items: dict[str, Evaluated], steps: Parts | None) -> dict[str, Any]:
+    """Each stage as one pass; of decode also all ``steps`` together, the guesses of a draft included."""
+    found = {stage: stage_summary(item) for stage, item in items.items()}
+    if steps is not None:
+        often = speculative.steps_per_token(workload)
+        by_bound = {name: often * value for name, value in steps._asdict().items() if value}
+        found["decode"]["all_steps"] = {
+            "latency_s": often * sum(steps),
+            "time_by_bound": dict(sorted(by_bound.items())),
+        }
+    return found
+
+
 def _metrics(
     workload: Workload,
     traced: Traced,
     items: dict[str, Evaluated],
     limits: Ceilings,
+    decoding: Parts | None,
     memory: dict[str, Any],
     needs: Needs,
     divided: Divided,
@@ -271,8 +287,7 @@ def _metrics(
         if traced.curve is not None:
             steps = workload.output_tokens - 1
             step = items["decode"].time_s()
-            decode = traced.curve.seconds(limits)
-            decode = None if decode is None else decode * speculative.steps_per_token(workload)
+            decode = None if decoding is None else sum(decoding) * speculative.steps_per_token(workload)
             kept = (needs.kv_cache + needs.state) / (traced.final_cache_bytes or 1)  # in the formats of the cache
             needed = _weights_and_cache_read(items["decode"], kept * divided.cache_share(plan)) / plan.pipeline
             values |= {

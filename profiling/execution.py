@@ -18,6 +18,7 @@ from profiling.demand import (
     expert_share,
     pairs_within,
     rows_of_expert,
+    spread_of,
     visible_pairs,
     weights_in_product,
 )
@@ -46,6 +47,8 @@ class Work(Demand):
             self.compute_dtype,
             weights_in_product(self.routing, self.flops, self.rows, self.routed_share) if self.inner else 0,
             self.inner,
+            self.spread,
+            self.quantised,
         )
 
 
@@ -114,6 +117,7 @@ def works(trace: Trace, counting: Counting | str) -> list[Work]:
                 cache_vector=_cache_vector(call, trace.recording.vectors),
                 appends=call.name == "cat" and all(uid in kept for uid, _ in call.writes),
                 inner=_inner(call),
+                spread=spread_of(routing, counting.experts),
             )
         )
     return mla.in_form(trace, result, counting)
@@ -134,7 +138,7 @@ def _routing(call: Call) -> Routing | None:
     return Routing(call.inputs[1].shape[0], call.inputs[0].shape[0] / tokens, tokens)
 
 
-def rows_of(call: Call, routing: Routing | None, experts: str) -> int:
+def rows_of(call: Call, routing: Routing | None, experts: str) -> float:
     """Rows of the left matrix of a product (for experts: of one that is read under the convention ``experts``), queries of attention, else 0."""
     if call.op_class == "attention":
         return call.facts.get("queries", 0)

@@ -196,12 +196,17 @@ def shard(demand: AnyDemand, plan: Plan) -> AnyDemand:
         share = how.share(letter, plan)
         if share != 1:
             changes[channel] = getattr(demand, channel) * float(share)
+    if how.name == "row" and demand.inner:
+        # Each device adds up its part of a sum.
+        part = largest_share(how.parts.get("f"), plan.inside_expert if how.routed else plan.tensor)
+        changes["inner"] = max(1, round(demand.inner * part))
     if how.routed:
         changes["routed_share"] = 1 / plan.local
     if demand.routing is not None and plan.gathered > 1:
         more = _more_experts(demand.routing, plan)
         changes["weight_read"] = changes.get("weight_read", demand.weight_read) * more
         changes["rows"] = demand.rows * (plan.gathered / more)
+        changes["spread"] = demand.spread and replace(demand.spread, tokens=demand.spread.tokens * plan.gathered)
     move = sent(demand.collective, plan)
     return replace(demand, **changes, network=demand.network * move.factor, collective=move.primitive)
 

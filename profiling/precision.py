@@ -210,13 +210,16 @@ def check_formats(workload: Workload) -> None:
 def reprecise(demand: AnyDemand, precision: Precision, base_bytes: float) -> AnyDemand:
     """``demand``, counted with ``base_bytes`` per value, with weights, activations and cache in the formats of ``precision``.
 
-    ``demand`` must be marked (``profiling.quantised.mark_quantised``). Linear in its channels: only what is static decides.
+    ``demand`` must be marked (``profiling.quantised.mark_quantised``); the mark stays where a scheme was applied. Linear in its channels: only what is
+    static decides.
     """
     if demand.quantised and precision.weights:
         if precision.activations:
             demand = _low_bit_product(demand, precision.weights, precision.activations, precision.eager, base_bytes)
         else:
             demand = _widened_weights(demand, precision.weights, precision.eager, base_bytes)
+    elif demand.quantised:
+        demand = replace(demand, quantised=False)
     if demand.cache_vector and precision.cache:
         demand = _reformatted_cache(demand, precision.cache, precision.eager, base_bytes)
     return demand

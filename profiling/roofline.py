@@ -7,14 +7,14 @@ of one row, of few rows, attention and copies have rates of their own, those of 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
 from profiling.ceiling_rows import (
     PEAK_UNITS,
     Surface,
     contended_among,
+    least_of,
     measured_bandwidth,
     measured_peak,
     measured_rate,
@@ -23,7 +23,9 @@ from profiling.ceiling_rows import (
     sized_rates,
     skinny,
 )
-from profiling.spec import HardwareSpec
+from profiling.demand import Routing
+from profiling.product_rates import peak_of_experts, peak_of_rows
+from profiling.spec import DTYPE_BYTES, HardwareSpec
 
 #: Which rate stands in, in this order, when a device has none for a format. Never silently: a warning names it. Every step is to a
 #: format that holds the values of the one before it (8-bit integers are exact in bf16, whose products are added up in fp32).
@@ -103,6 +105,14 @@ class Ceilings:
         inner = [inner for surface in surfaces for inner, _ in surface]
         return min(sizes), max(sizes), min(inner), max(inner)
 
+    def least_timed(self, rows: float) -> tuple[float, int]:
+        """(elements, length of the sums) of the smallest matrices whose rates decide over products with so many rows: of that many, or of
+        the next fewer and the next more. 0 where none was timed with several shapes."""
+        counts = [count for count, _ in self.sized if (count > 1) == (rows > 1)]
+        nearest = {max((c for c in counts if c <= rows), default=0), min((c for c in counts if c >= rows), default=0)}
+        found = [least_of(surface) for count, surface in self.sized if count in nearest]
+        return max((few for few, _ in found), default=0.0), max((short for _, short in found), default=0)
+
     @property
     def ridge(self) -> float | None:
         """Intensity (FLOP/B) above which the peak limits, below which the bandwidth does."""
@@ -115,28 +125,36 @@ class Load:
 
     ``network``: bytes sent. ``compute_dtype``: format of the product; "": that of the workload. ``weights``: elements of the matrix of
     weights in a product (of one expert, where it has several), ``inner``: how many of them one result adds up; 0 where none of its inputs
-    are weights.
+    are weights. ``spread``: how tokens spread over experts whose weights it multiplies, where they are not as many for each; ``narrow``: its
+    weights are stored in fewer bytes than the format of the workload has.
     """
 
     op_class: str
     flops: float
     elementwise_flops: float
     bytes_moved: float
-    rows: int = 0
+    rows: float = 0
     network: float = 0.0
     compute_dtype: str = ""
     weights: float = 0.0
     inner: int = 0
+    spread: Routing | None = None
+    narrow: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Seconds of one operator: under each roof, and in all; ``bound`` is what decides. What it sends does not overlap with it."""
+    """Seconds of one operator: under each roof, and in all; ``bound`` is what decides. What it sends does not overlap with it.
+
+    ``streams``: a product that was timed with few rows, whose FLOP/s are those of its weights coming out of memory: its time under the
+    peak is no arithmetic, where its intensity lies left of the ridge.
+    """
 
     compute_s: float
     memory_s: float
     overhead_s: float
     network_s: float = 0.0
+    streams: bool = False
 
     @property
     def time_s(self) -> float:
@@ -145,8 +163,11 @@ class Timing:
     @property
     def parts(self) -> dict[str, float]:
         """Seconds by what they go to; they add up to ``time_s``. What is under a roof goes to that roof alone."""
-        roof = "compute" if self.compute_s > self.memory_s else "memory"
-        return {roof: max(self.compute_s, self.memory_s), "overhead": self.overhead_s, "network": self.network_s}
+        return {self._roof: max(self.compute_s, self.memory_s), "overhead": self.overhead_s, "network": self.network_s}
+
+    @property
+    def _roof(self) -> str:
+        return "compute" if self.compute_s > self.memory_s and not self.streams else "memory"
 
     @property
     def bound(self) -> str:
@@ -156,7 +177,7 @@ class Timing:
             return "network"
         if self.overhead_s > roof:
             return "overhead"
-        return "compute" if self.compute_s > self.memory_s else "memory"
+        return self._roof
 
 
 def ceilings(
@@ -263,7 +284,7 @@ def _measured(hardware: HardwareSpec, dtype: str, threads: int | None) -> tuple[
             f"{', '.join(shaky)}. The machine may be faster than these times say. Measure its ceilings again while it is idle."
         )
         warnings.append(_warning("ceilings_contended", message))
-    missing, timed = shapes_left_out(hardware, dtype, threads)
+    missing, timed = shapes_left_out(hardware, dtype, used, threads)
     if missing:
         message = (
             f"{missing} of {timed} rates of {dtype} products by the shape of their weights were not accepted on {hardware.name} and are "
@@ -313,7 +334,12 @@ def rates(load: Load, limits: Ceilings) -> tuple[float, float]:
         peak = limits.attention or peak
     if load.op_class in ("matmul", "experts"):
         few, stream = _of_shape(load.weights, load.inner, limits)
-        peak = _peak_of_rows(load.rows, limits.product or peak, few)
+        large = limits.product or peak
+        if load.spread is None:
+            peak = peak_of_rows(load.rows, large, few)
+        else:
+            single = None if load.narrow else 2 * (stream or bandwidth) / DTYPE_BYTES[limits.dtype]
+            peak = peak_of_experts(load.spread, large, few, single)
         if stream and 0 < load.rows <= SKINNY_ROWS:
             bandwidth = stream
     return peak, bandwidth
@@ -333,26 +359,6 @@ def _in_attention_kernel(load: Load, limits: Ceilings) -> bool:
     return load.op_class == "attention" and bool(limits.attention) and load.rows > SKINNY_ROWS
 
 
-def _peak_of_rows(rows: int, peak: float, timed: Sequence[tuple[int, float]]) -> float:
-    """FLOP/s of a product with ``rows`` rows, never above that of large ones. ``timed``: (rows, FLOP/s), fewest rows first.
-
-    Its time grows in straight lines between the row counts that were timed, and beyond the last at the rate of large products.
-    A single row is a matrix-vector product: its bandwidth decides.
-    """
-    if not timed or rows < 2:
-        return peak
-    first, last = timed[0], timed[-1]
-    if rows <= first[0]:
-        return min(peak, first[1] * rows / first[0])
-    if rows >= last[0]:
-        return min(peak, rows / (last[0] / last[1] + (rows - last[0]) / peak))
-    for (low, slow), (high, fast) in pairwise(timed):
-        if rows <= high:
-            part = (rows - low) / (high - low)
-            return min(peak, rows / ((1 - part) * low / slow + part * high / fast))
-    raise AssertionError("unreachable")
-
-
 def timing(load: Load, limits: Ceilings) -> Timing:
     """Time of one operator under ``limits`` (which must be known). What asks for nothing takes nothing."""
     network = load.network / limits.interconnect if load.network and limits.interconnect else 0.0
@@ -362,39 +368,15 @@ def timing(load: Load, limits: Ceilings) -> Timing:
     # What an attention kernel was timed at contains its softmax.
     apart = not _in_attention_kernel(load, limits)
     vector = load.elementwise_flops / limits.vector if apart and limits.vector else 0.0
-    return Timing(load.flops / peak + vector, load.bytes_moved / bandwidth, limits.overhead_s, network)
+    roofs = ridge_roofs(load, peak, limits)
+    streams = roofs is not None and load.flops / roofs[0] < load.bytes_moved / roofs[1]
+    return Timing(load.flops / peak + vector, load.bytes_moved / bandwidth, limits.overhead_s, network, streams)
 
 
-def sum_over_contexts(first: Load, last: Load, span: int, steps: Iterable[int], limits: Ceilings) -> float:
-    """Total seconds of an operator over decode steps whose load changes linearly.
-
-    The load is ``first`` at offset 0 and ``last`` at offset ``span``; ``steps`` is a range of consecutive offsets. Each
-    roof is a straight line in the offset, so the larger of the two changes hands at most once: two arithmetic series; what is
-    sent is a third.
-    """
-    offsets = range(steps.start, steps.stop)  # type: ignore[attr-defined]
-    if not offsets:
-        return 0.0
-    begin, end = timing(first, limits), timing(last, limits)
-    if span == 0:
-        return len(offsets) * begin.time_s
-
-    lines = ((begin.compute_s, end.compute_s), (begin.memory_s, end.memory_s))
-
-    def at(ends: tuple[float, float], x: float) -> float:
-        return ends[0] * ((span - x) / span) + ends[1] * (x / span)
-
-    def series(ends: tuple[float, float], low: int, high: int) -> float:
-        return (high - low) * at(ends, (low + high - 1) / 2)
-
-    def top(low: int, high: int) -> float:
-        return max(series(ends, low, high) for ends in lines)
-
-    low, high = offsets.start, offsets.stop
-    total = begin.overhead_s * len(offsets) + series((begin.network_s, end.network_s), low, high)
-    apart = [compute - memory for compute, memory in zip(*lines, strict=True)]
-    cross = span * apart[0] / (apart[0] - apart[1]) if apart[0] != apart[1] else None
-    if cross is not None and low < cross < high - 1:
-        split = int(cross) + 1
-        return total + top(low, split) + top(split, high)
-    return total + top(low, high)
+def ridge_roofs(load: Load, peak: float, limits: Ceilings) -> tuple[float, float] | None:
+    """The roofs (FLOP/s, bytes/s) whose ridge says what a product waits for that runs at ``peak`` FLOP/s for its few rows; None for all others."""
+    low = limits.quantised if load.compute_dtype and limits.quantised and limits.quantised.known else limits
+    roof = low.roof()[0]
+    if load.op_class not in ("matmul", "experts") or peak >= (low.product or roof):
+        return None
+    return roof, limits.roof()[1]

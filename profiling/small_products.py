@@ -26,12 +26,12 @@ def small_shares(items: Mapping[str, Evaluated], limits: Ceilings) -> dict[str, 
     """Part (0–1) of each stage's time that products with smaller weights, or shorter sums, than any that were timed take."""
     if limits.shapes is None:
         return {}
-    smallest, _, shortest, _ = limits.shapes
     shares = {}
     for stage, item in items.items():
         total, small = item.time_s(), 0.0
         for work, time in zip(item.works, item.timings or (), strict=False):
             load = work.load()
+            smallest, shortest = limits.least_timed(load.rows)
             if load.weights and (load.weights < smallest or load.inner < shortest):
                 small += work.times * time.time_s
         shares[stage] = small / total if total else 0.0
@@ -43,14 +43,17 @@ def warning(shares: Mapping[str, float], limits: Ceilings) -> list[dict[str, str
     products take; nan where a time is unknown."""
     if limits.shapes is None:
         return []
-    smallest, _, shortest, _ = limits.shapes
+    least = [limits.least_timed(rows) for rows, _ in limits.sized]
     found = []
     for stage, share in shares.items():
         if share > SHARE:
             found.append(f"{say(share, 'ratio')} of {stage}")
     if not found:
         return []
-    size = say(smallest * DTYPE_BYTES[limits.dtype], "B")
+    sizes = sorted({few for few, _ in least})
+    size = "–".join(say(few * DTYPE_BYTES[limits.dtype], "B") for few in dict.fromkeys((sizes[0], sizes[-1])))
+    sums = sorted({short for _, short in least})
+    shortest = "–".join(str(short) for short in dict.fromkeys((sums[0], sums[-1])))  # by the number of rows
     message = (
         f"Products with weights of less than {size}, or with sums of less than {shortest} products, take {' and '.join(found)} in this "
         "estimate. Smaller ones were not timed on this host: they have the rate of the smallest that were, and may be slower."

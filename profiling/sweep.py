@@ -19,6 +19,7 @@ from profiling.forms.evaluate import COLUMNS, Evaluator, Points
 from profiling.forms.keys import form_key
 from profiling.forms.store import FormStore
 from profiling.forms.terms import ModelForm, NoForm
+from profiling.forms.timing import PARTS
 from profiling.limits import check_context
 from profiling.parallel import Plan, link
 from profiling.precision import Precision
@@ -334,5 +335,16 @@ def from_document(document: Mapping[str, Any]) -> dict[str, float | None]:
         "widened_bytes": memory["widened_bytes"],
         "total_bytes": memory["total_bytes"],
         "fits": None if memory["fits"] is None else float(memory["fits"]),
+        **_shares(document["stages"]),
     }
     return found
+
+
+def _shares(stages: Mapping[str, Any]) -> dict[str, float | None]:
+    """Parts of the time from the first pass to the last token, by what they go to; None where a time is unknown."""
+    passes = [stage.get("all_steps", stage) for stage in stages.values()]
+    if any(one["latency_s"] is None for one in passes):
+        return {f"{part}_share": None for part in PARTS}
+    seconds = {part: sum(one["time_by_bound"].get(part, 0.0) for one in passes) for part in PARTS}
+    total = sum(seconds.values())
+    return {f"{part}_share": value / total if total else None for part, value in seconds.items()}

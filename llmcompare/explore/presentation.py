@@ -46,13 +46,12 @@ def context_of(document: Document, focus: int = 0) -> dict[str, Any]:
     series = document["series"]
     ready = [item for item in series if item["metrics"]]
     shown = next((item for item in ready if item["index"] == focus), ready[0] if ready else None)
-    batch = (document["question"]["workload"] or {}).get("batch_size") or 1
     heat = document["heat_map"]
     curve, frontier = curve_figure(document), frontier_figure(document)
     return {
         "answer": document,
         "table": _table(document, ready) if ready else None,
-        "shown": _details(shown, batch) | {"most": _largest_batch(document, shown["index"])} if shown else None,
+        "shown": _details(shown) | {"most": _largest_batch(document, shown["index"])} if shown else None,
         "heat": {**heat, **heat_map(heat), "level_words": str(LEVELS.get(heat["level"], ""))} if heat else None,
         "heat_rows": _heat_rows(heat) if heat else [],
         "heat_reasons": _reasons(heat) if heat else [],
@@ -177,7 +176,7 @@ def fit_words(memory: Mapping[str, Any]) -> str:
     return gettext("%(shortfall)s short") % {"shortfall": show(memory["shortfall_bytes"], "B")}
 
 
-def _details(item: Document, batch: int) -> dict[str, Any]:
+def _details(item: Document) -> dict[str, Any]:
     tiles = []
     for key, entry in item["metrics"].items():
         definition = DEFINITIONS[entry["definition"]]
@@ -203,10 +202,6 @@ def _details(item: Document, batch: int) -> dict[str, Any]:
         "tiles": tiles,
         "memory": _memory(item["memory"]),
         "stages": stages,
-        # Their rates are FLOP/s whatever limits them; notes on changed hardware name the memory.
-        "several_rows": item["level"] == "measured"
-        and batch > 1
-        and any(bar["bound"] == "compute" for stage in stages for bar in stage["bars"]),
     }
 
 

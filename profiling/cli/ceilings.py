@@ -27,7 +27,9 @@ def add(commands: argparse._SubParsersAction) -> None:
         "--processes", type=int, default=3, help="fresh processes that must agree (default %(default)s)"
     )
     parser.add_argument("--cpu", action="store_true", help="measure the processor even where there is an accelerator")
-    parser.add_argument("--json", metavar="FILE", help="write the rows to FILE, or - for standard output")
+    parser.add_argument(
+        "--json", nargs="?", const="-", metavar="FILE", help="write the rows to FILE; - or nothing: to standard output"
+    )
     parser.set_defaults(run=run)
 
 

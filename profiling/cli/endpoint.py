@@ -65,7 +65,13 @@ def add(commands: Any) -> None:
     parser.add_argument("--time-limit", type=float, default=900.0, metavar="S")
     for name in ("ttft", "tpot", "e2e"):
         parser.add_argument(f"--slo-{name}", type=float, metavar="S", help="objective of goodput, in seconds")
-    parser.add_argument("--json", metavar="FILE", help="write the document; - for standard output")
+    parser.add_argument(
+        "--json",
+        nargs="?",
+        const="-",
+        metavar="FILE",
+        help="write the document to FILE; - or nothing: to standard output",
+    )
     parser.set_defaults(run=run)
 
 

@@ -34,7 +34,13 @@ def add(commands: argparse._SubParsersAction) -> None:
     inputs.add_front_ends(parser)
     inputs.add_parallelism(parser)
     inputs.add_conventions(parser)
-    parser.add_argument("--json", metavar="FILE", help="write the whole run document to FILE, or - for standard output")
+    parser.add_argument(
+        "--json",
+        nargs="?",
+        const="-",
+        metavar="FILE",
+        help="write the whole run document to FILE; - or nothing: to standard output",
+    )
     parser.set_defaults(run=run)
 
 
@@ -44,7 +50,21 @@ def run(arguments: argparse.Namespace) -> int:
     from profiling.estimate import estimate
 
     document = estimate(model, hardware, workload)
-    return deliver(document, arguments.json, summary(document))
+    return deliver(with_figures(document), arguments.json, summary(document))
+
+
+def with_figures(document: dict[str, Any]) -> dict[str, Any]:
+    """``document`` with the sizes that scripts ask for where they look first: bytes of keys and values (``cache_bytes``) and of states after
+    the last step, and those of ``memory.estimate`` in ``memory`` itself."""
+    memory = document["memory"]
+    sizes = memory["estimate"]
+    return {
+        **document,
+        "kv_cache_bytes_per_token": memory["kv_cache_bytes_per_token"],
+        "cache_bytes": sizes["kv_cache_bytes"],
+        "state_bytes": sizes["state_bytes"],
+        "memory": {**{name: sizes[name] for name in (*_MEMORY, "capacity_bytes", "fits")}, **memory},
+    }
 
 
 def summary(document: dict[str, Any]) -> list[str]:

@@ -29,7 +29,13 @@ def add(commands: argparse._SubParsersAction) -> None:
     )
     add_options(parser)
     add_load(parser)
-    parser.add_argument("--json", metavar="FILE", help="write the whole run document to FILE, or - for standard output")
+    parser.add_argument(
+        "--json",
+        nargs="?",
+        const="-",
+        metavar="FILE",
+        help="write the whole run document to FILE; - or nothing: to standard output",
+    )
     for option, kind, text in _FILES:
         parser.add_argument(option, dest=f"file_{kind}", metavar="FILE", help=f"{text}; compressed if FILE ends in .gz")
     parser.set_defaults(run=run)

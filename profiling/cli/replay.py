@@ -52,7 +52,13 @@ def add(commands: argparse._SubParsersAction) -> None:
     group.add_argument(
         "--cap", metavar="BYTES", type=int, help="largest memory of one operator; larger ones are interpolated"
     )
-    parser.add_argument("--json", metavar="FILE", help="write the prediction to FILE, or - for standard output")
+    parser.add_argument(
+        "--json",
+        nargs="?",
+        const="-",
+        metavar="FILE",
+        help="write the prediction to FILE; - or nothing: to standard output",
+    )
     parser.set_defaults(run=run)
 
 

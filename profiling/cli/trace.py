@@ -38,7 +38,13 @@ def add(commands: argparse._SubParsersAction) -> None:
     group.add_argument("--attention", choices=("sdpa", "eager"), default="sdpa", help="default %(default)s")
     group.add_argument("--logits", choices=("last", "all"), default="last", help="default %(default)s")
     parser.add_argument("--full", action="store_true", help="trace every block instead of one of each kind")
-    parser.add_argument("--json", metavar="FILE", help="write the operators to FILE as JSON, or - for standard output")
+    parser.add_argument(
+        "--json",
+        nargs="?",
+        const="-",
+        metavar="FILE",
+        help="write the operators to FILE as JSON; - or nothing: to standard output",
+    )
     parser.set_defaults(run=run)
 
 

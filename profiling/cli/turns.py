@@ -35,7 +35,11 @@ def add(commands: argparse._SubParsersAction) -> None:
         help=f"a setting of B; of {', '.join(CHANGES)}; several times for several; none: B is the same program as A",
     )
     parser.add_argument(
-        "--json", metavar="FILE", help="write the document of B, with that of A in it, to FILE or - for standard output"
+        "--json",
+        nargs="?",
+        const="-",
+        metavar="FILE",
+        help="write the document of B, with that of A in it, to FILE; - or nothing: to standard output",
     )
     parser.set_defaults(run=run)
 

@@ -58,9 +58,8 @@ class Encode:
                     seconds[:, device] = np.nan
                     continue
                 for work, t in zip(works, timings, strict=True):
-                    bound = (0 if t.compute_s > t.memory_s else 1, max(t.compute_s, t.memory_s))
-                    for part, value in (bound, (2, t.overhead_s), (3, t.network_s)):
-                        seconds[part, device] += work.times * value
+                    for part, value in t.parts.items():
+                        seconds[PARTS.index(part), device] += work.times * value
         return seconds, peak
 
     def small_shares(

@@ -210,7 +210,7 @@ def _merged(terms: Sequence[Term]) -> list[Term]:
     groups: dict[Any, Term] = {}
     for term in terms:
         scale = term.calls[0]
-        key: tuple[Any, ...] = (term.op_class, term.compute_dtype, term.inner, term.rows.tobytes())
+        key: tuple[Any, ...] = (term.op_class, term.compute_dtype, term.inner, term.quantised, term.rows.tobytes())
         if term.flops.any() or term.elementwise_flops.any():
             if not scale or np.any(term.calls[1:]):
                 groups[id(term)] = term
@@ -230,7 +230,7 @@ def rows_at(term: Term, x: np.ndarray, replicas: int, convention: str) -> np.nda
     """Rows of one operator of a term at many points; of a routed product, of one expert's share, where tokens of ``replicas`` meet."""
     if term.routing is None or term.routed_tokens is None:
         return term.rows @ x
-    tokens = np.round(term.routed_tokens @ x[: len(term.routed_tokens)])
+    tokens = tokens_at(term.routed_tokens, x)
     experts, top_k = term.routing.experts, term.routing.top_k
     distinct, place = np.unique(tokens, return_inverse=True)
     each = [rows_of_expert(Routing(experts, top_k, int(some)), convention) for some in distinct.tolist()]
@@ -243,6 +243,11 @@ def rows_at(term: Term, x: np.ndarray, replicas: int, convention: str) -> np.nda
 
     # As profiling.parallel.shard has it: more rows for each of the experts that are read then.
     return rows * replicas * np.array([share(t) / share(t * replicas) if t else 1.0 for t in tokens.tolist()])
+
+
+def tokens_at(tokens: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Tokens that one operator sends to its experts, at many points; ``tokens``: coefficients."""
+    return np.round(tokens @ x[: len(tokens)])
 
 
 def weights_at(term: Term, x: np.ndarray, flops: np.ndarray, rows: np.ndarray) -> np.ndarray:

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from profiling.forms.prepare import Matrices, rows_at, weights_at
-from profiling.roofline import Ceilings, Load, rates
+from profiling.demand import Routing, spread_of
+from profiling.forms.prepare import Matrices, rows_at, tokens_at, weights_at
+from profiling.roofline import Ceilings, Load, rates, ridge_roofs
 
 #: Order of the parts in a result, shape (4, points).
 PARTS = ("compute", "memory", "overhead", "network")
@@ -83,44 +84,54 @@ def by_kernel(limits: Ceilings) -> bool:
     return bool(limits.stream or limits.attention or limits.product or limits.copy or limits.skinny or limits.sized)
 
 
-def roof_times(matrices: Matrices, x: np.ndarray, r: Rates) -> tuple[np.ndarray, np.ndarray]:
-    """(seconds under the peak, seconds under the bandwidth) of every term at every point, shapes (terms, points)."""
+def roof_times(matrices: Matrices, x: np.ndarray, r: Rates) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """(seconds under the peak, seconds under the bandwidth, which of them are no arithmetic whatever is longer: see
+    :class:`profiling.roofline.Timing`; None: none) of every term at every point, shapes (terms, points)."""
     if r.limits is not None and r.limits.known:
         return _by_kernel(matrices, x, r.limits)
     by = (r.peak, r.low_peak, r.vector) if matrices.has_low else (r.peak, r.vector)
     scaled = np.concatenate([x / rate for rate in by])
-    return matrices.stacked @ scaled, matrices.moved @ (x / r.bandwidth)
+    return matrices.stacked @ scaled, matrices.moved @ (x / r.bandwidth), None
 
 
-def _by_kernel(matrices: Matrices, x: np.ndarray, limits: Ceilings) -> tuple[np.ndarray, np.ndarray]:
+def _by_kernel(matrices: Matrices, x: np.ndarray, limits: Ceilings) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The same where each kind of kernel has rates of its own, which may depend on the rows of a product and on its weights."""
     flops = (matrices.flops + matrices.low_flops) @ x
     elementwise, moved = matrices.elementwise @ x, matrices.moved @ x
-    compute, memory = np.empty_like(flops), np.empty_like(moved)
+    compute, memory, streams = np.empty_like(flops), np.empty_like(moved), np.zeros(flops.shape, dtype=bool)
     for i, term in enumerate(matrices.terms):
         rows = rows_at(term, x, matrices.replicas, matrices.convention)
         weights = weights_at(term, x, flops[i], rows) if limits.sized else np.zeros_like(rows)
+        sent, spread = term.routed_tokens, spread_of(term.routing, matrices.convention)
+        by = rows if spread is None or sent is None else tokens_at(sent, x) * matrices.replicas
         # As complex numbers: finding distinct pairs in two rows takes ten times as long.
-        pairs, place = np.unique(rows + 1j * weights, return_inverse=True)
-        found = np.empty((3, len(pairs)))
+        pairs, first, place = np.unique(by + 1j * weights, return_index=True, return_inverse=True)
+        found = np.empty((4, len(pairs)))
         for n, pair in enumerate(pairs.tolist()):
-            whole = round(pair.real)
+            some = float(rows[first[n]])
+            whole = round(some)
             load = Load(
                 term.op_class,
                 1.0,
                 0.0,
                 1.0,
-                whole if abs(pair.real - whole) < 1e-6 else pair.real,  # experts that replicas share have parts of rows
+                whole if abs(some - whole) < 1e-6 else some,  # experts have parts of rows, on average
                 compute_dtype=term.compute_dtype,
                 weights=pair.imag,
                 inner=term.inner,
+                spread=spread and Routing(spread.experts, spread.top_k, round(pair.real)),
+                narrow=term.quantised,
             )
-            in_kernel = term.op_class == "attention" and bool(limits.attention) and pair.real > 8
-            found[:, n] = *rates(load, limits), 0.0 if in_kernel or not limits.vector else 1.0 / limits.vector
-        peak, bandwidth, vector = found[:, place]
+            in_kernel = term.op_class == "attention" and bool(limits.attention) and some > 8
+            at = rates(load, limits)
+            roofs = ridge_roofs(load, at[0], limits)
+            ridge = 0.0 if roofs is None else roofs[0] / roofs[1]
+            found[:, n] = *at, 0.0 if in_kernel or not limits.vector else 1.0 / limits.vector, ridge
+        peak, bandwidth, vector, ridge = found[:, place]
         compute[i] = flops[i] / peak + elementwise[i] * vector
         memory[i] = moved[i] / bandwidth
-    return compute, memory
+        streams[i] = flops[i] < moved[i] * ridge
+    return compute, memory, streams
 
 
 def pass_seconds(groups: Sequence[Matrices], x: np.ndarray, r: Rates) -> np.ndarray:
@@ -143,10 +154,12 @@ def _apart(groups: Sequence[Matrices], x: np.ndarray, r: Rates) -> np.ndarray:
     result = np.zeros((4, x.shape[1]))
     for matrices in groups:
         if len(matrices.terms):
-            compute, memory = roof_times(matrices, x, r)
+            compute, memory, streams = roof_times(matrices, x, r)
             top = np.maximum(compute, memory)
             whole = top.sum(axis=0)
             np.multiply(top, compute > memory, out=top)
+            if streams is not None:
+                top[streams] = 0.0
             bound = top.sum(axis=0)
             result[0] += bound
             result[1] += whole - bound
@@ -165,18 +178,20 @@ def small_share(groups: Sequence[Matrices], x: np.ndarray, r: Rates) -> np.ndarr
         return small
     whole = pass_seconds(groups, x, r)
     by_host = r.ahead & (whole[2] > 0)
-    smallest, _, shortest, _ = r.limits.shapes
     for matrices in groups:
         flops = (matrices.flops + matrices.low_flops) @ x
         found = {}
         for i, term in enumerate(matrices.terms):
             if term.inner:
-                weights = weights_at(term, x, flops[i], rows_at(term, x, matrices.replicas, matrices.convention))
+                rows = rows_at(term, x, matrices.replicas, matrices.convention)
+                weights = weights_at(term, x, flops[i], rows)
+                counts, place = np.unique(rows, return_inverse=True)
+                smallest, shortest = np.array([r.limits.least_timed(count) for count in counts.tolist()])[place].T
                 is_small = (weights > 0) & ((weights < smallest) | (term.inner < shortest))
                 if is_small.any():
                     found[i] = is_small
         if found:
-            compute, memory = roof_times(matrices, x, r)
+            compute, memory, _ = roof_times(matrices, x, r)
         for i, is_small in found.items():
             term = matrices.terms[i]
             roof, calls = np.maximum(compute[i], memory[i]), (term.calls @ x) * r.overhead
@@ -235,7 +250,7 @@ def _steps_apart(
     result = _apart([steady], first, r) * steps
     if not len(growing.terms):
         return result
-    (c0, m0), (c1, m1) = roof_times(growing, first, r), roof_times(growing, last, r)
+    (c0, m0, waits), (c1, m1, still) = roof_times(growing, first, r), roof_times(growing, last, r)
     before, after = c0 - m0, c1 - m1
     half = steps / 2
     top = (np.maximum(c0, m0) + np.maximum(c1, m1)) * half
@@ -251,6 +266,8 @@ def _steps_apart(
             (c0[rows, points], c1[rows, points]), (m0[rows, points], m1[rows, points]), n, span, split
         )
         top[rows, points], compute[rows, points] = whole, part
+    if waits is not None and still is not None:
+        compute[waits & still] = 0.0
     result[0] += compute.sum(axis=0)
     result[1] += (top - compute).sum(axis=0)
     result[2] += (growing.calls @ first) * r.overhead * steps

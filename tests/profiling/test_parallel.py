@@ -20,10 +20,11 @@ from profiling.options import operators
 from profiling.parallel import Plan, Sharding, largest_share, parse, sent, shard
 from profiling.passes import Pass, trace
 from profiling.products import Structure
-from profiling.roofline import Ceilings, Load, ceilings, sum_over_contexts, timing
+from profiling.roofline import Ceilings, Load, ceilings, timing
 from profiling.sharding import find_marks, mark_sharding
 from profiling.shares import own_bytes
 from profiling.spec import HardwareSpec, ModelSpec, SpecError, Workload
+from profiling.steps import parts_over_contexts
 from tests.profiling import coverage_configs
 from tests.profiling.documents import catalogue, catalogue_model, device
 
@@ -185,6 +186,24 @@ def test_a_product_of_experts_has_the_matrix_of_one_expert(degrees, inside):
     matrices = {w.load().weights for w in found if w.routing is not None and w.inner}
     down = 4096 * 14336 // inside
     assert matrices == {down, 2 * down}  # gate and up are one matrix
+
+
+@pytest.mark.parametrize(
+    ("model_id", "degrees", "sums"),
+    [
+        ("llama-3-70b", {"tensor_parallel": 8}, {8192, 8192 // 8, 28672 // 8}),
+        ("llama-3-70b", {"pipeline_parallel": 2}, {8192, 28672}),
+        ("mixtral-8x7b", {"tensor_parallel": 4}, {4096, 4096 // 4, 14336 // 4}),
+        ("mixtral-8x7b", {"tensor_parallel": 4, "expert_parallel": 4}, {4096, 4096 // 4, 14336}),
+    ],
+    ids=str,
+)
+def test_a_product_by_rows_adds_up_a_part_on_each_device(model_id, degrees, sums):
+    """Rates by shape go by the length of the sums. They were those of the whole matrix, of which the device has an eighth."""
+    workload = Workload(batch_size=2, input_tokens=50, **degrees)
+    built = cached_build(catalogue_model(model_id), "bf16", "sdpa")
+    found = operators(trace(built, Pass("prefill", 2, 50)), built, workload)
+    assert {w.load().inner for w in found if w.inner} == sums
 
 
 def test_latent_attention_is_divided_by_heads_but_every_device_has_the_latent():
@@ -400,7 +419,7 @@ def test_what_is_sent_is_time_of_its_own():
         timing(Load("matmul", 1e9 + x / 4 * 3e9, 0, 1e6 + x / 4 * 89e6, network=1e6 + x / 4 * 6e6), limits).time_s
         for x in range(5)
     )
-    assert sum_over_contexts(a, b, 4, range(5), limits) == pytest.approx(by_hand)
+    assert sum(parts_over_contexts(a, b, 4, range(5), limits)) == pytest.approx(by_hand)
 
 
 def test_what_limits_a_stage_names_the_time_of_sending():

@@ -15,7 +15,7 @@ from profiling.estimate import estimate
 from profiling.execution import works
 from profiling.forms.make import make_form
 from profiling.forms.store import FormStore
-from profiling.forms.terms import activation_peak, cache_bytes, point_terms
+from profiling.forms.terms import NoForm, activation_peak, cache_bytes, point_terms
 from profiling.passes import Pass, trace
 from profiling.spec import Workload
 from profiling.sweep import from_document, sweep
@@ -122,3 +122,28 @@ def test_what_an_estimate_warns_of_stands_beside_the_points_of_a_sweep(tmp_path)
         assert row["method"] == "closed form"
         assert (row["notes"] or "") == " ".join(wanted)
         assert bool(wanted) == bool(point)
+
+
+@pytest.mark.parametrize("options", [{}, {"draft_tokens": 3, "draft_acceptance": 0.7}, {"tensor_parallel": 2}], ids=str)
+def test_points_that_are_traced_have_the_shares_of_closed_forms(options, tmp_path):
+    """They were left empty: a model without a form had no answer to what limits it."""
+
+    def none(*_):
+        raise NoForm("None for this test.")
+
+    model, points = (
+        catalogue_model("tinyllama-1.1b"),
+        [{"batch_size": 3, "input_tokens": 90, "output_tokens": n} for n in (1, 40)],
+    )
+    formed, traced = (
+        list(sweep(model, [H100], points, Workload(**options), store=FormStore(tmp_path / str(n)), make=make).rows())
+        for n, make in enumerate((None, none))
+    )
+    shares = [f"{part}_share" for part in ("compute", "memory", "overhead", "network")]
+    for row, other in zip(traced, formed, strict=True):
+        assert (row["method"], other["method"]) == ("trace", "closed form")
+        assert [row[name] for name in shares] == pytest.approx([other[name] for name in shares], rel=1e-9)
+        assert sum(row[name] for name in shares) == pytest.approx(1)
+    unknown = replace(H100, memory_bandwidth=None)
+    (row,) = sweep(model, [unknown], points[:1], Workload(**options), store=FormStore(tmp_path / "x"), make=none).rows()
+    assert [row[name] for name in shares] == [None] * 4
