@@ -122,7 +122,11 @@ def delete(request: UserRequest, public_id: str) -> HttpResponse:
 @require_POST
 def restore(request: UserRequest, public_id: str) -> HttpResponse:
     found = connection_or_404(Connection.objects.binned_by(request.user), public_id)
-    connections.restore(connection=found)
+    try:
+        connections.restore(connection=found)
+    except FieldErrors as error:
+        messages.error(request, str(error))
+        return redirect("cloud:list")
     messages.success(request, _("The connection is back."))
     return redirect("cloud:connection", public_id=public_id)
 

@@ -45,13 +45,20 @@ class Draft:
 @sensitive_variables()
 def create(*, owner: User, draft: Draft) -> Endpoint:
     """Keep a new endpoint of the OpenAI protocol. Opens no connection. Raises :class:`FieldErrors`."""
-    if Endpoint.objects.kept().filter(owner=owner).count() >= MAX_PER_USER:
-        text = _("You keep {most} endpoints, as many as one user may. Delete one first.")
-        raise FieldErrors({WHOLE_FORM: text.format(most=MAX_PER_USER)})
     endpoint = Endpoint(owner=owner)
     _apply(endpoint, owner, draft)
-    endpoint.save()
+    with transaction.atomic():
+        _check_room(owner.pk)
+        endpoint.save()
     return endpoint
+
+
+def _check_room(owner_id: int) -> None:
+    """Raises :class:`FieldErrors` where a user keeps as many endpoints as fit. Within a transaction: one at a time per user."""
+    User.objects.select_for_update().get(pk=owner_id)
+    if Endpoint.objects.kept().filter(owner=owner_id).count() >= MAX_PER_USER:
+        text = _("You keep {most} endpoints, as many as one user may. Delete one first.")
+        raise FieldErrors({WHOLE_FORM: text.format(most=MAX_PER_USER)})
 
 
 @sensitive_variables()
@@ -96,9 +103,12 @@ def delete(*, endpoint: Endpoint) -> None:
 
 
 def restore(*, endpoint: Endpoint) -> None:
-    """Out of the bin. Raises :class:`FieldErrors` for a deployment: it went because that had ended."""
+    """Out of the bin. Raises :class:`FieldErrors` for a deployment, which went because that had ended, and when others took its place
+    meanwhile."""
     _check_own(endpoint)
-    Endpoint.objects.filter(pk=endpoint.pk).update(deleted_at=None)
+    with transaction.atomic():
+        _check_room(endpoint.owner_id)
+        Endpoint.objects.filter(pk=endpoint.pk).update(deleted_at=None)
 
 
 def _check_own(endpoint: Endpoint) -> None:

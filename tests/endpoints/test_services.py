@@ -258,3 +258,16 @@ def test_nobody_lends_the_cloud_connection_of_a_team_or_keeps_it(owner, team, wa
     update(endpoint=endpoint, by=owner, draft=draft(name="Another name", visibility="team", team=team))
     endpoint.refresh_from_db()
     assert endpoint.name == "Another name"
+
+
+def test_what_comes_out_of_the_bin_needs_a_place(owner, monkeypatch):
+    """Else deleting, adding and restoring would pass the limit."""
+    monkeypatch.setattr(services, "MAX_PER_USER", 1)
+    first = create(owner=owner, draft=draft())
+    services.delete(endpoint=first)
+    second = create(owner=owner, draft=draft(name="Second"))
+    refused(lambda: services.restore(endpoint=first), "__all__")
+    assert list(Endpoint.objects.kept()) == [second]
+    services.delete(endpoint=second)
+    services.restore(endpoint=first)
+    assert list(Endpoint.objects.kept()) == [first]
