@@ -8,6 +8,7 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
+from django.views.decorators.debug import sensitive_variables
 
 from llmcompare.accounts.models import Team, User
 from llmcompare.cloud.bell import ring
@@ -32,6 +33,7 @@ def kinds_for(user: User) -> list[str]:
     return [*kinds, Kind.TOKEN.value] if settings.CLOUD_TEST_TOKENS else kinds
 
 
+@sensitive_variables()
 @transaction.atomic
 def create(
     *,
@@ -74,6 +76,7 @@ def _check_room(owner_id: int) -> None:
         raise FieldErrors({WHOLE_FORM: _("You have %d connections already. Delete one first.") % MAX_CONNECTIONS})
 
 
+@sensitive_variables()
 def _wrong(owner: User, name: str, project: str, region: str, kind: str, credential: str) -> dict[str, str]:
     errors = {}
     if not 1 <= len(name) <= 100:
