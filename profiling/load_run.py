@@ -84,7 +84,7 @@ def run_load(
         inputs = Inputs(ids.to(device), None, None, frozenset(), chat_template=False, mask=mask)
         generation = runner.on(inputs).generate(max(one.output_tokens for one in batch))
         ended += len(batch)
-        session.report("load", 0.86 + 0.05 * ended / max(len(asked), 1), f"Load: {ended} of {len(asked)} requests")
+        session.report("requests", 0.86 + 0.05 * ended / max(len(asked), 1), f"Load: {ended} of {len(asked)} requests")
         return [stamp.wall_ns for stamp in generation.stamps]
 
     def told(served: Sequence[Served]) -> None:
@@ -96,7 +96,7 @@ def run_load(
         }
         keep()
 
-    session.report("load", 0.86, f"Load: {len(asked)} requests")
+    session.report("requests", 0.86, f"Load: {len(asked)} requests")
     others = session.ranks.pids if session.ranks else ()
     begin = conditions.Snapshot.now(others)
     served = serve(

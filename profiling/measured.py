@@ -19,7 +19,7 @@ from profiling.quantities import say
 from profiling.sampling import MemoryRecord
 from profiling.session import Session
 from profiling.spec import ModelSpec
-from profiling.statistics import is_steady, summarise
+from profiling.statistics import is_steady, rates, summarise
 from profiling.units import metric
 
 if TYPE_CHECKING:
@@ -113,8 +113,8 @@ def _measured(key: str, values: Sequence[float]) -> dict[str, Any]:
 
 def _encode_series(session: Session) -> dict[str, list[float]]:
     times = [gaps(generation)[0] for generation in session.timed]
-    rates = [read_by(generation, session) / seconds for generation, seconds in zip(session.timed, times, strict=True)]
-    return {"encode_time": times, "encode_throughput": rates}
+    speeds = [rates(read_by(item, session), seconds) for item, seconds in zip(session.timed, times, strict=True)]
+    return {"encode_time": times, "encode_throughput": list(itertools.chain(*speeds))}
 
 
 def _generate_series(session: Session) -> dict[str, list[float]]:
@@ -128,11 +128,11 @@ def _generate_series(session: Session) -> dict[str, list[float]]:
         series["ttft"].append(prefill)
         series["prefill_time"].append(prefill)
         series["e2e_latency"].append(whole)
-        series["prefill_throughput"].append(read_by(generation, session) / prefill)
-        series["output_throughput"].append(sum(made) / whole)
+        series["prefill_throughput"] += rates(read_by(generation, session), prefill)
+        series["output_throughput"] += rates(sum(made), whole)
         if steps:
             series["tpot"].append(sum(steps) / len(steps))
-            series["decode_throughput"].append(sum(made[1:]) / sum(steps))
+            series["decode_throughput"] += rates(sum(made[1:]), sum(steps))
             series["itl"] += steps
             third = len(steps) // 3
             series["decode_time_per_step"] += steps[third : len(steps) - third]

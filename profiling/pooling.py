@@ -14,7 +14,7 @@ from profiling.energy import METRICS, energy_metrics
 from profiling.load_pooling import pool_load
 from profiling.merge import compared, errors
 from profiling.resources import pool_resources
-from profiling.statistics import summarise
+from profiling.statistics import rates, summarise
 from profiling.student import interval
 from profiling.units import metric
 
@@ -44,19 +44,19 @@ def series_of(samples: Mapping[str, Any], batch: int) -> dict[str, list[float]]:
             continue  # the beginning of this pass was cut off in a partial document
         if kind == "encode":
             add("encode_time", first)
-            add("encode_throughput", tokens / first)
+            add("encode_throughput", *rates(tokens, first))
             continue
         whole = first + sum(steps)
         add("ttft", first)
         add("prefill_time", first)
         add("e2e_latency", whole)
-        add("prefill_throughput", tokens / first)
+        add("prefill_throughput", *rates(tokens, first))
         sequences = rows[0][at["sequences"]] if several else batch
         made = sum(row[at["tokens"]] for row in rows[1:]) if several else batch * len(steps)
-        add("output_throughput", (sequences + made) / whole)
+        add("output_throughput", *rates(sequences + made, whole))
         if steps:
             add("tpot", sum(steps) / len(steps))
-            add("decode_throughput", made / sum(steps))
+            add("decode_throughput", *rates(made, sum(steps)))
             add("itl", *steps)
             third = len(steps) // 3
             add("decode_time_per_step", *steps[third : len(steps) - third])
@@ -110,13 +110,16 @@ def _metrics(documents: Sequence[Document]) -> Document:
     result = dict(documents[0]["metrics"])
     for key in {key: None for series in by_process for key in series}:
         groups = [series[key] for series in by_process if series.get(key)]
+        if not groups:  # unknown in every process
+            result.pop(key, None)
+            continue
         medians = [float(np.median(group)) for group in groups]
         summary = summarise([value for group in groups for value in group])
         summary |= {"median": float(np.median(medians)), "processes": medians, "ci95": interval(medians)}
         result[key] = metric(key, summary["median"], "measured", **summary)
     # Utilisation is the same count over the pooled time.
     for key, time in (("mfu_prefill", "prefill_time"), ("mbu_decode", "decode_time_per_step")):
-        if key in result and time in documents[0]["metrics"]:
+        if key in result and time in documents[0]["metrics"] and result[time]["value"]:
             ratio = documents[0]["metrics"][time]["value"] / result[time]["value"]
             result[key] = result[key] | {"value": result[key]["value"] * ratio}
     return result

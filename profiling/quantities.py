@@ -94,14 +94,16 @@ def percent(value: Any) -> str:
 
 
 def signed_percent(value: Any) -> str:
-    """A difference that is already in per cent: -12.34 → "−12.3 %"; above 1,000 % how many times the base it is: 12345678.9 → "× 123 k"."""
+    """A difference that is already in per cent: -12.34 → "−12.3 %"; above 1,000 % how many times the base it is: 12345678.9 → "× 123 k".
+    What rounds to nothing has no direction: -0.01 → "0.0 %"."""
     plain = number(value)
     if plain is None:
         return unknown()
     if plain > 100 * FACTOR_ABOVE:
         return _factor(1 + plain / 100)
-    sign = "−" if plain < 0 else "+"
-    return f"{sign}{abs(plain):{_grouped(plain)}}{SPACE}%"
+    digits = f"{abs(plain):{_grouped(plain)}}"
+    sign = "" if not digits.strip("0.") else "−" if plain < 0 else "+"
+    return f"{sign}{digits}{SPACE}%"
 
 
 def _grouped(value: float) -> str:

@@ -17,6 +17,11 @@ BOOTSTRAP_RESAMPLES = 2000
 _T95 = (12.71, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120)
 
 
+def rates(amount: float, seconds: float) -> list[float]:
+    """``amount`` a second, or nothing where a coarse clock saw no time pass: the rate is then unknown."""
+    return [amount / seconds] if seconds > 0 else []
+
+
 def summarise(values: Sequence[float], *, interval: bool = True) -> dict[str, Any]:
     """``n, median, min, max, mean, q1, q3, cv, ci95`` of ``values`` (at least one), and the percentiles that n allows.
 

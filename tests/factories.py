@@ -159,6 +159,7 @@ def make_deployment(connection: Connection, **fields) -> Deployment:
     """Something that is ready at an endpoint since now, as the portal knows it."""
     now = timezone.now()
     values = {
+        "owner": connection.owner,
         "name": f"deployment-{next(_number)}",
         "model_name": "projects/p/locations/us-central1/models/7",
         "model_title": "seven",
@@ -172,4 +173,4 @@ def make_deployment(connection: Connection, **fields) -> Deployment:
         "endpoint_name": "projects/p/locations/us-central1/endpoints/8",
         "deployed_model_id": "9",
     }
-    return Deployment.objects.create(connection=connection, owner=connection.owner, **values | fields)
+    return Deployment.objects.create(connection=connection, **values | fields)

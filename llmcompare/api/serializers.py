@@ -236,7 +236,7 @@ def option_help(option: Option) -> str:
 
 class MetricSerializer(serializers.Serializer):
     key = serializers.CharField(help_text="ttft, tpot, e2e_latency, …")
-    origin = serializers.CharField(help_text="estimated or measured")
+    origin = serializers.CharField(help_text="estimated, measured, or reported (by the server of an endpoint)")
     value = serializers.FloatField(allow_null=True)
     unit = serializers.CharField()
     definition = serializers.CharField()

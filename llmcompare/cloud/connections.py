@@ -8,6 +8,7 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
+from django.views.decorators.debug import sensitive_variables
 
 from llmcompare.accounts.models import Team, User
 from llmcompare.cloud.bell import ring
@@ -32,6 +33,8 @@ def kinds_for(user: User) -> list[str]:
     return [*kinds, Kind.TOKEN.value] if settings.CLOUD_TEST_TOKENS else kinds
 
 
+@sensitive_variables()
+@transaction.atomic
 def create(
     *,
     owner: User,
@@ -48,10 +51,9 @@ def create(
     errors = _wrong(owner, name, project, region, credential_kind, credential)
     if team is not None and not owner.membership_set.filter(team=team, role="editor").exists():
         errors["team"] = _("Choose one of the teams in which you are an editor.")
-    if Connection.objects.kept().filter(owner=owner).count() >= MAX_CONNECTIONS:
-        errors[WHOLE_FORM] = _("You have %d connections already. Delete one first.") % MAX_CONNECTIONS
     if errors:
         raise FieldErrors(errors)
+    _check_room(owner.pk)
     made = Connection.objects.create(
         owner=owner,
         team=team,
@@ -67,6 +69,14 @@ def create(
     return made
 
 
+def _check_room(owner_id: int) -> None:
+    """Raises :class:`FieldErrors` where a user keeps as many connections as fit. Within a transaction: one at a time per user."""
+    User.objects.select_for_update().get(pk=owner_id)
+    if Connection.objects.kept().filter(owner=owner_id).count() >= MAX_CONNECTIONS:
+        raise FieldErrors({WHOLE_FORM: _("You have %d connections already. Delete one first.") % MAX_CONNECTIONS})
+
+
+@sensitive_variables()
 def _wrong(owner: User, name: str, project: str, region: str, kind: str, credential: str) -> dict[str, str]:
     errors = {}
     if not 1 <= len(name) <= 100:
@@ -117,5 +127,8 @@ def delete(*, connection: Connection) -> None:
         Connection.objects.filter(pk=connection.pk, deleted_at=None).update(deleted_at=timezone.now())
 
 
+@transaction.atomic
 def restore(*, connection: Connection) -> None:
+    """Raises :class:`FieldErrors` when others took its place meanwhile."""
+    _check_room(connection.owner_id)
     Connection.objects.filter(pk=connection.pk).update(deleted_at=None)

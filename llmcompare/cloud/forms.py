@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from django import forms
@@ -18,6 +19,8 @@ from llmcompare.cloud.presentation import usd
 from llmcompare.cloud.prices import prices_in
 from llmcompare.common.forms import BootstrapForm
 
+#: What an account or a reference may look like, also a wrong one.
+REFERENCE = re.compile(r"(env:|file:)?[\w.@-]{0,63}(\.[\w.-]{1,63})?")
 PLAIN = {"spellcheck": "false", "autocapitalize": "off", "autocomplete": "off"}
 
 
@@ -56,6 +59,11 @@ class ConnectionForm(BootstrapForm, forms.Form):
         kinds = dict(Connection.Credential.choices)
         self.fields["credential_kind"].choices = [(kind, kinds[kind]) for kind in kinds_for(user)]  # type: ignore[attr-defined]
         self.fields["team"].queryset = user.teams.filter(membership__role="editor", membership__user=user)  # type: ignore[attr-defined]
+
+    def drop_what_is_no_reference(self) -> None:
+        """A key that was pasted by mistake is not put back into the page."""
+        if "credential" in self.errors and not REFERENCE.fullmatch(self.data.get("credential", "")):
+            self.data = {**self.data.dict(), "credential": ""}  # type: ignore[attr-defined]
 
 
 class UploadForm(BootstrapForm, forms.Form):

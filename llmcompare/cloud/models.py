@@ -80,6 +80,11 @@ class Connection(models.Model):
         return self.name
 
     @property
+    def account(self) -> str:
+        """Whom workers log in as, for pages: an address or a reference; empty where there is none, and for a bare token."""
+        return "" if self.credential_kind == self.Credential.TOKEN else self.credential
+
+    @property
     def is_allowed(self) -> bool:
         return self.allowed_at is not None
 

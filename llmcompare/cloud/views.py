@@ -9,6 +9,7 @@ from django.http import Http404, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
+from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from llmcompare.accounts.requests import UserRequest
@@ -52,8 +53,10 @@ def home(request: UserRequest) -> HttpResponse:
     return render(request, "cloud/list.html", page)
 
 
+@sensitive_post_parameters("credential")
 @login_required
 @require_http_methods(["GET", "HEAD", "POST"])
+@sensitive_variables()
 def new(request: UserRequest) -> HttpResponse:
     form = ConnectionForm(request.POST or None, user=request.user)
     if request.method == "POST" and form.is_valid():
@@ -63,6 +66,7 @@ def new(request: UserRequest) -> HttpResponse:
             add_errors(form, error.errors)
         else:
             return redirect("cloud:connection", public_id=made.public_id)
+    form.drop_what_is_no_reference()
     return render(request, "cloud/new.html", {"form": form})
 
 
@@ -122,7 +126,11 @@ def delete(request: UserRequest, public_id: str) -> HttpResponse:
 @require_POST
 def restore(request: UserRequest, public_id: str) -> HttpResponse:
     found = connection_or_404(Connection.objects.binned_by(request.user), public_id)
-    connections.restore(connection=found)
+    try:
+        connections.restore(connection=found)
+    except FieldErrors as error:
+        messages.error(request, str(error))
+        return redirect("cloud:list")
     messages.success(request, _("The connection is back."))
     return redirect("cloud:connection", public_id=public_id)
 

@@ -107,7 +107,7 @@ class EndpointForm(BootstrapForm, forms.Form):
         if endpoint is not None and not endpoint.is_openai:
             for name in ("url", "key", "remove_key", "model", "api", "private"):
                 self.fields.pop(name, None)
-        if endpoint is not None and endpoint.owner_id != self.user.pk:
+        if endpoint is not None and (endpoint.owner_id != self.user.pk or endpoint.is_the_teams):
             del self.fields["visibility"], self.fields["team"]
 
     def _field(self, name: str) -> Any:
@@ -129,14 +129,9 @@ class EndpointForm(BootstrapForm, forms.Form):
             private=data.get("private", stored.private if stored else False),
             visibility=data.get("visibility", stored.visibility if stored else ""),
             team=self.teams.get(data["team"]) if "team" in data else stored.team if stored else None,
-            hardware=data["hardware"] or self._hidden("hardware", Hardware),
-            language_model=data["language_model"] or self._hidden("language_model", LanguageModel),
+            hardware=data["hardware"],
+            language_model=data["language_model"],
         )
-
-    def _hidden(self, name: str, kind: type[Any]) -> Any:
-        """A link that this user does not see is not theirs to remove."""
-        link = getattr(self.endpoint, name) if self.endpoint else None
-        return link if link is not None and not kind.objects.visible_to(self.user).filter(pk=link.pk).exists() else None
 
     def complain(self, error: FieldErrors) -> None:
         """Put the service's messages at their fields; one about a field that this user does not have goes above all."""

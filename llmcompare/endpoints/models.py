@@ -44,6 +44,9 @@ class Endpoint(models.Model):
         TEAM = "team", _("My team")
         PUBLIC = "public", _("Everyone here")
 
+    #: With any of these changed, an old look at the server says nothing any more.
+    SEEN_WITH = ("url", "model", "sealed_key", "private")
+
     public_id = models.CharField(max_length=22, unique=True, default=new_public_id, editable=False)
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="endpoints")
     team = models.ForeignKey(
@@ -91,6 +94,11 @@ class Endpoint(models.Model):
     @property
     def is_openai(self) -> bool:
         return self.kind == self.Kind.OPENAI
+
+    @property
+    def is_the_teams(self) -> bool:
+        """Whether its requests are sent with credentials of a team, which its owner may use as a member of it."""
+        return not self.is_openai and self.visibility == self.Visibility.TEAM
 
 
 class Probe(models.Model):

@@ -127,9 +127,8 @@ def finish(*, probe: Probe, found: dict[str, Any]) -> bool:
     with transaction.atomic():
         if not _end(probe, State.DONE):
             return False
-        same = Endpoint.objects.filter(
-            pk=endpoint.pk, url=endpoint.url, model=endpoint.model, sealed_key=endpoint.sealed_key
-        )
+        about = {name: getattr(endpoint, name) for name in Endpoint.SEEN_WITH}
+        same = Endpoint.objects.filter(pk=endpoint.pk, **about)
         same.update(probe=found, probed_at=timezone.now())
         old = Probe.objects.filter(endpoint=endpoint).values_list("pk", flat=True)[KEPT:]
         Probe.objects.filter(pk__in=list(old)).delete()

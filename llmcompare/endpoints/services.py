@@ -24,9 +24,6 @@ MAX_PER_USER = 200
 MAX_NAME = Endpoint._meta.get_field("name").max_length or 150
 Visibility = Endpoint.Visibility
 
-#: What an old look at the server says nothing about any more.
-_SEEN_WITH = ("url", "model", "sealed_key", "private")
-
 
 @dataclass(frozen=True)
 class Draft:
@@ -48,13 +45,20 @@ class Draft:
 @sensitive_variables()
 def create(*, owner: User, draft: Draft) -> Endpoint:
     """Keep a new endpoint of the OpenAI protocol. Opens no connection. Raises :class:`FieldErrors`."""
-    if Endpoint.objects.kept().filter(owner=owner).count() >= MAX_PER_USER:
-        text = _("You keep {most} endpoints, as many as one user may. Delete one first.")
-        raise FieldErrors({WHOLE_FORM: text.format(most=MAX_PER_USER)})
     endpoint = Endpoint(owner=owner)
     _apply(endpoint, owner, draft)
-    endpoint.save()
+    with transaction.atomic():
+        _check_room(owner.pk)
+        endpoint.save()
     return endpoint
+
+
+def _check_room(owner_id: int) -> None:
+    """Raises :class:`FieldErrors` where a user keeps as many endpoints as fit. Within a transaction: one at a time per user."""
+    User.objects.select_for_update().get(pk=owner_id)
+    if Endpoint.objects.kept().filter(owner=owner_id).count() >= MAX_PER_USER:
+        text = _("You keep {most} endpoints, as many as one user may. Delete one first.")
+        raise FieldErrors({WHOLE_FORM: text.format(most=MAX_PER_USER)})
 
 
 @sensitive_variables()
@@ -65,7 +69,7 @@ def update(*, endpoint: Endpoint, by: User, draft: Draft) -> bool:
     """
     with transaction.atomic():
         current = Endpoint.objects.select_for_update().get(pk=endpoint.pk)
-        before = {name: getattr(current, name) for name in _SEEN_WITH}
+        before = {name: getattr(current, name) for name in Endpoint.SEEN_WITH}
         _apply(current, by, draft)
         changed = any(getattr(current, name) != value for name, value in before.items())
         if changed:
@@ -80,7 +84,7 @@ def choose_model(*, endpoint: Endpoint, model: str) -> bool:
     """Take another model of the same server; returns whether it is another one. Raises :class:`FieldErrors` at ``model``."""
     with transaction.atomic():
         current = Endpoint.objects.select_for_update().get(pk=endpoint.pk)
-        before = {name: getattr(current, name) for name in _SEEN_WITH}
+        before = {name: getattr(current, name) for name in Endpoint.SEEN_WITH}
         current.model = _checked_model(model)
         if not current.model:
             raise FieldErrors({"model": _("Choose a model, or type its name.")})
@@ -99,9 +103,12 @@ def delete(*, endpoint: Endpoint) -> None:
 
 
 def restore(*, endpoint: Endpoint) -> None:
-    """Out of the bin. Raises :class:`FieldErrors` for a deployment: it went because that had ended."""
+    """Out of the bin. Raises :class:`FieldErrors` for a deployment, which went because that had ended, and when others took its place
+    meanwhile."""
     _check_own(endpoint)
-    Endpoint.objects.filter(pk=endpoint.pk).update(deleted_at=None)
+    with transaction.atomic():
+        _check_room(endpoint.owner_id)
+        Endpoint.objects.filter(pk=endpoint.pk).update(deleted_at=None)
 
 
 def _check_own(endpoint: Endpoint) -> None:
@@ -114,7 +121,7 @@ def _check_own(endpoint: Endpoint) -> None:
 def _apply(endpoint: Endpoint, by: User, draft: Draft) -> None:
     """Write the draft into the object, or raise every complaint at once."""
     errors: dict[str, str] = {}
-    for step in (_apply_about, _apply_sharing, _apply_links, _apply_server):
+    for step in (_apply_about, _apply_links, _apply_sharing, _apply_server):
         try:
             step(endpoint, by, draft)
         except FieldErrors as error:
@@ -143,6 +150,12 @@ def _apply_sharing(endpoint: Endpoint, by: User, draft: Draft) -> None:
         if (draft.visibility, team and team.pk) != (endpoint.visibility, endpoint.team_id):
             raise FieldErrors({"visibility": _("Only its owner changes who may use it.")})
         return
+    if endpoint.pk and endpoint.is_the_teams:
+        # Its credentials are not its owner's to lend, nor to keep for themselves.
+        if (draft.visibility, draft.team and draft.team.pk) != (endpoint.visibility, endpoint.team_id):
+            text = _("It uses the cloud connection of a team, so the team uses it and nobody else.")
+            raise FieldErrors({"visibility": text})
+        return
     if draft.visibility != Visibility.TEAM:
         endpoint.visibility, endpoint.team = draft.visibility, None
         return
@@ -155,22 +168,29 @@ def _apply_sharing(endpoint: Endpoint, by: User, draft: Draft) -> None:
 def _apply_links(endpoint: Endpoint, by: User, draft: Draft) -> None:
     """What an estimate beside goes by: something that whoever enters it sees, or what was there already."""
     errors = {}
-    device, model = draft.hardware, draft.language_model
+    device = _unless_hidden(draft.hardware, endpoint.hardware, Hardware.objects, by)
+    model = _unless_hidden(draft.language_model, endpoint.language_model, LanguageModel.objects, by)
     if device and device.pk != endpoint.hardware_id and not _sees(Hardware.objects, by, device):
         errors["hardware"] = _("There is no such hardware.")
     if model and model.pk != endpoint.language_model_id and not _sees(LanguageModel.objects, by, model):
         errors["language_model"] = _("There is no such model.")
     if draft.visibility != Visibility.PRIVATE:
         # Runs of whoever uses the endpoint keep the configuration and figures of what it is linked to.
-        if device and device.owner_id:
+        wider = draft.visibility != endpoint.visibility
+        if device and device.owner_id and (wider or device.pk != endpoint.hardware_id):
             errors["hardware"] = _("Only you see this hardware. Link a shared one, or keep the endpoint to yourself.")
-        if model and model.owner_id:
+        if model and model.owner_id and (wider or model.pk != endpoint.language_model_id):
             errors["language_model"] = _(
                 "Only you see this model. Link a shared one, or keep the endpoint to yourself."
             )
     if errors:
         raise FieldErrors(errors)
     endpoint.hardware, endpoint.language_model = device, model
+
+
+def _unless_hidden(wanted, stored, manager, by: User):
+    """A link that somebody does not see is not theirs to remove."""
+    return stored if wanted is None and stored is not None and not _sees(manager, by, stored) else wanted
 
 
 def _sees(manager, user: User, row) -> bool:
@@ -224,6 +244,8 @@ def _checked_model(text: str) -> str:
 
 def _list_alone(endpoint: Endpoint, before: dict) -> dict | None:
     """What a look is still good for after a change: with another model, the server's list."""
-    if endpoint.probe is None or any(getattr(endpoint, name) != before[name] for name in _SEEN_WITH if name != "model"):
+    if endpoint.probe is None or any(
+        getattr(endpoint, name) != before[name] for name in Endpoint.SEEN_WITH if name != "model"
+    ):
         return None
     return {**endpoint.probe, "model": "", "abilities": None, "routes": {}}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -34,7 +35,7 @@ def save_sweep(
     visibility: str = SavedSweep.Visibility.PRIVATE,
     team: Team | None = None,
 ) -> SavedSweep:
-    """Keep the answer as it is now, every point with it. Raises :class:`FieldErrors`."""
+    """Keep the answer as it is now, every point with it. The same answer under the same name is the first one. Raises :class:`FieldErrors`."""
     errors = {}
     name = " ".join(name.replace("\x00", "").split())  # PostgreSQL takes no NUL
     if not name or len(name) > 150:
@@ -45,21 +46,31 @@ def save_sweep(
         errors["team"] = gettext("Choose one of your teams.")
     if not exploration.answered:
         errors[WHOLE_FORM] = gettext("There is no answer to keep yet: its closed form is not there.")
-    if SavedSweep.objects.editable_by(owner).count() >= MAX_SWEEPS:
-        errors[WHOLE_FORM] = gettext("You keep %(max_sweeps)s sweeps already. Delete one first.") % {
-            "max_sweeps": MAX_SWEEPS
-        }
     if errors:
         raise FieldErrors(errors)
     document = exploration.document() | {"header": list(ROW_HEADER), "rows": list(exploration.rows())}
-    return SavedSweep.objects.create(
-        owner=owner,
-        name=name,
-        query=query,
-        document=document,
-        visibility=visibility,
-        team=team if visibility == SavedSweep.Visibility.TEAM else None,
-    )
+    document = json.loads(json.dumps(document))  # as it comes back out of the row
+    about = {
+        "owner": owner,
+        "name": name,
+        "query": query,
+        "visibility": visibility,
+        "team": team if visibility == SavedSweep.Visibility.TEAM else None,
+    }
+    with transaction.atomic():
+        # One at a time per user, or a click that came twice would make two.
+        User.objects.select_for_update().get(pk=owner.pk)
+        for same in SavedSweep.objects.editable_by(owner).filter(**about):
+            if same.document == document:
+                return same
+        _check_room(owner)
+        return SavedSweep.objects.create(**about, document=document)
+
+
+def _check_room(owner: User) -> None:
+    if SavedSweep.objects.editable_by(owner).count() >= MAX_SWEEPS:
+        text = gettext("You keep %(max_sweeps)s sweeps already. Delete one first.")
+        raise FieldErrors({WHOLE_FORM: text % {"max_sweeps": MAX_SWEEPS}})
 
 
 def delete_sweep(*, sweep: SavedSweep) -> None:
@@ -67,7 +78,11 @@ def delete_sweep(*, sweep: SavedSweep) -> None:
     SavedSweep.objects.filter(pk=sweep.pk, deleted_at=None).update(deleted_at=timezone.now())
 
 
+@transaction.atomic
 def restore_sweep(*, sweep: SavedSweep) -> None:
+    """Raises :class:`FieldErrors` when others took its place meanwhile."""
+    User.objects.select_for_update().get(pk=sweep.owner_id)
+    _check_room(sweep.owner)
     SavedSweep.objects.filter(pk=sweep.pk).update(deleted_at=None)
 
 

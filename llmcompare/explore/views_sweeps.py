@@ -105,6 +105,10 @@ def delete(request: UserRequest, public_id: str) -> HttpResponse:
 @require_POST
 def restore(request: UserRequest, public_id: str) -> HttpResponse:
     found = _sweep_or_404(SavedSweep.objects.binned_by(request.user), public_id)
-    restore_sweep(sweep=found)
+    try:
+        restore_sweep(sweep=found)
+    except FieldErrors as error:
+        messages.error(request, str(error))
+        return redirect("explore:sweeps")
     messages.success(request, gettext("The sweep is back."))
     return redirect("explore:sweep", public_id=found.public_id)

@@ -51,19 +51,25 @@ def save_view(*, owner: User, name: str, query: str, team: Team | None = None) -
         with transaction.atomic():
             view = SavedView.objects.kept().select_for_update().filter(owner=owner, name=name).first()
             if view is None:
-                if SavedView.objects.kept().filter(owner=owner).count() >= VIEWS_OF_A_USER:
-                    raise FieldErrors(
-                        {
-                            "name": gettext("You have %(views_of_a_user)s views, as many as fit. Delete one first.")
-                            % {"views_of_a_user": VIEWS_OF_A_USER}
-                        }
-                    )
+                _check_room(owner.pk)
                 return SavedView.objects.create(owner=owner, name=name, query=query, team=team)
             view.query, view.team = query, team
             view.save(update_fields=["query", "team"])
             return view
     except IntegrityError:
         raise FieldErrors({"name": gettext("A view of that name was saved at the same moment. Try again.")}) from None
+
+
+def _check_room(owner_id: int, besides: int | None = None) -> None:
+    """Raises :class:`FieldErrors` where a user keeps as many views as fit. Within a transaction: one at a time per user."""
+    User.objects.select_for_update().get(pk=owner_id)
+    if SavedView.objects.kept().filter(owner=owner_id).exclude(pk=besides).count() >= VIEWS_OF_A_USER:
+        raise FieldErrors(
+            {
+                "name": gettext("You have %(views_of_a_user)s views, as many as fit. Delete one first.")
+                % {"views_of_a_user": VIEWS_OF_A_USER}
+            }
+        )
 
 
 def change_view(*, view: SavedView, query: str) -> None:
@@ -79,9 +85,10 @@ def delete_view(*, view: SavedView) -> None:
 
 
 def restore_view(*, view: SavedView) -> None:
-    """Bring a deleted view back. Raises :class:`FieldErrors` when another one has its name by now."""
+    """Bring a deleted view back. Raises :class:`FieldErrors` when another one has its name by now, or its place."""
     try:
         with transaction.atomic():
+            _check_room(view.owner_id, besides=view.pk)
             SavedView.objects.filter(pk=view.pk).update(deleted_at=None)
     except IntegrityError:
         raise FieldErrors(

@@ -35,17 +35,23 @@ def add_mark(*, run: Run, by: User, kind: str, text: str) -> Mark:
         raise FieldErrors(errors)
     with transaction.atomic():
         Run.objects.select_for_update().get(pk=run.pk)
-        kept = Mark.objects.kept().filter(run=run)
-        if kept.count() >= MARKS_OF_A_RUN:
-            raise FieldErrors(
-                {
-                    "text": gettext("This run has %(marks_of_a_run)s marks, as many as fit. Remove one first.")
-                    % {"marks_of_a_run": MARKS_OF_A_RUN}
-                }
-            )
-        if kind == Mark.Kind.EXPECTED:
-            kept.filter(kind=kind).update(deleted_at=timezone.now())
+        _make_room(run.pk, kind)
         return Mark.objects.create(run=run, by=by, kind=kind, text=text)
+
+
+def _make_room(run_id: int, kind: str) -> None:
+    """Take the place of another expected change; raises :class:`FieldErrors` where no more marks fit."""
+    kept = Mark.objects.kept().filter(run=run_id)
+    replaced = kept.filter(kind=kind).count() if kind == Mark.Kind.EXPECTED else 0
+    if kept.count() - replaced >= MARKS_OF_A_RUN:
+        raise FieldErrors(
+            {
+                "text": gettext("This run has %(marks_of_a_run)s marks, as many as fit. Remove one first.")
+                % {"marks_of_a_run": MARKS_OF_A_RUN}
+            }
+        )
+    if replaced:
+        kept.filter(kind=kind).update(deleted_at=timezone.now())
 
 
 def remove_mark(*, mark: Mark) -> None:
@@ -54,11 +60,11 @@ def remove_mark(*, mark: Mark) -> None:
 
 
 def restore_mark(*, mark: Mark) -> None:
-    """Put a removed mark back, in place of another expected change that was marked meanwhile."""
+    """Put a removed mark back, in place of another expected change that was marked meanwhile. Raises :class:`FieldErrors` where no more
+    marks fit."""
     with transaction.atomic():
         Run.objects.select_for_update().get(pk=mark.run_id)
-        if mark.kind == Mark.Kind.EXPECTED:
-            Mark.objects.kept().filter(run=mark.run_id, kind=mark.kind).exclude(pk=mark.pk).update(
-                deleted_at=timezone.now()
-            )
+        if Mark.objects.kept().filter(pk=mark.pk).exists():
+            return
+        _make_room(mark.run_id, mark.kind)
         Mark.objects.filter(pk=mark.pk).update(deleted_at=None)

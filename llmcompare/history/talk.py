@@ -6,7 +6,7 @@ Callers pass runs from ``visible_to`` (comments) or ``editable_by`` (notes), and
 from __future__ import annotations
 
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import F, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext
 
@@ -44,14 +44,21 @@ def add_comment(*, run: Run, by: User, text: str) -> Comment:
     text = _checked(text, MAX_COMMENT, "comment")
     if not text:
         raise FieldErrors({"comment": gettext("Write something first.")})
-    if Comment.objects.kept().filter(run=run).count() >= COMMENTS_OF_A_RUN:
+    with transaction.atomic():
+        _check_room(run.pk)
+        return Comment.objects.create(run=run, by=by, text=text)
+
+
+def _check_room(run_id: int, besides: int | None = None) -> None:
+    """Raises :class:`FieldErrors` where no more comments fit. Within a transaction: one at a time per run."""
+    Run.objects.select_for_update().get(pk=run_id)
+    if Comment.objects.kept().filter(run=run_id).exclude(pk=besides).count() >= COMMENTS_OF_A_RUN:
         raise FieldErrors(
             {
                 "comment": gettext("This run has %(comments_of_a_run)s comments, as many as fit.")
                 % {"comments_of_a_run": COMMENTS_OF_A_RUN}
             }
         )
-    return Comment.objects.create(run=run, by=by, text=text)
 
 
 def edit_comment(*, comment: Comment, text: str) -> None:
@@ -59,14 +66,16 @@ def edit_comment(*, comment: Comment, text: str) -> None:
     text = _checked(text, MAX_COMMENT, "comment")
     if not text:
         raise FieldErrors({"comment": gettext("A comment cannot be empty. Delete it instead; that can be undone.")})
-    if text != comment.text:
-        Comment.objects.filter(pk=comment.pk).update(text=text, before=comment.text, edited_at=timezone.now())
+    # What it is now, not what it was when the page was made: another edit may have come in between.
+    Comment.objects.filter(pk=comment.pk).exclude(text=text).update(
+        text=text, before=F("text"), edited_at=timezone.now()
+    )
 
 
 def undo_edit(*, comment: Comment) -> None:
     """Back to the text before the last edit."""
-    if comment.before is not None:
-        Comment.objects.filter(pk=comment.pk).update(text=comment.before, before=None, edited_at=None)
+    edited = Comment.objects.filter(pk=comment.pk, before__isnull=False)
+    edited.update(text=F("before"), before=None, edited_at=None)
 
 
 def delete_comment(*, comment: Comment) -> None:
@@ -74,7 +83,10 @@ def delete_comment(*, comment: Comment) -> None:
 
 
 def restore_comment(*, comment: Comment) -> None:
-    Comment.objects.filter(pk=comment.pk).update(deleted_at=None)
+    """Raises :class:`FieldErrors` when others took its place meanwhile."""
+    with transaction.atomic():
+        _check_room(comment.run_id, besides=comment.pk)
+        Comment.objects.filter(pk=comment.pk).update(deleted_at=None)
 
 
 def write_notes(*, run: Run, by: User, text: str) -> None:

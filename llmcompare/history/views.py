@@ -220,6 +220,10 @@ def remove_mark(request: HttpRequest, pk: int) -> HttpResponse:
 @require_POST
 def restore_mark(request: HttpRequest, pk: int) -> HttpResponse:
     back = _mark_or_404(request, pk)
-    services.restore_mark(mark=back)
-    messages.success(request, gettext("The mark is back."))
+    try:
+        services.restore_mark(mark=back)
+    except FieldErrors as error:
+        messages.error(request, str(error))
+    else:
+        messages.success(request, gettext("The mark is back."))
     return _back(back.run)

@@ -265,4 +265,12 @@ def _end_early(run: Run, watch: Watch, error: EngineError) -> None:
         case "lost":
             logger.warning("Run %s: the lease was lost, another worker has the run", run.public_id)
         case _:
-            lifecycle.fail(run=run, phase=error.phase, message=error.message, partial=error.partial)
+            lifecycle.fail(run=run, phase=error.phase, message=_said_of(error), partial=error.partial)
+
+
+def _said_of(error: EngineError) -> str:
+    """The engine's sentence, and which input it is about: in a form it stands beside that, in a row nothing says so."""
+    if error.kind != "spec" or not error.field:
+        return error.message
+    text = gettext_noop("The input “%(field)s” cannot be used. %(message)s")
+    return text % {"field": error.field, "message": error.message}

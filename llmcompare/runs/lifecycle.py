@@ -181,6 +181,19 @@ def end_cancelled(*, run: Run, partial: Mapping[str, Any] | None = None) -> bool
     return held
 
 
+def end_unwanted(*, run: Run) -> bool:
+    """End a run that waits although it was cancelled or deleted, as an earlier version could leave one: nobody takes it, and it would
+    count as under way for ever."""
+    with transaction.atomic():
+        unwanted = Run.objects.unwanted().filter(pk=run.pk)
+        ended = bool(
+            unwanted.update(state=Run.State.CANCELLED, finished=timezone.now(), message=gettext_noop("Cancelled."))
+        )
+        if ended:
+            _add_event(run, gettext_noop("Cancelled while waiting."), "info", "cancelled")
+    return ended
+
+
 def put_back(*, run: Run) -> bool:
     """Return the run to the queue because this worker stops; the attempt does not count."""
     with transaction.atomic():

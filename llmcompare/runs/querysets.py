@@ -42,6 +42,10 @@ class RunQuerySet(models.QuerySet):
         """Queued and still wanted."""
         return self.kept().filter(state="queued", cancel_requested=False)
 
+    def unwanted(self) -> RunQuerySet:
+        """Queued, cancelled or in the bin: nobody will take them."""
+        return self.filter(state="queued").filter(Q(cancel_requested=True) | Q(deleted_at__isnull=False))
+
     def held(self, run) -> RunQuerySet:
         """The run's row while the claim in ``run`` is the one in the database: every write of a worker goes through this fence."""
         return self.filter(pk=run.pk, state="running", claim=run.claim)

@@ -32,6 +32,7 @@ _ORDER = (
     "iterations",
     "modules",
     "memory",
+    "requests",
     "operators",
     "document",
     "estimate",

@@ -35,8 +35,9 @@ class Swept:
 
 
 def sweep() -> Swept:
-    """Bring every run whose worker was lost on its way again, and ring for those whose bell was lost."""
+    """Bring every run whose worker was lost on its way again, end those that wait unwanted, and ring for those whose bell was lost."""
     outcomes = [_recover(run) for run in Run.objects.expired()]
+    outcomes += ["cancelled" for run in Run.objects.unwanted() if lifecycle.end_unwanted(run=run)]
     return Swept(
         put_back=outcomes.count("queued"),
         failed=outcomes.count("failed"),

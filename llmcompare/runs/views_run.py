@@ -166,6 +166,8 @@ def _uses_random_weights(run: Run) -> bool:
 def _next_step(run: Run) -> str:
     if run.state != Run.State.FAILED:
         return ""
+    if run.error_phase == "requests" and not run.of_endpoint:
+        return gettext("Send fewer or shorter requests, or raise the time limit; the log says what was running.")
     step = _NEXT_STEPS.get(run.error_phase)
     return str(step) if step else gettext("Run it again; if it fails the same way, send the log to your administrator.")
 

@@ -28,10 +28,11 @@ USE_PRECISION = timedelta(hours=1)
 
 @dataclass(frozen=True)
 class Opened:
-    """What a working token opens: the link and its runs, in the order that its maker gave them."""
+    """What a working token opens: the link and its runs, in the order that its maker gave them; ``texts``: prompts and answers too."""
 
     link: ShareLink
     runs: list[Run]
+    texts: bool
 
 
 def token_digest(token: str) -> str:
@@ -48,7 +49,7 @@ def create_link(
 ) -> tuple[ShareLink, str]:
     """Make a link to one run, or to a comparison of up to :data:`MAX_RUNS`. The returned token is not stored: show it now.
 
-    ``runs`` come from ``visible_to(owner)``. Raises :class:`FieldErrors`.
+    ``runs`` come from ``visible_to(owner)``; their texts are given away by whoever may change them alone. Raises :class:`FieldErrors`.
     """
     errors = {}
     if expires not in EXPIRY_DAYS:
@@ -60,6 +61,10 @@ def create_link(
         }
     if len(label.strip()) > 100:
         errors["label"] = gettext("The label has %(count)s characters; 100 fit.") % {"count": len(label.strip())}
+    if include_text and not may_show_texts(owner, runs):
+        errors["include_text"] = gettext(
+            "Only those who may change a run show its prompts and texts to others. Leave this unticked, or ask one of them."
+        )
     if errors:
         raise FieldErrors(errors)
     days = EXPIRY_DAYS[expires]
@@ -76,6 +81,12 @@ def create_link(
     return link, token
 
 
+def may_show_texts(user: User, runs: Sequence[Run]) -> bool:
+    """Whether they are the user's to give away: figures of a teammate's run are for whoever sees it, words are not."""
+    ids = {run.pk for run in runs}
+    return Run.objects.editable_by(user).filter(pk__in=ids).count() == len(ids)
+
+
 def revoke_link(*, link: ShareLink) -> None:
     """End a link at once; its past use stays visible in the list."""
     ShareLink.objects.filter(pk=link.pk, revoked_at=None).update(revoked_at=timezone.now())
@@ -90,7 +101,7 @@ def open_link(token: str) -> Opened | None:
     if runs is None:
         return None
     _note_use(link)
-    return Opened(link, runs)
+    return Opened(link, runs, texts=link.include_text and may_show_texts(link.owner, runs))
 
 
 def reachable_runs(link: ShareLink) -> list[Run] | None:

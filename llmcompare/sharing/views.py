@@ -66,7 +66,12 @@ def share_comparison(request: UserRequest) -> HttpResponse:
 
 
 def _share(request: UserRequest, runs: list[Run], *, back: str) -> HttpResponse:
-    page = {"runs": runs, "run_ids": ",".join(run.public_id for run in runs), "back": back}
+    page = {
+        "runs": runs,
+        "run_ids": ",".join(run.public_id for run in runs),
+        "back": back,
+        "may_show_texts": services.may_show_texts(request.user, runs),
+    }
     if request.method != "POST":
         return render(request, "sharing/new.html", page | {"form": ShareForm()})
     # A button on the run page may send nothing but the token against forgery: it means the defaults.
@@ -133,7 +138,7 @@ def shared(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseB
 @shared
 def open_page(request: HttpRequest, opened: services.Opened) -> HttpResponse:
     if len(opened.runs) == 1:
-        run, text = opened.runs[0], opened.link.include_text
+        run, text = opened.runs[0], opened.texts
         shown = public.shared_document(run, include_text=text)
         page = run_context(shown, request.GET, shared=True, include_text=text)
         facts = public.shared_facts(run)
@@ -156,7 +161,7 @@ def open_page(request: HttpRequest, opened: services.Opened) -> HttpResponse:
 def export_json(request: HttpRequest, opened: services.Opened) -> HttpResponse:
     if len(opened.runs) == 1:
         run = opened.runs[0]
-        shown = public.shared_object(run, include_text=opened.link.include_text)
+        shown = public.shared_object(run, include_text=opened.texts)
         return exports.json_response(exports.run_filename(run, "json"), shown)
     with translation.override("en"):  # programs read it, whatever the language of the pages
         return exports.json_response("comparison.json", _comparison(request, opened.runs))
@@ -179,7 +184,7 @@ def export_csv(request: HttpRequest, opened: services.Opened) -> HttpResponseBas
         return HttpResponse(str(error), status=400, content_type="text/plain; charset=utf-8")
     if len(opened.runs) == 1:
         run = opened.runs[0]
-        figures = exports.run_rows(public.shared_object(run, include_text=opened.link.include_text))
+        figures = exports.run_rows(public.shared_object(run, include_text=opened.texts))
         return csv_response(exports.run_filename(run, "csv"), exports.RUN_HEADER, figures, layout)
     header, rows = exports.comparison_table(_comparison(request, opened.runs))
     return csv_response("comparison.csv", header, rows, layout)

@@ -288,7 +288,7 @@ def summary(document: dict[str, Any]) -> list[str]:
         spread = f"  ({low} to {high}, n = {metric['n']})" if "min" in metric else ""
         lines.append(f"  {DEFINITIONS[metric['definition']].name:<36} {value}{spread}")
     for key, entries in document["errors"].items():
-        shown = ", ".join(f"{entry['level']} {entry['error_pct']:+.0f} %" for entry in entries)
+        shown = ", ".join(f"{entry['level']} {round(entry['error_pct']):+} %" for entry in entries)
         lines.append(f"  estimate of {key:<24} {shown}")
     if load := document.get("load"):
         lines.append(f"  load: {load['mode']}, {load['served']} of {load['due']} requests served; {load['scheduling']}")

@@ -6,6 +6,8 @@ import pytest
 from django.core.management import call_command
 from django.urls import get_resolver
 
+from llmcompare.runs.models import RunMetric
+
 OPERATIONS = {
     "log_in",
     "log_out",
@@ -90,6 +92,13 @@ def test_every_address_of_the_api_is_documented(schema):
 def test_the_list_of_runs_documents_its_filters(schema):
     names = {p["name"] for p in schema["paths"]["/api/v1/runs/"]["get"]["parameters"]}
     assert {"state", "kind", "page", "page_size", "export"} <= names
+
+
+def test_every_origin_of_a_figure_is_documented(schema):
+    known = [origin for origin, _ in RunMetric._meta.get_field("origin").choices]
+    described = schema["components"]["schemas"]["Metric"]["properties"]["origin"]["description"]
+    assert known == ["estimated", "measured", "reported"]
+    assert all(origin in described for origin in known)
 
 
 def test_the_document_is_served(client, db):

@@ -178,3 +178,14 @@ def test_nothing_is_deployed_through_a_connection_that_was_deleted_meanwhile(her
     assert not Deployment.objects.exists()
     connections.restore(connection=here)
     assert deployments.deploy(user=here.owner, wish=wish, typed="late")
+
+
+def test_a_connection_comes_back_where_there_is_a_place_for_it(here, owner_client, monkeypatch):
+    monkeypatch.setattr(connections, "MAX_CONNECTIONS", 1)
+    owner_client.post(f"/cloud/{here.public_id}/delete/")
+    values = {"project": "project", "region": "us-central1", "credential_kind": "impersonate"}
+    account = "portal@project-1.iam.gserviceaccount.com"
+    other = connections.create(owner=here.owner, name="Other", credential=account, **values)
+    answer = owner_client.post(f"/cloud/{here.public_id}/restore/", follow=True)
+    assert "You have 1 connections already" in answer.content.decode()
+    assert list(type(here).objects.kept()) == [other]

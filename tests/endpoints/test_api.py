@@ -124,3 +124,27 @@ def test_a_patch_does_not_put_back_what_another_request_changed_meanwhile(script
     monkeypatch.setattr(views, "editable_endpoint", slowly)
     answer = send(script, "patch", f"{A}{endpoint.public_id}/", name="Renamed").json()
     assert (answer["name"], answer["model"]) == ("Renamed", "n")
+
+
+def test_the_api_does_not_lend_the_cloud_connection_of_a_team(script, owner, team):
+    endpoint = make_endpoint(owner, kind="vertex", url="", visibility="team", team=team)
+    answer = send(script, "patch", f"{A}{endpoint.public_id}/", visibility="public")
+    assert answer.status_code == 400
+    assert list(answer.json()["errors"]) == ["visibility"]
+    owner.membership_set.all().delete()
+    assert script.get(f"{A}{endpoint.public_id}/").status_code == 404
+
+
+def test_null_does_not_remove_a_link_that_its_sender_does_not_see(owner, team, teammate, staff):
+    """To a script that sends back what it read, what is hidden from it looks like null."""
+    Membership.objects.filter(user=teammate).update(role="editor")
+    device = make_hardware(source="private", owner=staff)
+    model = make_model(source="upload", owner=staff)
+    endpoint = make_endpoint(owner, visibility="team", team=team)
+    Endpoint.objects.update(hardware=device, language_model=model)
+    editor, path = script_of(teammate), f"{A}{endpoint.public_id}/"
+    read = editor.get(path).json()
+    assert (read["hardware"], read["language_model"]) == (None, None)
+    assert send(editor, "patch", path, name="New", hardware=None, language_model=None).json()["name"] == "New"
+    endpoint.refresh_from_db()
+    assert (endpoint.hardware, endpoint.language_model) == (device, model)

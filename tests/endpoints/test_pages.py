@@ -329,3 +329,11 @@ def test_an_editor_of_the_team_is_not_asked_who_may_use_it(owner, owner_client, 
     assert teammate_client.post(at("edit", endpoint), entered(name="Renamed", visibility="public")).status_code == 302
     endpoint.refresh_from_db()
     assert (endpoint.name, endpoint.visibility, endpoint.team) == ("Renamed", "team", team)
+
+
+def test_the_endpoint_of_a_team_s_deployment_is_edited_without_a_choice_of_who_uses_it(owner, owner_client, team):
+    endpoint = make_endpoint(owner, kind="vertex", url="", visibility="team", team=team)
+    assert 'name="visibility"' not in owner_client.get(at("edit", endpoint)).content.decode()
+    owner_client.post(at("edit", endpoint), {"name": "Renamed", "visibility": "public"})
+    endpoint.refresh_from_db()
+    assert (endpoint.name, endpoint.visibility, endpoint.team) == ("Renamed", "team", team)

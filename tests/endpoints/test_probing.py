@@ -195,3 +195,13 @@ def test_the_worker_s_threads_take_what_waits_once_and_outlive_faults(monkeypatc
     thread.join(10)
     assert not thread.is_alive()
     assert sorted(taken) == [1, 2, 3]
+
+
+def test_what_is_found_under_another_rule_of_networks_is_dropped(owner):
+    """An administrator took the endpoint out of the private network while it was looked at."""
+    endpoint = make_endpoint(owner, private=True)
+    probe = probing.claim(probe_id=probing.ask(endpoint=endpoint, user=owner).pk, worker="here")
+    type(endpoint).objects.filter(pk=endpoint.pk).update(private=False)
+    assert probing.finish(probe=probe, found={"models": ["of the inside"]})
+    endpoint.refresh_from_db()
+    assert endpoint.probe is None

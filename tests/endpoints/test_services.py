@@ -226,3 +226,48 @@ def test_an_endpoint_of_another_kind_keeps_its_address(owner):
     assert (endpoint.name, endpoint.url, endpoint.model) == ("Gemma", "", "gemma")
     refused(lambda: services.delete(endpoint=endpoint), "__all__")
     refused(lambda: services.restore(endpoint=endpoint), "__all__")
+
+
+def test_who_left_the_team_no_longer_uses_its_cloud_connection(owner, team):
+    """The endpoint of a deployment is its maker's, the credentials that it sends are the team's."""
+    endpoint = make_endpoint(owner, kind="vertex", url="", visibility="team", team=team)
+    own = make_endpoint(owner, kind="vertex", url="")
+    with_key = make_endpoint(owner, key=KEY, visibility="team", team=team)
+    found = Endpoint.objects
+
+    def names(rows) -> set[int]:
+        return set(rows.values_list("pk", flat=True))
+
+    assert names(found.visible_to(owner)) == names(found.editable_by(owner)) == {endpoint.pk, own.pk, with_key.pk}
+    owner.membership_set.filter(team=team).delete()
+    assert names(found.visible_to(owner)) == names(found.editable_by(owner)) == {own.pk, with_key.pk}
+    Endpoint.objects.update(deleted_at=endpoint.created)
+    assert names(found.binned_by(owner)) == {own.pk, with_key.pk}
+
+
+@pytest.mark.parametrize("wanted", ["public", "private", "team"])
+def test_nobody_lends_the_cloud_connection_of_a_team_or_keeps_it(owner, team, wanted):
+    endpoint = make_endpoint(owner, kind="vertex", url="", visibility="team", team=team)
+    other = make_team("Other", editors=[owner]) if wanted == "team" else None
+    errors = refused(
+        lambda: update(endpoint=endpoint, by=owner, draft=draft(visibility=wanted, team=other)), "visibility"
+    )
+    assert "cloud connection of a team" in errors["visibility"]
+    endpoint.refresh_from_db()
+    assert (endpoint.visibility, endpoint.team) == ("team", team)
+    update(endpoint=endpoint, by=owner, draft=draft(name="Another name", visibility="team", team=team))
+    endpoint.refresh_from_db()
+    assert endpoint.name == "Another name"
+
+
+def test_what_comes_out_of_the_bin_needs_a_place(owner, monkeypatch):
+    """Else deleting, adding and restoring would pass the limit."""
+    monkeypatch.setattr(services, "MAX_PER_USER", 1)
+    first = create(owner=owner, draft=draft())
+    services.delete(endpoint=first)
+    second = create(owner=owner, draft=draft(name="Second"))
+    refused(lambda: services.restore(endpoint=first), "__all__")
+    assert list(Endpoint.objects.kept()) == [second]
+    services.delete(endpoint=second)
+    services.restore(endpoint=first)
+    assert list(Endpoint.objects.kept()) == [first]

@@ -10,6 +10,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from hardware.models import Hardware
+from llmcompare.explore import services
 from llmcompare.explore.models import SavedSweep, StoredForm
 from llmcompare.runs.models import Run
 from tests.factories import make_hardware, make_model, make_user
@@ -156,6 +157,30 @@ def test_deleting_a_sweep_can_be_undone(owner_client, ready):
     assert owner_client.get(path).status_code == 404
     assert owner_client.post(f"{path}restore/").status_code == 302
     assert owner_client.get(path).status_code == 200
+
+
+def test_a_sweep_that_is_saved_twice_is_one(owner_client, owner, ready, other_device):
+    """A button pressed twice; what is another answer, or has another name, is another sweep."""
+    given = {"query": QUERY, "name": "Kept"}
+    first, second = (owner_client.post("/explore/sweeps/", given)["Location"] for _ in range(2))
+    assert first == second
+    assert SavedSweep.objects.count() == 1
+    owner_client.post("/explore/sweeps/", given | {"name": "Other"})
+    owner_client.post("/explore/sweeps/", given | {"visibility": "public"})
+    assert SavedSweep.objects.count() == 3
+    Hardware.objects.filter(pk=other_device.pk).update(memory_bandwidth=1e9)
+    owner_client.post("/explore/sweeps/", given)
+    assert SavedSweep.objects.count() == 4
+
+
+def test_a_sweep_comes_back_where_there_is_a_place_for_it(owner_client, ready, monkeypatch):
+    monkeypatch.setattr(services, "MAX_SWEEPS", 1)
+    owner_client.post("/explore/sweeps/", {"query": QUERY, "name": "One"})
+    path = f"/explore/sweeps/{SavedSweep.objects.get().public_id}/"
+    owner_client.post(f"{path}delete/")
+    owner_client.post("/explore/sweeps/", {"query": QUERY, "name": "Two"})
+    assert "You keep 1 sweeps already" in owner_client.post(f"{path}restore/", follow=True).content.decode()
+    assert [sweep.name for sweep in SavedSweep.objects.filter(deleted_at=None)] == ["Two"]
 
 
 def test_who_may_see_a_sweep(owner, owner_client, teammate_client, stranger_client, team, ready):

@@ -219,6 +219,18 @@ def test_a_run_begins_one_expected_change_at_most(owner_client, measured):
     assert [m["text"] for m in exported(owner_client, run)["marks"]] == ["first"]
 
 
+def test_a_mark_comes_back_where_there_is_a_place_for_it(owner_client, measured, monkeypatch):
+    monkeypatch.setattr("llmcompare.history.services.MARKS_OF_A_RUN", 1)
+    run = measured(1.0)[0]
+    owner_client.post(f"/history/runs/{run.public_id}/mark/", {"kind": "note", "text": "first"})
+    first = Mark.objects.get()
+    owner_client.post(f"/history/marks/{first.pk}/remove/")
+    owner_client.post(f"/history/runs/{run.public_id}/mark/", {"kind": "note", "text": "second"})
+    answer = owner_client.post(f"/history/marks/{first.pk}/restore/", follow=True)
+    assert "as many as fit" in answer.content.decode()
+    assert [m["text"] for m in exported(owner_client, run)["marks"]] == ["second"]
+
+
 @pytest.mark.parametrize(
     "data",
     [{"kind": "expected", "text": "  "}, {"kind": "note", "text": "x" * 501}, {"kind": "other", "text": "x"}, {}],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from llmcompare.history import saved
 from llmcompare.history.models import SavedView
 from llmcompare.history.saved import query_of
 from tests import factories
@@ -108,3 +109,17 @@ def test_a_view_outlives_the_team_that_saw_it(owner_client, teammate_client, tea
     team.delete()
     assert "Ours" in owner_client.get("/runs/").content.decode()
     assert "Ours" not in teammate_client.get("/runs/").content.decode()
+
+
+def test_a_view_comes_back_where_there_is_a_place_for_it(owner_client, monkeypatch):
+    monkeypatch.setattr(saved, "VIEWS_OF_A_USER", 1)
+    save(owner_client, name="First", query="q=1")
+    first = SavedView.objects.get()
+    owner_client.post(f"/views/{first.public_id}/delete/")
+    save(owner_client, name="Second", query="q=2")
+    answer = owner_client.post(f"/views/{first.public_id}/restore/", follow=True)
+    assert "as many as fit" in answer.content.decode()
+    assert [view.name for view in SavedView.objects.kept()] == ["Second"]
+    owner_client.post(f"/views/{SavedView.objects.kept().get().public_id}/delete/")
+    for _ in range(2):
+        assert "is back" in owner_client.post(f"/views/{first.public_id}/restore/", follow=True).content.decode()

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from llmcompare.history import talk
 from llmcompare.history.models import Comment, NotesEdit
 from llmcompare.runs.models import RunTag
 from llmcompare.runs.tagging import tag_names
@@ -153,6 +154,34 @@ def test_only_the_author_edits_and_deletes_and_both_can_be_undone(owner_client, 
     assert "You deleted: first words" in page(teammate_client, run)
     teammate_client.post(f"/comments/{comment.pk}/restore/")
     assert "first words" in page(owner_client, run)
+
+
+def test_an_edit_from_an_old_page_can_be_undone_to_what_it_replaced(owner, run):
+    """Two windows: the second one still shows the words from before the first one's edit."""
+    comment = talk.add_comment(run=run, by=owner, text="first")
+    one, other = Comment.objects.get(), Comment.objects.get()
+    talk.edit_comment(comment=one, text="second")
+    talk.edit_comment(comment=other, text="third")
+    comment.refresh_from_db()
+    assert (comment.text, comment.before) == ("third", "second")
+    talk.undo_edit(comment=one)
+    talk.undo_edit(comment=other)
+    comment.refresh_from_db()
+    assert (comment.text, comment.before, comment.edited_at) == ("second", None, None)
+
+
+def test_a_comment_comes_back_where_there_is_a_place_for_it(teammate_client, run, monkeypatch):
+    monkeypatch.setattr(talk, "COMMENTS_OF_A_RUN", 1)
+    post(teammate_client, run, "comments", comment="one")
+    first = Comment.objects.get()
+    teammate_client.post(f"/comments/{first.pk}/delete/")
+    post(teammate_client, run, "comments", comment="two")
+    answer = teammate_client.post(f"/comments/{first.pk}/restore/", follow=True)
+    assert "as many as fit" in answer.content.decode()
+    assert [comment.text for comment in Comment.objects.kept()] == ["two"]
+    teammate_client.post(f"/comments/{Comment.objects.kept().get().pk}/delete/")
+    for _ in range(2):
+        assert "is back" in teammate_client.post(f"/comments/{first.pk}/restore/", follow=True).content.decode()
 
 
 @pytest.mark.parametrize("text", ["", "  \n ", "x" * 5_001])

@@ -205,10 +205,11 @@ def test_what_makes_no_sense_is_refused_at_its_field(field, wrong):
 
 def test_requests_that_were_served_are_kept_while_the_load_goes_on(monkeypatch):
     """A process that is killed during a load leaves what it had sent by then."""
-    kept = []
+    kept, stages = [], {}
 
     class Report:
-        def __call__(self, stage, fraction, message): ...
+        def __call__(self, stage, fraction, message):
+            stages.setdefault(stage, message)
 
         def partial(self, document):
             kept.append(document)
@@ -224,6 +225,9 @@ def test_requests_that_were_served_are_kept_while_the_load_goes_on(monkeypatch):
     assert during[0]["load"]["mode"] == "closed"
     assert "during its load" in during[0]["warnings"][-1]["message"]
     json.dumps(during[-1], allow_nan=False)
+    # Power and memory are summed by stage: what serving costs is not what loading the weights costs.
+    assert stages["load"].startswith("Loading ")
+    assert stages["requests"] == "Load: 5 requests"
 
 
 def test_a_real_model_under_load_has_every_request_with_the_lengths_that_were_drawn():

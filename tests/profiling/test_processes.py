@@ -70,6 +70,19 @@ def test_rows_give_the_metrics_of_the_document(real):
         assert len(values) == real["metrics"][key]["n"]
 
 
+def test_an_interval_in_which_a_coarse_clock_saw_no_time_has_no_rate(real):
+    still = slowed(real, 0.0)
+    series = series_of(still["samples"], real["workload"]["batch_size"])
+    assert series["ttft"] == [0.0, 0.0, 0.0]
+    assert series["prefill_throughput"] == series["output_throughput"] == series["decode_throughput"] == []
+    document = pool([real, still], protocol=Protocol().to_json())
+    assert document["metrics"]["prefill_throughput"]["n"] == 3, "those of the other process"
+    json.dumps(document, allow_nan=False)
+    alone = pool([still, still], protocol=Protocol().to_json())
+    assert "prefill_throughput" not in alone["metrics"]
+    json.dumps(alone, allow_nan=False)
+
+
 def test_processes_are_pooled_by_their_medians(real):
     fast, base, slow = (slowed(real, factor) for factor in (0.9, 1.0, 1.3))
     document = pool([base, slow, fast], protocol=Protocol().to_json())

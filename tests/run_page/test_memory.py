@@ -39,7 +39,7 @@ def test_parts_stand_beside_their_estimate_and_unknown_stays_unknown(document):
     assert (weights["measured"], weights["estimated"], weights["error"]) == ("1\u202fkB", "900\u202fB", "−10.0\u202f%")
     assert (cache["measured"], cache["estimated"], cache["error"]) == ("0\u202fB", "–", "–")
     assert other["measured"] == "unknown"
-    assert decode["parts"][0]["error"] == "+0.0\u202f%"
+    assert decode["parts"][0]["error"] == "0.0\u202f%"
     assert memory_by_part(documents.estimate()) == []
 
 

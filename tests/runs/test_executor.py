@@ -9,8 +9,9 @@ from contextlib import contextmanager
 import pytest
 from django.db import OperationalError
 from django.urls import reverse
-from django.utils import timezone
+from django.utils import timezone, translation
 
+from llmcompare.common.saying import said
 from llmcompare.runs import executor, lifecycle, watch
 from llmcompare.runs.executor import MAX_LOG_LINES, Watch, execute, quiet_machine
 from llmcompare.runs.models import Run
@@ -73,6 +74,28 @@ def stopped(engine) -> None:
     """What a real engine does when it is told to stop."""
     assert engine.should_stop()
     raise EngineError(phase="decode", kind="cancelled", message="The run was cancelled.")
+
+
+def test_a_refused_input_is_named_with_what_may_stand_there(owner, owner_client):
+    """In a form the sentence stands at its field; on the page of a run nothing else says what it is about."""
+
+    def refuse(engine):
+        raise EngineError(phase="start", kind="spec", field="dtype", message="Choose one of fp32, bf16, fp16.")
+
+    run = make_run(owner)
+    carry_out(run, refuse)
+    assert run.error == "The input “dtype” cannot be used. Choose one of fp32, bf16, fp16."
+    with translation.override("zh-hans"):
+        shown = said(run.error)
+    assert shown.startswith("无法使用输入“数据类型”")
+    assert "Choose" not in shown
+
+
+def test_a_load_that_failed_on_a_host_is_no_matter_of_an_endpoint(owner, owner_client):
+    run = make_run(owner, kind="measure", document=measured(), state="failed", error_phase="requests", error="Killed.")
+    page = owner_client.get(run_page(run)).content.decode()
+    assert "Send fewer or shorter requests" in page
+    assert "Look at the endpoint" not in page
 
 
 def test_a_run_is_done_with_its_results_progress_and_log(owner):

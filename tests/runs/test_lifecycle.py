@@ -211,6 +211,19 @@ def test_a_cancelled_run_whose_worker_was_lost_is_cancelled(owner, bells):
     assert Run.objects.get().state == "cancelled"
 
 
+@pytest.mark.parametrize("wish", [{"cancel_requested": True}, {"deleted_at": timezone.now()}])
+def test_a_run_that_an_earlier_version_left_waiting_unwanted_is_ended(owner, bells, wish):
+    """Nobody takes it, so it would count as under way for ever."""
+    run, other = make_run(owner), make_run(owner)
+    Run.objects.filter(pk=run.pk).update(**wish)
+    assert sweep.sweep() == sweep.Swept(cancelled=1)
+    run.refresh_from_db()
+    assert (run.state, run.events.last().stage) == ("cancelled", "cancelled")
+    assert run.finished is not None
+    assert list(Run.objects.active()) == [other]
+    assert sweep.sweep() == sweep.Swept()
+
+
 def test_a_lost_bell_is_rung_again_once_while_an_idle_worker_listens(owner, bells):
     run = make_run(owner)
     assert sweep.sweep().rung == 0, "nobody listens: bells would pile up"

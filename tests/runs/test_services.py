@@ -354,3 +354,18 @@ def test_a_deleted_run_is_in_the_bin_and_comes_back(launch, owner, stranger):
     assert launch(idempotency_key="abc") != run, "the form that made a deleted run makes a new one"
     restore_run(run=Run.objects.binned_by(owner).get())
     assert run in Run.objects.visible_to(owner)
+
+
+@pytest.mark.parametrize("state", [{}, {"state": "running", "claim": "a", "lease_until": timezone.now()}])
+def test_what_comes_out_of_the_bin_does_not_pass_the_quota(owner, settings, launch, state):
+    """A deleted run is cancelled, one under way counts until it has ended, and neither starts again when it comes back."""
+    settings.MAX_ACTIVE_RUNS_PER_USER = 1
+    run = make_run(owner, **state)
+    delete_run(run=run)
+    if state:
+        with pytest.raises(QuotaExceeded):
+            launch()
+        Run.objects.filter(pk=run.pk).update(state="cancelled", claim=None, lease_until=None)
+    launch()
+    assert restore_run(run=run).state == "cancelled"
+    assert Run.objects.filter(owner=owner).active().count() == 1

@@ -72,6 +72,26 @@ def test_prompt_and_answer_appear_only_when_ticked(owner_client, anonymous_clien
                 assert PROMPT not in text
 
 
+def test_a_viewer_of_the_team_shares_no_words_of_a_teammate(
+    owner, team, teammate, teammate_client, anonymous_client, document
+):
+    document["workload"]["prompts"] = [PROMPT]
+    run = make_run(owner, document=document, kind="measure", visibility="team", team=team, notes="Not for outside")
+    form = teammate_client.get(reverse("sharing:run", args=[run.public_id])).content.decode()
+    assert 'name="include_text"' not in form
+    assert "not yours to show" in form
+    asked = teammate_client.post(reverse("sharing:run", args=[run.public_id]), {"include_text": "on"})
+    assert asked.status_code == 422
+    assert "Only those who may change a run" in asked.content.decode()
+    assert not ShareLink.objects.exists()
+    token = share(teammate_client, run)
+    # A row as an earlier version left it, that never asked.
+    ShareLink.objects.update(include_text=True)
+    for path in ("", "export.json", "export.csv"):
+        text = anonymous_client.get(f"/s/{token}/{path}").getvalue().decode()
+        assert not any(words in text for words in (PROMPT, ANSWER, "Not for outside")), path
+
+
 def test_answers_are_kept_by_nobody_and_pass_nothing_on(owner_client, anonymous_client, run):
     token = share(owner_client, run)
     for path in (f"/s/{token}/", f"/s/{token}/export.json", f"/s/{token}/export.csv", "/s/unknown/"):

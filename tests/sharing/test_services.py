@@ -116,3 +116,25 @@ def test_use_is_noted_by_the_hour(shared, django_assert_num_queries):
     services.open_link(token)
     link.refresh_from_db()
     assert timezone.now() - link.last_used < timedelta(hours=1)
+
+
+def test_texts_are_given_away_by_those_who_may_change_the_run(owner, teammate, team):
+    """A viewer of the team shares figures of a teammate's run, and not what its maker wrote."""
+    run, own = make_run(owner, visibility="team", team=team), make_run(teammate)
+    everyones = make_run(owner, visibility="public")
+    for runs in ([run], [own, run], [everyones]):
+        with pytest.raises(FieldErrors) as caught:
+            services.create_link(owner=teammate, runs=runs, include_text=True)
+        assert set(caught.value.errors) == {"include_text"}
+        assert services.create_link(owner=teammate, runs=runs)
+    assert services.open_link(services.create_link(owner=teammate, runs=[own], include_text=True)[1]).texts
+
+
+def test_texts_go_from_a_link_whose_maker_may_no_longer_change_the_run(owner, teammate, team):
+    member = teammate.membership_set.filter(team=team)
+    member.update(role="editor")
+    run = make_run(owner, visibility="team", team=team)
+    _, token = services.create_link(owner=teammate, runs=[run], include_text=True)
+    assert services.open_link(token).texts
+    member.update(role="viewer")
+    assert not services.open_link(token).texts

@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.db.models import QuerySet
 from django.shortcuts import get_object_or_404
 from django.utils.translation import gettext as _
+from django.views.decorators.debug import sensitive_variables
 from rest_framework import serializers, status
 from rest_framework.decorators import api_view
 from rest_framework.request import Request
@@ -162,6 +163,7 @@ def _answer(deployment: Deployment) -> dict:
     errors=(400,),
 )
 @api_view(["GET", "POST"])
+@sensitive_variables()
 def connection_list(request: Request) -> Response:
     if request.method == "GET":
         return Response([connection_json(one) for one in _connections(request)[:MOST_LISTED]])

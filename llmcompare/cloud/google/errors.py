@@ -24,6 +24,11 @@ _QUOTAS = (
     re.compile(r"quotas? (?:are|is|were|was) exceeded:?\s*(?P<names>[\w./ ,-]+)", re.IGNORECASE),
     re.compile(r"quota exceeded for (?:quota )?(?:metric:? )?['\"]?(?P<names>[\w./-]+)", re.IGNORECASE),
 )
+#: "Bearer …", tokens of Google's, JSON Web Tokens, keys.
+_CREDENTIALS = re.compile(
+    r"(?P<kept>\bbearer:? +)[\w.~+/=-]+|\bya29\.[\w.-]+|\beyJ[\w-]+(?:\.[\w-]*)*|-----BEGIN [A-Z ]*PRIVATE KEY.*?(?:KEY-----|$)",
+    re.IGNORECASE,
+)
 _RATE = re.compile(r"per[_ ]?minute|requests_per|PerMinute|too many requests|rate limit", re.IGNORECASE)
 _NO_MACHINES = re.compile(
     r"sufficient (?:resources|capacity)|enough resources|out of stock|stockout|"
@@ -269,7 +274,12 @@ def _said(message: str) -> str:
 
 
 def _one_line(text: str) -> str:
-    return " ".join("".join(c if c.isprintable() else " " for c in text[:20_000]).split())
+    return without_credentials(" ".join("".join(c if c.isprintable() else " " for c in text[:20_000]).split()))
+
+
+def without_credentials(text: str) -> str:
+    """Words of others, who may repeat what they were sent: tokens, signed assertions and private keys are left out."""
+    return _CREDENTIALS.sub(lambda found: f"{found['kept'] or ''}…", text)
 
 
 def _retry_info(details: list[Mapping[str, Any]]) -> float | None:

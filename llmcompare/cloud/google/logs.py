@@ -8,6 +8,7 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 
+from llmcompare.cloud.google.errors import without_credentials
 from llmcompare.cloud.google.monitoring import Fetch
 
 ADDRESS = "https://logging.googleapis.com"
@@ -40,4 +41,5 @@ def _line(entry: dict[str, Any]) -> str:
         found = entry.get("jsonPayload") or {}
         payload = found.get("message") or (json.dumps(found) if found else "")
     text = " ".join("".join(c if c.isprintable() else " " for c in str(payload)).split())
+    text = without_credentials(text)
     return text if len(text) <= MAX_LINE else text[: MAX_LINE - 1] + "…"
