@@ -20,10 +20,12 @@ from llmcompare.runs.models import Run
 from llmcompare.runs.options import ATTENTION, devices_of
 from llmcompare.runs.suitability import (
     READ_ONLY_KINDS,
+    REPLAY_DEVICES,
     check_estimable,
     check_length,
     check_measurable,
     check_rate,
+    check_replay,
     either,
     place,
 )
@@ -47,7 +49,8 @@ ASKED_BY = {"draft_acceptance": "draft_tokens"}
 
 @dataclass(frozen=True)
 class Inputs:
-    """Checked inputs of a run. ``notes`` are sentences about what was adjusted, for the run's log and the preview."""
+    """Checked inputs of a run. ``notes`` are sentences about what was adjusted, for the run's log and the preview. ``replay``: whether the
+    operators are timed alone on the host of an estimate."""
 
     kind: str
     model: LanguageModel
@@ -58,6 +61,7 @@ class Inputs:
     against: Run | None = None
     load: Load | None = None
     artifacts: tuple[str, ...] = ()
+    replay: bool = False
     notes: list[str] = field(default_factory=list)
 
     def freeze(self) -> RunSpec:
@@ -72,6 +76,7 @@ class Inputs:
             against=self._base(hardware.to_json()),
             load=self.load.to_json() if self.load else None,
             artifacts=list(self.artifacts) or None,
+            replay=REPLAY_DEVICES[self.hardware.kind] if self.replay else None,
         )
 
     def _base(self, hardware: dict[str, Any]) -> dict[str, Any] | None:
@@ -93,6 +98,7 @@ def check_inputs(
     against: Run | None = None,
     load: Mapping[str, Any] | None = None,
     artifacts: Sequence[str] = (),
+    replay: bool = False,
 ) -> Inputs:
     """The inputs as one checked value; raises :class:`FieldErrors` with everything that is wrong at once.
 
@@ -100,6 +106,7 @@ def check_inputs(
     ``against``: a measurement that it takes turns with, on the same host.
     ``load``: requests after the iterations, fields of :class:`profiling.load.Load` with ``load_`` before them; empty: none.
     ``artifacts``: files of a measurement's profiled pass, kinds of :data:`profiling.artifacts.KINDS`.
+    ``replay``: time the operators of an estimate alone on its host.
     """
     parsed, errors = _parse_workload(workload)
     repeated, wrong = _parse_protocol(kind, protocol or {})
@@ -135,6 +142,8 @@ def check_inputs(
     errors = too_long | errors
     if kind == Run.Kind.MEASURE:
         errors = check_measurable(model, parsed) | errors
+    if replay:
+        errors = check_replay(kind, model, host, parsed) | errors
     if errors or hardware is None:
         raise FieldErrors(errors)
     return Inputs(
@@ -147,6 +156,7 @@ def check_inputs(
         against=against,
         load=sent,
         artifacts=files,
+        replay=replay,
         notes=notes,
     )
 
