@@ -288,6 +288,7 @@ class RunSpec(_Spec):
     ``against``: the specification of the measurement that this one takes turns with (:mod:`profiling.turns`).
     ``load``: requests against the model after the iterations, of :class:`profiling.load.Load`; None: none.
     ``artifacts``: files to make of a measurement (kinds of :data:`profiling.artifacts.KINDS`); None: none.
+    ``replay``: of an estimate, the device of this host on which its operators are timed alone, ``cpu`` or ``cuda``; None: they are not.
     """
 
     kind: str
@@ -298,6 +299,7 @@ class RunSpec(_Spec):
     against: dict[str, Any] | None = None
     load: dict[str, Any] | None = None
     artifacts: list[str] | None = None
+    replay: str | None = None
 
     def parts(self) -> tuple[ModelSpec, HardwareSpec, Workload]:
         """The three inputs as checked values; raises :class:`SpecError`."""

@@ -115,6 +115,32 @@ DEFINITIONS: dict[str, Definition] = {
         "lower",
     ),
     "encode_time/1": Definition("Encode time", "s", "Time of one forward pass of an encoder over its input.", "lower"),
+    "replay_ttft/1": Definition(
+        "Time to first token, predicted by replay",
+        "s",
+        "Times of the operators of the pass over the prompt, each timed alone on this host or interpolated, plus what Python and the dispatcher "
+        "take between them; on a GPU the longer of both. Predicted: no pass of the model ran.",
+        "lower",
+    ),
+    "replay_tpot/1": Definition(
+        "Time per output token, predicted by replay",
+        "s",
+        "The same of the one decode step that has the whole prompt and half of the output in the cache. Predicted: no pass of the model ran.",
+        "lower",
+    ),
+    "replay_e2e_latency/1": Definition(
+        "End-to-end latency, predicted by replay",
+        "s",
+        "Time to first token + (output tokens − 1) × time per output token, both predicted by replay. Predicted: no pass of the model ran.",
+        "lower",
+    ),
+    "replay_encode_time/1": Definition(
+        "Encode time, predicted by replay",
+        "s",
+        "Times of the operators of one forward pass of an encoder, each timed alone on this host or interpolated, plus what Python and the "
+        "dispatcher take between them; on a GPU the longer of both. Predicted: no pass of the model ran.",
+        "lower",
+    ),
     "encode_throughput/1": Definition(
         "Encode throughput", "token/s", "Batch size × input tokens ÷ encode time.", "higher"
     ),

@@ -20,7 +20,16 @@
   function showKind() {
     showAsks();
     form.querySelectorAll("[data-for]").forEach(function (part) { part.hidden = part.dataset.for.split(" ").indexOf(kind()) < 0; });
+    showReplay();
     showFormats();
+  }
+
+  /* Operators can be timed on a host alone: with other hardware there is nothing to tick. */
+  function showReplay() {
+    form.querySelectorAll("[data-of-host] input").forEach(function (box) {
+      var place = form.elements.hardware.value;
+      box.disabled = Boolean(place) && place.indexOf("host:") !== 0;
+    });
   }
 
   /* An estimate needs a rate for the format: others are not offered, and a device without any known rate says so. */

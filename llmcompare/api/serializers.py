@@ -123,7 +123,9 @@ class LaunchSerializer(Strict):
     )
     endpoint = serializers.CharField(max_length=22, required=False, help_text="id of an endpoint; for its runs")
     hardware = serializers.CharField(max_length=200, required=False, help_text="slug; for estimates")
-    host = serializers.CharField(max_length=200, required=False, help_text="slug; for measurements")
+    host = serializers.CharField(
+        max_length=200, required=False, help_text="slug; for measurements, and for estimates on its measured ceilings"
+    )
     batch_size = serializers.IntegerField(required=False)
     input_tokens = serializers.IntegerField(required=False, help_text="of the prompt, per sequence")
     output_tokens = serializers.IntegerField(required=False, help_text="generated, per sequence")
@@ -195,6 +197,11 @@ class LaunchSerializer(Strict):
         required=False,
         max_length=10,
         help_text="files of a measurement's profiled pass: trace (for Perfetto), memory (allocations); left out: none",
+    )
+    replay = serializers.BooleanField(
+        required=False,
+        help_text="of an estimate with a host: time the model's operators alone there (it waits for the machine as a measurement does), and "
+        "predict from them: metrics replay_ttft, replay_tpot, replay_e2e_latency or replay_encode_time; default false",
     )
     seed = serializers.IntegerField(required=False)
     threads = serializers.IntegerField(required=False, allow_null=True)

@@ -39,7 +39,7 @@ def again_with(run: Run) -> list[dict[str, Any]]:
                 {"input_tokens": 2 * run.input_tokens},
             )
         )
-    if run.kind == Run.Kind.ESTIMATE:
+    if run.kind == Run.Kind.ESTIMATE and not run.replays:  # operators are replayed as transformers calls them
         changes += [
             (title, {"weights_dtype": name})
             for name, title in _SHORTER_WEIGHTS
@@ -47,7 +47,7 @@ def again_with(run: Run) -> list[dict[str, Any]]:
         ]
         if run.devices == 1:
             changes.append((gettext("two devices, tensor parallel"), {"tensor_parallel": 2}))
-    else:
+    elif run.kind == Run.Kind.MEASURE:
         changes.append((gettext("an estimate instead"), {"kind": Run.Kind.ESTIMATE.value}))
     return _links(run, changes)
 

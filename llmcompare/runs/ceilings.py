@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from django.utils import timezone
 from django.utils.translation import gettext_noop
 
 from hardware import measurements
@@ -69,8 +68,7 @@ def _take(measurement: CeilingMeasurement, worker: str) -> bool:
 
 def _run_elsewhere(host: Host, worker: str, **more: Any) -> bool:
     """Whether another worker process of this machine measures a run. Our own cannot: we hold the machine."""
-    runs = Run.objects.filter(state="running", kind=Run.Kind.MEASURE, queue=host.queue, lease_until__gte=timezone.now())
-    return runs.filter(**more).exclude(worker=worker).exists()
+    return Run.objects.taking_machine(host.queue).filter(**more).exclude(worker=worker).exists()
 
 
 def _measure(

@@ -20,9 +20,12 @@ from llmcompare.runs.extract import is_made, with_extracts
 from llmcompare.runs.facts import text_of
 from llmcompare.runs.models import Run
 from llmcompare.runs.options import OPTIONS
+from llmcompare.runs.replaytable import ORIGIN as PREDICTED
 from llmcompare.runs.tiles import MAIN, OF_ENDPOINT, ORDER, UNTIMED, ceilings_level
 from profiling.judgements import verdict_on, where
 from profiling.quantities import number, show, signed_percent
+from profiling.replay.section import METHOD as REPLAY
+from profiling.replay.section import METRICS as OF_REPLAY
 from profiling.units import DEFINITIONS
 from profiling.verdicts import FASTER, SLOWER
 
@@ -74,6 +77,11 @@ NEAREST = {
 }
 
 
+def is_replayed(figure: Mapping[str, Any] | None) -> bool:
+    """Whether it was predicted from operators that were timed alone."""
+    return bool(figure) and figure.get("method") == REPLAY  # type: ignore[union-attr]
+
+
 @dataclass(frozen=True)
 class Column:
     """One run of the comparison. ``document`` is the extract of its document, empty while there is none, or while it is still to be made."""
@@ -101,7 +109,10 @@ class Column:
         return f"estimated, {level} ceilings" if level else "estimated"
 
     def origin_of(self, figure: Mapping[str, Any] | None) -> str:
-        """:attr:`origin` as far as this figure has it; "" without one. Of an endpoint, what stands on tokens counted here is an estimate."""
+        """:attr:`origin` as far as this figure has it; "" without one. Of an endpoint, what stands on tokens counted here is an estimate; what
+        replay predicts stands on no ceilings."""
+        if is_replayed(figure):
+            return PREDICTED
         if figure and self.of_endpoint and figure.get("origin") == "estimated":
             return "estimated"
         return self.origin if figure else ""
@@ -119,6 +130,13 @@ class Column:
     def estimate_level(self) -> str:
         """The ceilings under the estimates of modules in this document, also of a measured one; "" where it has none."""
         return ceilings_level(self.document)
+
+    def cautions_of(self, figure: Mapping[str, Any] | None) -> tuple[str, ...]:
+        """:attr:`cautions` of a time of this run; "" where there is none."""
+        if is_replayed(figure):
+            busy = ((self.document.get("replay") or {}).get("conditions") or {}).get("contended")
+            return (gettext("busy machine"),) if busy else ()
+        return self.cautions if figure else ()
 
     @property
     def cautions(self) -> tuple[str, ...]:
@@ -162,7 +180,7 @@ def _metric_keys(columns: Sequence[Column]) -> list[str]:
     present = {key for column in columns for key in (column.document.get("metrics") or {})}
     # Beside a run that has the metric itself, that of an endpoint stands in the same row.
     present -= {near for key, near in NEAREST.items() if key in present and near != "request_output_throughput"}
-    order = (*ORDER, *OF_ENDPOINT)
+    order = (*ORDER, *OF_ENDPOINT, *OF_REPLAY)
     return [k for k in order if k in present] + sorted(present - set(order))
 
 
@@ -182,7 +200,7 @@ def _metric_row(key: str, columns: Sequence[Column], baseline: int) -> dict[str,
             _metric_cell(key, column, columns[baseline], definition.better if definition else "")
             | {
                 "origin": column.origin_of(figure),
-                "cautions": column.cautions if figure and key not in UNTIMED else (),
+                "cautions": column.cautions_of(figure) if key not in UNTIMED else (),
                 "is_baseline": index == baseline,
             }
             for index, (column, figure) in enumerate(zip(columns, figures, strict=True))
@@ -207,6 +225,8 @@ def _metric_cell(key: str, column: Column, baseline: Column, better: str) -> dic
     cell["delta"] = signed_percent(change)
     if column.origin != baseline.origin or not better or column.of_endpoint:
         return cell  # of an endpoint: one load says nothing of how far the next one may be from it
+    if is_replayed(figure):
+        return cell  # times of operators differ from one replay to the next, and nothing says here by how much
     if column.origin == "measured":
         return cell | _judged(key, column, baseline, change, better)
     # Estimates have no noise: all that the text, with its one decimal, shows as a difference is one.
@@ -327,6 +347,13 @@ def notes(columns: Sequence[Column], *, ranked: bool = True) -> list[str]:
         found.append(
             gettext(
                 "Of runs on several devices memory and utilisation are those of one device, throughput is that of all together."
+            )
+        )
+    if any("replay" in column.document for column in columns):
+        found.append(
+            gettext(
+                "What replay predicts has rows of its own: it stands on the operators of the model, each timed alone on that run's host. It is no "
+                "measurement, and it is not ranked."
             )
         )
     if any(column.of_endpoint for column in columns):

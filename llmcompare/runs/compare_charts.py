@@ -12,10 +12,11 @@ from llmcompare.runs.charts import plain
 from llmcompare.runs.compare import Column
 from llmcompare.runs.tiles import OF_ENDPOINT, ORDER
 from profiling.quantities import unknown
+from profiling.replay.section import METRICS as OF_REPLAY
 from profiling.units import DEFINITIONS
 
 #: Metrics that one bar per run says something about.
-BAR_METRICS = frozenset((*ORDER, *OF_ENDPOINT))
+BAR_METRICS = frozenset((*ORDER, *OF_ENDPOINT, *OF_REPLAY))
 
 _AXIS_UNITS = {"s": _("seconds"), "B": _("bytes"), "token/s": _("tokens per second"), "1": _("ratio")}
 _BETTER = {"lower": _("lower is better"), "higher": _("higher is better")}

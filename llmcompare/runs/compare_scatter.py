@@ -15,6 +15,7 @@ from llmcompare.common.saying import said
 from llmcompare.runs.charts.base import axis, figure, plain
 from llmcompare.runs.compare import Column
 from llmcompare.runs.compare_charts import BAR_METRICS, axis_title, is_measured
+from profiling.replay.section import METRICS as OF_REPLAY
 from profiling.units import DEFINITIONS
 
 #: What is drawn where the address does not say: latency to the right, throughput up.
@@ -26,7 +27,9 @@ FIRST_X, FIRST_Y = (
 
 def scatter(params: Mapping[str, Any], columns: Sequence[Column], table: Mapping[str, Any]) -> dict[str, Any] | None:
     """``x`` and ``y`` of the address against each other; None where no two figures are known of two runs."""
-    rows = {row["key"]: row for row in table["metrics"] if row["key"] in BAR_METRICS and _known(row) > 1}
+    # What replay predicts stands on other ground than every other figure: one must not rank the other.
+    drawn = BAR_METRICS - set(OF_REPLAY)
+    rows = {row["key"]: row for row in table["metrics"] if row["key"] in drawn and _known(row) > 1}
     if len(rows) < 2:
         return None
     x = _asked(str(params.get("x", "")), rows, FIRST_X, "")

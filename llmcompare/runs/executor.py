@@ -15,7 +15,6 @@ from typing import Any, Protocol
 
 from django.conf import settings
 from django.db import DatabaseError, DataError, IntegrityError, close_old_connections
-from django.utils import timezone
 from django.utils.translation import gettext_noop
 
 from hardware import measurements
@@ -24,6 +23,7 @@ from llmcompare.runs import lifecycle
 from llmcompare.runs.endpointengine import EndpointEngine, is_here, target_of
 from llmcompare.runs.models import Run
 from llmcompare.runs.queues import host_queue, host_slug, ring
+from llmcompare.runs.replayengine import ReplayEngine
 from llmcompare.runs.watch import LeaseWatch
 from profiling.client import EngineChild, EngineError, warm_child
 from profiling.failures import describe
@@ -109,8 +109,12 @@ class Watch(LeaseWatch):
 
 @contextmanager
 def open_engine(run: Run, watch: Watch) -> Iterator[Engine]:
-    """The warm child for an estimate; for a measurement fresh ones, on a machine that does nothing else for us. Requests to a server
-    elsewhere leave this machine alone; one that runs here is measured like a model of ours."""
+    """The warm child for an estimate; for a measurement fresh ones, on a machine that does nothing else for us, and so where an estimate's
+    operators are timed. Requests to a server elsewhere leave this machine alone; one that runs here is measured like a model of ours."""
+    if run.replays:
+        with quiet_machine(run, watch):
+            yield ReplayEngine(run.spec["replay"])
+        return
     if run.is_estimate:
         yield warm_child()
         return
@@ -154,8 +158,7 @@ def _wait(watch: Watch, message: str) -> None:
 def _measured_earlier(run: Run) -> bool:
     """Whether another worker of the same host measures a run or ceilings, and began before this one. A lease that ran out does not count."""
     queue = host_queue(host_slug()) if run.of_endpoint else run.queue
-    others = Run.objects.filter(state="running", kind=Run.Kind.MEASURE, queue=queue, lease_until__gte=timezone.now())
-    order = others.exclude(pk=run.pk).values_list("started", "pk")
+    order = Run.objects.taking_machine(queue).exclude(pk=run.pk).values_list("started", "pk")
     if any((started, pk) < (run.started, run.pk) for started, pk in order):
         return True
     return measurements.under_way_elsewhere(queue=queue, worker=run.worker, before=run.started)
@@ -226,8 +229,10 @@ def _folders_are_active(run: Run) -> bool:
 
 
 def _time_limit(run: Run) -> float:
-    longest = min(settings.MAX_RUN_SECONDS, MAX_ESTIMATE_S) if run.is_estimate else settings.MAX_RUN_SECONDS
-    return min(float(longest), float(run.spec["workload"]["time_limit_s"]))
+    longest = float(settings.MAX_RUN_SECONDS)
+    if run.is_estimate and not run.replays:
+        longest = min(longest, MAX_ESTIMATE_S)
+    return min(longest, float(run.spec["workload"]["time_limit_s"]))
 
 
 def _finish(run: Run, document: dict[str, Any]) -> None:

@@ -33,6 +33,7 @@ UNITS = {
     "parameters": "1",
     "active_parameters": "1",
     "share": "1",
+    "seconds": "s",
     "gain": "1",
     "rate": "request/s",
     "request_throughput": "request/s",
@@ -77,6 +78,7 @@ def run_rows(exported: Mapping[str, Any]) -> Iterator[tuple]:
     yield from _roofline_rows(exported.get("roofline") or {})
     yield from _device_rows(exported.get("parallelism") or {})
     yield from _flat_rows("parallel", exported.get("parallel") or {})
+    yield from _replay_rows(exported.get("replay") or {})
     yield from _table_rows("sample", exported.get("samples"), ("phase", "iteration"), "measured")
     for row in _flat_rows("load", exported.get("load") or {}, origin="measured"):
         yield row if row[3] not in ASKED_OF_LOAD else (*row[:6], "", row[7])
@@ -151,9 +153,9 @@ def _metric_rows(exported: Mapping[str, Any]) -> Iterator[tuple]:
     for key, metric in (exported.get("metrics") or {}).items():
         unit, origin, definition = (metric.get(name, "") for name in ("unit", "origin", "definition"))
         yield ("metric", "", "", key, metric.get("value"), unit, origin, definition)
-        for name in ("n", "min", "q1", "q3", "max", "cv", "ci95"):
+        for name in ("n", "min", "q1", "q3", "max", "cv", "ci95", "low", "high", "method"):
             if name in metric:
-                of_what = "" if name in ("n", "cv") else unit
+                of_what = "" if name in ("n", "cv", "method") else unit
                 yield ("metric", "", key, f"{key}.{name}", metric[name], of_what, origin, definition)
     for key, comparisons in (exported.get("errors") or {}).items():
         for row in comparisons:
@@ -205,6 +207,20 @@ def _roofline_rows(roofline: Mapping[str, Any]) -> Iterator[tuple]:
         rest = {name: value for name, value in point.items() if name not in ("label", "stage", "origin")}
         stage, path, origin = (str(point.get(name) or "") for name in ("stage", "label", "origin"))
         yield from _flat_rows("point", rest, stage=stage, path=path, origin=origin)
+
+
+def _replay_rows(replay: Mapping[str, Any]) -> Iterator[tuple]:
+    """What a prediction by replay is made of; its figures are metrics."""
+    plain = {name: value for name, value in replay.items() if name not in ("stages", "not_replayed", "conditions")}
+    yield from _flat_rows("replay", plain)
+    yield from _flat_rows("replay", replay.get("conditions") or {}, path="conditions", origin="measured")
+    for stage, parts in (replay.get("stages") or {}).items():
+        rest = {name: value for name, value in parts.items() if name != "largest"}
+        yield from _flat_rows("replay", rest, stage=stage, origin="estimated")
+        for place, row in enumerate(parts.get("largest") or [], 1):
+            yield from _flat_rows("replay", row, stage=stage, path=f"largest.{place}", origin="estimated")
+    for item in replay.get("not_replayed") or []:
+        yield ("replay", "", item.get("operator", ""), "not_replayed", item.get("reason"), "", "", "")
 
 
 def _device_rows(parallelism: Mapping[str, Any]) -> Iterator[tuple]:

@@ -124,6 +124,15 @@ class NewRunForm(BootstrapForm, OptionsForm, LoadForm, PromptsForm, EndpointForm
         label=_("Keep the allocations"),
         help_text=_("of that pass, as JSON: what torch's allocator gave out and took back, under module and operator"),
     )
+    replay = forms.BooleanField(
+        required=False,
+        label=_("Time this model's operators on that host (replay)"),
+        help_text=_(
+            "Every different operator is called alone there, with inputs that lie in memory and not in a cache, and the times are put together: "
+            "a prediction of its own beside the roofline estimate, also of models that do not fit into that host. It waits for the machine "
+            "as a measurement does; no weights are loaded, and it is not a measurement."
+        ),
+    )
     visibility = forms.ChoiceField(
         choices=Run.Visibility.choices, initial=Run.Visibility.PRIVATE, label=_("Who may see it")
     )
@@ -268,7 +277,13 @@ class NewRunForm(BootstrapForm, OptionsForm, LoadForm, PromptsForm, EndpointForm
             "artifacts": [
                 kind for name, kind in ARTIFACT_FIELDS.items() if data[name] and data["kind"] == Run.Kind.MEASURE
             ],
+            "replay": data["replay"] and data["kind"] == Run.Kind.ESTIMATE,
         }
+
+    @property
+    def has_measured_hosts(self) -> bool:
+        """Whether the hardware list has hosts, on which operators could be timed."""
+        return any(host.hardware and host.ceilings.all() for host in self.hosts.values())
 
     def file_fields(self) -> list[forms.BoundField]:
         return [self[name] for name in ARTIFACT_FIELDS]

@@ -145,6 +145,11 @@ class Run(models.Model):
         return self.kind == self.Kind.ESTIMATE
 
     @property
+    def replays(self) -> bool:
+        """Whether it is an estimate whose operators are timed alone on its host: it takes that machine as a measurement does."""
+        return bool(self.spec.get("replay"))
+
+    @property
     def of_endpoint(self) -> bool:
         """Whether it asked a server over the network: no formats, no batch, no memory are known of it."""
         return self.kind == self.Kind.ENDPOINT

@@ -26,6 +26,7 @@ from llmcompare.runs.network import network
 from llmcompare.runs.operatortable import operator_table
 from llmcompare.runs.pairs import pairs
 from llmcompare.runs.processtable import process_table
+from llmcompare.runs.replaytable import replay_view
 from llmcompare.runs.resourcetable import resource_use
 from llmcompare.runs.rooflinepart import roofline
 from llmcompare.runs.selection import links
@@ -133,6 +134,7 @@ def _parts(document: Document, body: Document, params: Mapping[str, str]) -> tup
         "precision": precision(body),
         "devices": devices(body),
         "speculation": speculation(body),
+        "replay": replay_view(document),
         "samples": samples(body),
         "processes": process_table(body),
         "turns": turns_table(body),

@@ -57,6 +57,7 @@ def preview(
     against: Run | None = None,
     load: Mapping[str, Any] | None = None,
     artifacts: Sequence[str] = (),
+    replay: bool = False,
 ) -> dict[str, Any]:
     """Memory and time of the run that these inputs would make. Raises :class:`FieldErrors` as ``launch_run`` would.
 
@@ -76,6 +77,7 @@ def preview(
         against=against,
         load=load,
         artifacts=artifacts,
+        replay=replay,
     )
     inputs, prompts = counted(inputs)
     try:
@@ -138,7 +140,7 @@ def _estimate(inputs: Inputs) -> dict[str, Any]:
     """The estimate of the inputs in short, from the cache or from the engine; raises :class:`EngineError`."""
     # Iterations and the like do not change an estimate; leaving them out of the key makes editing them free.
     quick = replace(inputs.workload, iterations=1, warmup=0, seed=0, time_limit_s=TIMEOUT_S, prompt=None, prompts=None)
-    spec: RunSpec = replace(inputs, kind=Run.Kind.ESTIMATE.value, workload=quick).freeze()
+    spec: RunSpec = replace(inputs, kind=Run.Kind.ESTIMATE.value, workload=quick, replay=False).freeze()
     digest = spec.digest()
     answer = answers.get(digest)
     if answer is None:

@@ -50,6 +50,11 @@ class RunQuerySet(models.QuerySet):
         """The run's row while the claim in ``run`` is the one in the database: every write of a worker goes through this fence."""
         return self.filter(pk=run.pk, state="running", claim=run.claim)
 
+    def taking_machine(self, queue: str) -> RunQuerySet:
+        """Under way on the host of this queue, by a worker that shows it: what is in a host's queue is measured there, or has its operators
+        timed there, and has the machine for itself."""
+        return self.filter(state="running", queue=queue, lease_until__gte=timezone.now())
+
     def expired(self) -> RunQuerySet:
         """Running on paper, but nobody renewed the lease."""
         return self.filter(state="running", lease_until__lt=timezone.now())

@@ -41,6 +41,7 @@ def launch_run(
     against: Run | None = None,
     load: Mapping[str, Any] | None = None,
     artifacts: Sequence[str] = (),
+    replay: bool = False,
     visibility: str = Run.Visibility.PRIVATE,
     team: Team | None = None,
     title: str = "",
@@ -50,7 +51,8 @@ def launch_run(
     """Store a run and ring for a worker. ``workload`` has the fields of :class:`profiling.spec.Workload`, ``protocol`` (of a measurement)
     those of :class:`profiling.protocol.Protocol`, ``against``: a measurement that this one takes turns with,
     ``load`` (of a measurement): requests after its iterations, as :func:`llmcompare.runs.validation.check_inputs` takes them,
-    ``artifacts`` (of a measurement): files of its profiled pass to keep, kinds of :data:`profiling.artifacts.KINDS`.
+    ``artifacts`` (of a measurement): files of its profiled pass to keep, kinds of :data:`profiling.artifacts.KINDS`,
+    ``replay`` (of an estimate): have its operators timed alone on ``host``, which it waits for as a measurement does.
 
     An estimate needs ``hardware`` (or a ``host``, whose measured ceilings then count too), a measurement needs ``host``.
     The same owner and ``idempotency_key`` return the first run and ring no second bell.
@@ -73,6 +75,7 @@ def launch_run(
             against=against,
             load=load,
             artifacts=artifacts,
+            replay=replay,
         )
     except FieldErrors as error:
         raise FieldErrors(error.errors | errors) from None
@@ -236,7 +239,7 @@ def _check_quota(owner: User) -> None:
 
 def _new_run(owner: User, inputs: Inputs) -> Run:
     spec, workload = inputs.freeze(), inputs.workload
-    measured = inputs.kind == Run.Kind.MEASURE
+    on_host = inputs.kind == Run.Kind.MEASURE or inputs.replay
     return Run(
         owner=owner,
         kind=inputs.kind,
@@ -251,7 +254,7 @@ def _new_run(owner: User, inputs: Inputs) -> Run:
         input_tokens=workload.input_tokens,
         output_tokens=workload.output_tokens,
         dtype=workload.dtype,
-        queue=inputs.host.queue if measured and inputs.host else ESTIMATE_QUEUE,
+        queue=inputs.host.queue if on_host and inputs.host else ESTIMATE_QUEUE,
         series=series_key(spec.to_json(), inputs.host.slug if inputs.host else ""),
     )
 

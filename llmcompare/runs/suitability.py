@@ -11,7 +11,7 @@ from llmcompare.catalog.folders import problem_of
 from llmcompare.catalog.models import LanguageModel
 from llmcompare.common.saying import said
 from llmcompare.runs.models import Run
-from llmcompare.runs.options import OPTIONS
+from llmcompare.runs.options import OPTIONS, Option
 from llmcompare.runs.queues import live_hosts
 from profiling.limits import check_context
 from profiling.spec import WORKLOAD_DTYPES, SpecError, Workload
@@ -19,6 +19,8 @@ from profiling.spec import WORKLOAD_DTYPES, SpecError, Workload
 #: Kinds of model that read text and generate none; and those that take text at all, so that this host can measure them.
 READ_ONLY_KINDS = ("encoder", "vision")
 MEASURED_KINDS = ("decoder", "ssm", "encoder", "encdec")
+#: Kinds of hardware → the device of torch on which its operators can be timed alone.
+REPLAY_DEVICES = {Hardware.Kind.CPU.value: "cpu", Hardware.Kind.GPU.value: "cuda"}
 
 
 def either(names: Iterable[str]) -> str:
@@ -171,11 +173,56 @@ def check_divisible(model: LanguageModel, host: Host, workload: Workload) -> dic
 
 def _check_only_estimated(workload: Workload) -> dict[str, str]:
     """A measurement runs the whole model as it is: what it would not follow is refused, not ignored."""
-    values, errors = workload.to_json(), {}
-    for option in OPTIONS:
-        if not (option.measured or option.beside or option.is_plain(values)):
-            text = gettext("A measurement does not have this option: leave it at %(default)s, or run an estimate.")
-            if option.default is None:
-                text = gettext("A measurement does not have this option: leave it out, or run an estimate.")
-            errors[option.name] = text % {"default": option.default}
+    errors = {}
+    for option in _only_estimated(workload):
+        text = gettext("A measurement does not have this option: leave it at %(default)s, or run an estimate.")
+        if option.default is None:
+            text = gettext("A measurement does not have this option: leave it out, or run an estimate.")
+        errors[option.name] = text % {"default": option.default}
+    return errors
+
+
+def _only_estimated(workload: Workload) -> list[Option]:
+    values = workload.to_json()
+    return [option for option in OPTIONS if not (option.measured or option.beside or option.is_plain(values))]
+
+
+def _not_replayed(workload: Workload) -> list[Option]:
+    """A replay has no more options than a measurement on one device."""
+    divided = [option for option in OPTIONS if option.name == "tensor_parallel" and workload.tensor_parallel > 1]
+    return _only_estimated(workload) + divided
+
+
+def check_replay(kind: str, model: LanguageModel, host: Host | None, workload: Workload) -> dict[str, str]:
+    """Whether the operators of an estimate can be timed alone on its host: they are called as transformers calls them, on one device."""
+    if kind != Run.Kind.ESTIMATE:
+        return {
+            "replay": gettext(
+                "Only an estimate can have a prediction by replay beside it: leave this out, or estimate."
+            )
+        }
+    if host is None:
+        return {
+            "replay": gettext(
+                "Operators are timed on a real machine: choose one of the hosts here as hardware, or leave this out."
+            )
+        }
+    if model.kind not in MEASURED_KINDS:
+        text = gettext(
+            "%(model)s (%(kind)s) takes no text, so its operators cannot be timed alone here. Leave this out."
+        )
+        return {"replay": text % {"model": model.name, "kind": model.get_kind_display()}}
+    if host.hardware is not None and host.hardware.kind not in REPLAY_DEVICES:
+        text = gettext("Operators are timed on processors and GPUs, and %(host)s is neither. Leave this out.")
+        return {"replay": text % {"host": host}}
+    if unable := _check_host(host):
+        return {"replay": unable["host"]}
+    errors = {
+        option.name: gettext(
+            "Operators are replayed as transformers calls them, which does not have this option: leave it out, or do without replay."
+        )
+        for option in _not_replayed(workload)
+    }
+    if model.kind not in READ_ONLY_KINDS and not workload.output_tokens:
+        errors["output_tokens"] = gettext("Ask for at least 1 output token: this model generates text.")
     return errors

@@ -11,6 +11,7 @@ from django.utils.translation import gettext_lazy as _
 from llmcompare.common.saying import said
 from llmcompare.runs.division import division_of
 from profiling.quantities import number, percent, show, signed_percent, unknown
+from profiling.replay.section import METRICS as OF_REPLAY
 from profiling.units import DEFINITIONS
 
 Document = Mapping[str, Any]
@@ -70,7 +71,7 @@ def metric_tiles(document: Document) -> list[dict[str, Any]]:
     if document.get("kind") == "endpoint":
         keys = [k for k in OF_ENDPOINT if k in metrics] + [k for k in metrics if k not in OF_ENDPOINT]
     else:
-        keys = [k for k in ORDER if k in metrics] + [k for k in metrics if k not in (*ORDER, *OF_LOAD)]
+        keys = [k for k in ORDER if k in metrics] + [k for k in metrics if k not in (*ORDER, *OF_LOAD, *OF_REPLAY)]
     return [_tile(key, metrics[key] or {}, document) for key in keys]
 
 

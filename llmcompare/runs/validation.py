@@ -20,11 +20,13 @@ from llmcompare.runs.models import Run
 from llmcompare.runs.options import ATTENTION, devices_of
 from llmcompare.runs.suitability import (
     READ_ONLY_KINDS,
+    REPLAY_DEVICES,
     check_divisible,
     check_estimable,
     check_length,
     check_measurable,
     check_rate,
+    check_replay,
     either,
     place,
 )
@@ -48,7 +50,8 @@ ASKED_BY = {"draft_acceptance": "draft_tokens"}
 
 @dataclass(frozen=True)
 class Inputs:
-    """Checked inputs of a run. ``notes`` are sentences about what was adjusted, for the run's log and the preview."""
+    """Checked inputs of a run. ``notes`` are sentences about what was adjusted, for the run's log and the preview. ``replay``: whether the
+    operators are timed alone on the host of an estimate."""
 
     kind: str
     model: LanguageModel
@@ -59,6 +62,7 @@ class Inputs:
     against: Run | None = None
     load: Load | None = None
     artifacts: tuple[str, ...] = ()
+    replay: bool = False
     notes: list[str] = field(default_factory=list)
 
     def freeze(self) -> RunSpec:
@@ -73,6 +77,7 @@ class Inputs:
             against=self._base(hardware.to_json()),
             load=self.load.to_json() if self.load else None,
             artifacts=list(self.artifacts) or None,
+            replay=REPLAY_DEVICES[self.hardware.kind] if self.replay else None,
         )
 
     def _base(self, hardware: dict[str, Any]) -> dict[str, Any] | None:
@@ -94,6 +99,7 @@ def check_inputs(
     against: Run | None = None,
     load: Mapping[str, Any] | None = None,
     artifacts: Sequence[str] = (),
+    replay: bool = False,
 ) -> Inputs:
     """The inputs as one checked value; raises :class:`FieldErrors` with everything that is wrong at once.
 
@@ -101,6 +107,7 @@ def check_inputs(
     ``against``: a measurement that it takes turns with, on the same host.
     ``load``: requests after the iterations, fields of :class:`profiling.load.Load` with ``load_`` before them; empty: none.
     ``artifacts``: files of a measurement's profiled pass, kinds of :data:`profiling.artifacts.KINDS`.
+    ``replay``: time the operators of an estimate alone on its host.
     """
     parsed, errors = _parse_workload(workload)
     repeated, wrong = _parse_protocol(kind, protocol or {})
@@ -138,6 +145,8 @@ def check_inputs(
         errors = check_measurable(model, parsed) | errors
         if host is not None:
             errors = check_divisible(model, host, parsed) | errors
+    if replay:
+        errors = check_replay(kind, model, host, parsed) | errors
     if errors or hardware is None:
         raise FieldErrors(errors)
     return Inputs(
@@ -150,6 +159,7 @@ def check_inputs(
         against=against,
         load=sent,
         artifacts=files,
+        replay=replay,
         notes=notes,
     )
 

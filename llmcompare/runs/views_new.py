@@ -41,6 +41,7 @@ PREFILLED = (
     "title",
     "visibility",
     "team",
+    "replay",
     *WORKLOAD_FIELDS,
     *PROTOCOL_FIELDS,
     *OPTION_NAMES,
@@ -151,6 +152,7 @@ def _settings_of(run: Run) -> dict[str, Any]:
     settings |= {name: repeated[name] for name in PROTOCOL_FIELDS if name in repeated}
     settings |= load_settings(run.spec.get("load"))
     settings |= {name: True for name, kind in ARTIFACT_FIELDS.items() if kind in (run.spec.get("artifacts") or [])}
+    settings |= {"replay": True} if run.replays else {}
     settings |= {"kind": run.kind, "title": run.title, "prompt": workload.get("prompt") or ""}
     settings["prompts"] = to_lines(workload.get("prompts") or [])
     if run.model:

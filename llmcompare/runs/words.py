@@ -50,6 +50,8 @@ STAGES = (
     _("operators"),
     _("document"),
     _("estimate"),
+    _("replay"),
+    _("glue"),
     _("measure"),
     _("done"),
     _("cancelled"),

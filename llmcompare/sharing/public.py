@@ -142,6 +142,21 @@ DOCUMENT_FIELDS: dict[str, frozenset[str] | None] = {
     "requests": None,
     "in_turns": frozenset({"order", "verdicts"}),
     "endpoint": frozenset({"model", "api", "unique_prompts", "kind", "said"}),
+    "replay": frozenset(
+        {
+            "method",
+            "torch",
+            "threads",
+            "device",
+            "stages",
+            "shapes",
+            "not_replayed",
+            "conditions",
+            "cap_bytes",
+            "duration_s",
+            "table",
+        }
+    ),
     "sweep": None,
     "tokens": None,
     "client": None,

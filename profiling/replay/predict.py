@@ -10,7 +10,8 @@ neither knows there is no time, so the pass has none either.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,7 +28,8 @@ class StageTime:
     """Predicted seconds of one pass. ``own``: from operators timed as they are; ``interpolated``, which may take ``less`` or ``more`` by so
     much, every part at its 90th percentile at once; ``glue``: beside them, with the least and most that it may be.
 
-    ``combined``: how operators and glue make a pass, ``sum`` or ``larger``. ``unknown``: operators without a time.
+    ``combined``: how operators and glue make a pass, ``sum`` or ``larger``. ``unknown``: operators without a time. ``how``: key of each
+    different operator → where its time is from, a name of ``counts`` or ``unknown``.
     """
 
     combined: str = "sum"
@@ -45,6 +47,7 @@ class StageTime:
     calls: int = 0
     contended: int = 0
     largest: list[dict[str, Any]] = field(default_factory=list)
+    how: dict[str, str] = field(default_factory=dict)
 
     def _pass(self, operators: float, glue: float) -> float:
         return operators + glue if self.combined == "sum" else max(operators, glue)
@@ -108,6 +111,7 @@ def stage_time(found: Sequence[Operator], table: Table, laws: Laws, glue: tuple[
     for item in found:
         row = table.rows.get(item.key)
         if row is not None:
+            time.how[item.key] = "own"
             time.own += item.count * row.seconds
             time.counts["own"] += 1
             time.contended += row.quality != "ok"
@@ -115,6 +119,7 @@ def stage_time(found: Sequence[Operator], table: Table, laws: Laws, glue: tuple[
             continue
         answer = laws.at(item)
         if answer is None:
+            time.how[item.key] = "unknown"
             if item.name not in time.unknown:
                 time.unknown.append(item.name)
             continue
@@ -123,6 +128,7 @@ def stage_time(found: Sequence[Operator], table: Table, laws: Laws, glue: tuple[
         time.less += seconds * (1 - 1 / answer.spread)
         time.more += seconds * (answer.spread - 1)
         how = "extrapolated" if answer.extrapolated else "interpolated"
+        time.how[item.key] = how
         time.counts[how] += 1
         if answer.extrapolated:
             time.extrapolated += seconds
@@ -171,19 +177,28 @@ def glue_row(
 
 
 def predict(
-    model: ModelSpec, workload: Workload, traces: dict[str, Trace], table: Table, caches: Caches
+    model: ModelSpec,
+    workload: Workload,
+    traces: dict[str, Trace],
+    table: Table,
+    caches: Caches,
+    before: Collection[str] | None = None,
 ) -> dict[str, Any]:
-    """The prediction as JSON: ``metrics`` (value and bounds in seconds, origin ``estimated``, method) and ``stages`` with their parts.
+    """The prediction as JSON: ``metrics`` (value and bounds in seconds, origin ``estimated``, method), ``stages`` with their parts, and
+    ``shapes``: how many different operators of all stages have their time from where. ``before``: keys that the table had before any were
+    timed for this prediction (default: all that it has).
 
     A metric is null where an operator has no time or the glue is unknown; ``known_s`` of its stage is then a lower bound.
     """
     laws = Laws(table)
     stages: dict[str, Any] = {}
     metrics: dict[str, Any] = {}
+    how: dict[str, str] = {}
     for stage, trace in traces.items():
         found = operators(trace, caches)
         key = glue_key(model, stage, workload.dtype, workload.attn_implementation)
         time = stage_time(found, table, laws, glue_of(key, stage, sum(item.count for item in found), table))
+        how |= time.how
         known = time.seconds is not None
         metrics[METRICS[stage]] = {
             "value": time.seconds,
@@ -213,7 +228,7 @@ def predict(
         }
     return {
         "schema": "llmcompare-replay",
-        "schema_version": "1.1",
+        "schema_version": "1.2",
         "model": {"name": model.name, "config_sha256": model.config_sha256()},
         "workload": workload.to_json(),
         "host": {
@@ -224,4 +239,19 @@ def predict(
         },
         "metrics": metrics,
         "stages": stages,
+        "shapes": _shapes(how, table, table.rows if before is None else before),
+    }
+
+
+def _shapes(how: dict[str, str], table: Table, before: Collection[str]) -> dict[str, Any]:
+    """How many different operators were timed now, are from the table, or follow from others; ``measured_at``: when the oldest and the
+    newest of those that were timed, were."""
+    own = [key for key, source in how.items() if source == "own"]
+    counts = Counter(how.values())
+    times = sorted(table.rows[key].measured_at for key in own)
+    return {
+        "timed_now": sum(key not in before for key in own),
+        "from_table": sum(key in before for key in own),
+        **{source: counts[source] for source in ("interpolated", "extrapolated", "unknown")},
+        "measured_at": [times[0], times[-1]] if times else None,
     }

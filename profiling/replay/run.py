@@ -74,6 +74,7 @@ def replay(
     bench = Bench(caches, default_cap(device) if cap_bytes is None else cap_bytes, budget_s, device)
     begin = Snapshot.now()
     refused: dict[str, str] = {}
+    before = frozenset(table.rows)
     results = []
     for index, workload in enumerate(workloads):
         report("trace", index / len(workloads), f"Tracing {model.name}")
@@ -83,7 +84,7 @@ def replay(
             refused |= time_operators(found, table, model.name, bench, report)
             if glue:
                 refused |= _measure_glue(model, workload, traces, table, bench, report)
-        results.append(predict(model, workload, traces, table, caches))
+        results.append(predict(model, workload, traces, table, caches, before))
     end = Snapshot.now()
     conditions = between(begin, end, threads=table.threads or 1, on_cpu=not table.on_gpu, steady=None)
     for document in results:

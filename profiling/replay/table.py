@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import re
 import tempfile
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from profiling.spec import SpecError
+from profiling.spec import SpecError, digest
 
 SCHEMA = "llmcompare-replay-table"
 VERSION = "1"
@@ -46,6 +47,9 @@ class Row:
     models: tuple[str, ...]
     measured_at: str
 
+    def __post_init__(self) -> None:
+        _check(self)
+
 
 @dataclass(frozen=True)
 class Glue:
@@ -62,6 +66,24 @@ class Glue:
     seconds: float
     per_call: float
     measured_at: str
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+
+def _check(item: Row | Glue) -> None:
+    """Raise :class:`ValueError` for what cannot have been timed: a table is a file, and a wrong number in it would become a prediction."""
+    for one in fields(item):
+        name, kind, value = one.name, one.type, getattr(item, one.name)
+        if kind == "str" and not isinstance(value, str):
+            raise ValueError(f"{name} is no text")
+        if kind == "int" and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
+            raise ValueError(f"{name} is no count")
+        if kind == "float":
+            # Glue may be nothing, an operator takes time.
+            real = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+            if not real or value < 0 or (value == 0 and isinstance(item, Row)):
+                raise ValueError(f"{name} is no time")
 
 
 @dataclass
@@ -96,6 +118,11 @@ class Table:
         glue = {key: item for key, item in self.glue.items() if item.model not in left}
         return Table(self.fingerprint, self.torch, self.threads, rows, glue, self.device)
 
+    def undisturbed(self) -> Table:
+        """The table without operators that something else disturbed while they were timed: they are timed again the next time."""
+        rows = {key: row for key, row in self.rows.items() if row.quality == "ok"}
+        return Table(self.fingerprint, self.torch, self.threads, rows, dict(self.glue), self.device)
+
     def to_json(self) -> dict[str, Any]:
         return {
             "schema": SCHEMA,
@@ -118,7 +145,7 @@ class Table:
             glue = [Glue(**item) for item in data["glue"]]
             table = cls(str(data["fingerprint"]), str(data["torch"]), int(data["threads"]))
             table.device = str(data.get("device", CPU))  # tables of before there were any of GPUs are of processors
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise SpecError(
                 "table", f"This is no table of replayed operators that can be read here: {error}."
             ) from error
@@ -130,8 +157,13 @@ class Table:
 def default_path(fingerprint: str, threads: int, device: str = CPU) -> Path:
     """A file of this host, and this number of threads or this GPU, in the user's cache."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return cache / "llmcompare" / "replay" / file_name(fingerprint, threads, device)
+
+
+def file_name(fingerprint: str, threads: int, device: str = CPU) -> str:
+    """Of the table of this host, and this number of threads or this GPU."""
     part = str(threads) if device == CPU else re.sub(r"[^a-z0-9]+", "-", device.lower()).strip("-")
-    return cache / "llmcompare" / "replay" / f"{fingerprint[:16]}-{part}.json"
+    return f"{fingerprint[:16]}-{part}.json"
 
 
 def read(path: Path, fingerprint: str, torch: str, threads: int, device: str = CPU) -> Table:
@@ -142,6 +174,9 @@ def read(path: Path, fingerprint: str, torch: str, threads: int, device: str = C
         return Table(fingerprint, torch, threads, device=device)
     except (OSError, ValueError, RecursionError) as error:
         raise SpecError("table", f"{path} cannot be read as a table of replayed operators: {error}.") from error
+    # Tables of before there were digests have none.
+    if isinstance(data, dict) and "sha256" in data and data.pop("sha256") != digest(data):
+        raise SpecError("table", f"{path} is damaged: its digest is not that of what is in it.")
     table = Table.from_json(data)
     differences: tuple[tuple[str, str | int, str | int], ...] = (
         ("another host or another torch", fingerprint, table.fingerprint),
@@ -161,7 +196,8 @@ def write(table: Table, path: Path) -> None:
     descriptor, name = tempfile.mkstemp(dir=path.parent, suffix=".part")
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump(table.to_json(), file, separators=(",", ":"))
+            content = table.to_json()
+            json.dump(content | {"sha256": digest(content)}, file, separators=(",", ":"))
         os.replace(name, path)
     except BaseException:
         with contextlib.suppress(OSError):

@@ -202,3 +202,33 @@ def test_a_measurement_under_load(owner_api, model, host):
         "uniform(2, 6)",
         0.2,
     )
+
+
+def test_an_estimate_with_replay_waits_for_its_host(owner_api, stranger_api, model, host):
+    asked = {"kind": "estimate", "model": "tiny", "host": "here", "input_tokens": 8, "output_tokens": 4, "replay": True}
+    answer = owner_api.send("runs/", asked)
+    assert answer.status_code == 201, answer.json()
+    run = Run.objects.get(public_id=answer.json()["id"])
+    assert (run.queue, answer.json()["spec"]["replay"], answer.json()["host"]) == ("hw.here", "cpu", host.name)
+    assert stranger_api.read(f"runs/{run.public_id}/").status_code == 404
+    plain = owner_api.send("runs/", asked | {"replay": False}).json()
+    assert plain["spec"]["replay"] is None
+    assert Run.objects.get(public_id=plain["id"]).queue == "estimate"
+
+
+@pytest.mark.usefixtures("model", "gpu", "host")
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"host": None, "hardware": "gpu"}, "replay"),
+        ({"kind": "measure"}, "replay"),
+        ({"replay": "perhaps"}, "replay"),
+        ({"weights_dtype": "int4"}, "weights_dtype"),
+    ],
+)
+def test_what_cannot_be_replayed_is_refused_at_its_field(owner_api, change, field):
+    asked = {"kind": "estimate", "model": "tiny", "host": "here", "output_tokens": 4, "replay": True} | change
+    answer = owner_api.send("runs/", {name: value for name, value in asked.items() if value is not None})
+    assert answer.status_code == 400
+    assert field in answer.json()["errors"]
+    assert not Run.objects.exists()

@@ -90,6 +90,7 @@ def runs(owner: Any, team: Any) -> dict[str, str]:
     from llmcompare.runs.models import RunMetric
     from tests import factories
     from tests.run_page.documents import breakdown, in_processes, unfolded
+    from tests.runs.replays import BUSY, QUIET, with_replay
 
     now = timezone.now()
     h100 = Hardware.objects.get(slug="nvidia-h100-sxm5-80gb")
@@ -124,6 +125,11 @@ def runs(owner: Any, team: Any) -> dict[str, str]:
     estimates = [
         make(document("estimate_gpt2"), model=model["gpt2"], hardware=h100),
         make(document("estimate_llama3_70b_h100"), model=model["llama-3-70b"], hardware=h100),
+    ]
+    on_box = {"model": model["gpt2"], "hardware": box, "host": host}
+    replayed = [
+        make(with_replay(document("estimate_gpt2"), conditions), title=title, **on_box)
+        for conditions, title in ((QUIET, "Replayed on the lab box"), (BUSY, "Replayed on a busy box"))
     ]
     deep = make(unfolded(100), model=model["gpt2"], hardware=h100, title="A hundred layers that all differ")
     loaded = make(under_load(), title="Under load", **here)
@@ -175,6 +181,9 @@ def runs(owner: Any, team: Any) -> dict[str, str]:
         "run-measured": f"/runs/{measured[0].public_id}/",
         "run-estimate": f"/runs/{estimates[1].public_id}/",
         "run-beside": f"/runs/{estimates[0].public_id}/?beside=1&by=bound&per=module&view=icicle",
+        "run-replay": f"/runs/{replayed[1].public_id}/",
+        "compare-replay": address(*replayed),
+        "new-replay": f"/runs/new/?kind=estimate&model=gpt2&hardware=host:{host.slug}&replay=on",
         "run-deep": f"/runs/{deep.public_id}/",
         "run-load": f"/runs/{loaded.public_id}/",
         "run-share": f"/runs/{measured[0].public_id}/share/",

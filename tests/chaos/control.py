@@ -60,6 +60,7 @@ def launch(
     model: str = "tiny",
     processes: int = 1,
     frozen: dict[str, Any] | None = None,
+    replay: bool = False,
 ) -> dict[str, Any]:
     """Ids of new runs, and the seconds that the slowest launch took. ``frozen``: what their workload says besides, past every check that a
     launch makes: as from a worker that can do less than the portal thought."""
@@ -74,6 +75,7 @@ def launch(
                 model=LanguageModel.objects.get(slug=model),
                 workload=workload,
                 protocol={"processes": processes} if kind == "measure" else None,
+                replay=replay,
                 **where,
             )
             if frozen:
