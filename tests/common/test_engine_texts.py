@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from types import SimpleNamespace
 
 import pytest
 from django.utils.translation import override
@@ -11,6 +10,7 @@ from django.utils.translation import override
 from llmcompare.common.engine_texts import engine_html, engine_text, engine_value
 from profiling.explanations import explain
 from profiling.limits import check_context
+from profiling.roofline import Ceilings
 from profiling.safety import check_config
 from profiling.small_products import warning
 from profiling.spec import SpecError, Workload
@@ -66,7 +66,8 @@ def test_phrases_inside_a_sentence_are_translated_too():
 
 
 #: What the warning reads of the ceilings of a host whose products were timed by shape.
-TIMED = SimpleNamespace(dtype="bf16", shapes=(1 << 20, 1 << 26, 512, 8192))
+_CURVE = ((1 << 20, 1e9), (1 << 26, 1e9))
+TIMED = Ceilings("measured", "bf16", "bf16", 1e12, 1e10, sized=((1, ((512, _CURVE), (8192, _CURVE))),))
 
 
 @pytest.mark.parametrize(
