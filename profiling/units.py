@@ -125,7 +125,9 @@ DEFINITIONS: dict[str, Definition] = {
     "replay_tpot/1": Definition(
         "Time per output token, predicted by replay",
         "s",
-        "The same of the one decode step that has the whole prompt and half of the output in the cache. Predicted: no pass of the model ran.",
+        "Times of the operators of the one decode step that has the whole prompt and half of the output in the cache, each timed alone on this "
+        "host or interpolated, plus what Python and the dispatcher take between them; on a GPU the longer of both. Predicted: no pass of the "
+        "model ran.",
         "lower",
     ),
     "replay_e2e_latency/1": Definition(

@@ -21,6 +21,7 @@ from llmcompare.runs.facts import text_of
 from llmcompare.runs.models import Run
 from llmcompare.runs.options import OPTIONS
 from llmcompare.runs.replaytable import ORIGIN as PREDICTED
+from llmcompare.runs.replaytable import bounds
 from llmcompare.runs.tiles import MAIN, OF_ENDPOINT, ORDER, UNTIMED, ceilings_level
 from profiling.judgements import verdict_on, where
 from profiling.quantities import number, show, signed_percent
@@ -201,6 +202,7 @@ def _metric_row(key: str, columns: Sequence[Column], baseline: int) -> dict[str,
             | {
                 "origin": column.origin_of(figure),
                 "cautions": column.cautions_of(figure) if key not in UNTIMED else (),
+                "range": " – ".join(bounds(figure)) if figure and is_replayed(figure) else "",
                 "is_baseline": index == baseline,
             }
             for index, (column, figure) in enumerate(zip(columns, figures, strict=True))

@@ -243,6 +243,18 @@ def comparison_object(
         rows.append(
             {"section": "metric", "key": key, "origin": origin, "unit": unit, "values": values, "delta_pct": deltas}
         )
+        # What was predicted by replay never stands without its range.
+        rows += [
+            {
+                "section": "metric",
+                "key": f"{key}.{bound}",
+                "origin": origin,
+                "unit": unit,
+                "values": [m.detail.get(bound) if m else None for m in found],
+            }
+            for bound in ("low", "high")
+            if any(m and bound in m.detail for m in found)
+        ]
     rows += _layer_rows(layers, at) if layers else []
     return {
         "schema": "llmcompare-comparison",

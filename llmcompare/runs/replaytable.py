@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from django.utils.translation import gettext
@@ -60,7 +61,7 @@ def replay_view(document: Document) -> dict[str, Any] | None:
         "where": _where(section, on_gpu),
         "torch": section.get("torch"),
         "shapes": _shapes(shapes),
-        "measured_at": shapes.get("measured_at"),
+        "measured_at": list(dict.fromkeys(_minute(text) for text in shapes.get("measured_at") or [])),
         "conditions": conditions_badge(section),
         "accuracy": _ACCURACY[on_gpu],
         "too_large": ((document.get("memory") or {}).get("estimate") or {}).get("fits") is False,
@@ -77,11 +78,11 @@ def replay_view(document: Document) -> dict[str, Any] | None:
     }
 
 
-def _bounds(metric: Mapping[str, Any]) -> tuple[str, str]:
-    """Least and most of a prediction; empty where it has no range of its own."""
+def bounds(metric: Mapping[str, Any]) -> tuple[str, ...]:
+    """Least and most of a prediction; nothing where it has no range of its own."""
     low, high = number(metric.get("low")), number(metric.get("high"))
     if low is None or high is None or high <= low:
-        return "", ""
+        return ()
     unit = str(metric.get("unit", ""))
     return show(low, unit), show(high, unit)
 
@@ -91,7 +92,7 @@ def _tile(key: str, document: Document) -> dict[str, Any]:
     unit, definition = str(metric.get("unit", "")), DEFINITIONS.get(str(metric.get("definition")))
     roofline = (document["metrics"].get(ROOFLINE[key]) or {}).get("value")
     plain = DEFINITIONS[f"{ROOFLINE[key]}/1"]
-    low, high = _bounds(metric)
+    range_ = bounds(metric)
     return {
         "key": key,
         "title": said(plain.name),
@@ -100,8 +101,8 @@ def _tile(key: str, document: Document) -> dict[str, Any]:
         "raw": metric.get("value"),
         "unknown": number(metric.get("value")) is None,
         "unit": unit,
-        "low": low,
-        "high": high,
+        "low": range_[0] if range_ else "",
+        "high": range_[-1] if range_ else "",
         "roofline": show(roofline, unit) if roofline is not None else "",
         "definition_id": metric.get("definition"),
         "definition": said(definition.formula) if definition else "",
@@ -127,6 +128,14 @@ def _shapes(shapes: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("unknown", gettext("without a time")),
     )
     return [(title, f"{shapes[name]:,}") for name, title in titles if shapes.get(name)]
+
+
+def _minute(text: str) -> str:
+    """A time of the document (ISO 8601) to the minute, in UTC."""
+    try:
+        return f"{datetime.fromisoformat(text).astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    except ValueError:
+        return text
 
 
 def _stage(name: str, parts: Mapping[str, Any]) -> dict[str, Any]:

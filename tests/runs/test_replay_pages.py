@@ -52,6 +52,7 @@ def test_the_page_says_predicted_with_its_range_and_never_measured(owner_client,
     detail = page[page.index('<section id="replay"') :]
     assert "timed earlier on this host" in detail
     assert "as in the passes of other models" in detail
+    assert "2026-11-25 10:00 UTC – 2026-11-26 10:00 UTC" in detail
     assert "spans 9,000,000,000 bytes" in detail
     tiles = page[page.index('class="tiles"') : page.index('id="replay-tiles"')]
     assert "replay_ttft" not in tiles, "not among the roofline estimates"
@@ -107,6 +108,13 @@ def test_a_comparison_has_rows_of_its_own_and_ranks_nothing(owner_client, owner,
     assert cell["delta"].startswith("+50")
     assert rows["replay_ttft"]["cells"][0]["cautions"] == (), "no optimistic bound: it stands on no ceilings"
     assert rows["ttft"]["cells"][0]["origin"] == "estimated, datasheet ceilings"
+    assert rows["replay_tpot"]["cells"][0]["range"].startswith("20")
+    assert rows["replay_ttft"]["cells"][0]["range"] == ""
+    exported = owner_client.get(f"/compare.json?runs={done.public_id},{other.public_id}").json()
+    found = {row["key"]: row["values"] for row in exported["rows"] if row["section"] == "metric"}
+    assert found["replay_tpot"] == [0.025, 0.025]
+    assert (found["replay_tpot.low"], found["replay_tpot.high"]) == ([0.02, 0.02], [0.04, 0.04])
+    assert "ttft.low" not in found
     assert "rows of its own" in answer.content.decode()
 
 
