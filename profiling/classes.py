@@ -27,6 +27,12 @@ def resolve(model: ModelSpec, config_dict: dict[str, Any] | None = None) -> tupl
         model.architecture or (config_dict.get("architectures") or [None])[0] or _default_class(model_type, model.kind)
     )
     cls = (plugins.model_class(name) or getattr(transformers, name, None)) if name else None
+    if name is None:
+        raise SpecError(
+            "architecture",
+            f"The configuration names no class, and transformers has none of this kind ({model.kind}) for the model type "
+            f'"{model_type}". Name one in "architectures".',
+        )
     if not (isinstance(cls, type) and issubclass(cls, transformers.PreTrainedModel)):
         raise SpecError(
             "architecture",

@@ -9,7 +9,7 @@ import dataclasses
 import inspect
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,44 @@ def collect() -> dict[str, Any]:
         model_types.add(model_type)
         keys |= keys_of(cls)
     keys = {k for k in keys if not k.startswith("_") and k not in ("self", "kwargs", "args")}
-    return {"transformers": transformers.__version__, "model_types": sorted(model_types), "keys": sorted(keys)}
+    return {
+        "transformers": transformers.__version__,
+        "model_types": sorted(model_types),
+        "keys": sorted(keys),
+        "kinds": dict(sorted(collect_kinds().items())),
+    }
+
+
+def collect_kinds() -> dict[str, str]:
+    """Model type → kind of the model that its configuration stands for where it names no class. One that both masks and generates is an
+    encoder: it generates only where it is told to."""
+    from transformers.models.auto import modeling_auto as auto
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    found: dict[str, str] = {}
+
+    def add(mapping: Mapping[str, Any], kind: str) -> None:
+        for model_type in mapping:
+            found.setdefault(model_type, kind)
+
+    def add_joined(mapping: Mapping[str, Any], kind: str) -> None:
+        """Those with an encoder and a decoder; others are language models with a front end."""
+        for model_type in mapping:
+            try:
+                joined = CONFIG_MAPPING[model_type]().is_encoder_decoder
+            except Exception:  # made of two others: it has no defaults
+                joined = True
+            found.setdefault(model_type, kind if joined else "decoder")
+
+    add_joined(auto.MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES, "audio")
+    add_joined(auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES, "encdec")
+    add({t: None for t in auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES if "mamba" in t}, "ssm")
+    add(auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES, "encoder")
+    add(auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, "decoder")
+    add(auto.MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES, "encoder")
+    add(auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES, "decoder")
+    add(auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES, "vision")
+    return found
 
 
 def keys_of(cls: type) -> set[str]:

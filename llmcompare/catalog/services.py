@@ -30,6 +30,7 @@ from llmcompare.catalog.models import LanguageModel
 from llmcompare.common.engine_texts import stored
 from llmcompare.common.errors import WHOLE_FORM, FieldErrors
 from profiling.client import EngineError, warm_child
+from profiling.kinds import kind_of
 from profiling.safety import check_config, parse_constant
 from profiling.spec import ModelSpec, SpecError
 from profiling.weights import known_packages
@@ -267,11 +268,7 @@ def checked_name(*, owner, name: str) -> str:
 
 def guess_kind(config: Mapping[str, Any], architecture: str) -> str:
     """What sort of model a class name promises; the engine's inspection corrects it."""
-    if config.get("is_encoder_decoder") or architecture.endswith("ForConditionalGeneration"):
-        return "audio" if config.get("model_type") == "whisper" else "encdec"
-    if "mamba" in str(config.get("model_type")):
-        return "ssm"
-    return "decoder" if architecture.endswith(("ForCausalLM", "LMHeadModel")) else "encoder"
+    return kind_of(config, architecture)
 
 
 def _checked(config: Mapping[str, Any]) -> tuple[dict[str, Any], str]:

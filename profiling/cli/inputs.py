@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from profiling.folders import gguf_note
+from profiling.kinds import kind_of
 from profiling.precision import ACTIVATION_FORMATS, KV_FORMATS, SCHEMES
 from profiling.safety import parse_constant
 from profiling.spec import (
@@ -53,7 +54,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         help="model of the Hugging Face Hub at a commit, branch or tag; needs LLMCOMPARE_HUB=on. A measurement downloads its weights",
     )
     group.add_argument("--architecture", help="transformers class; default: the one that the configuration names")
-    group.add_argument("--kind", choices=MODEL_KINDS, help="default: the catalogue's, or decoder for a config.json")
+    group.add_argument("--kind", choices=MODEL_KINDS, help="default: the catalogue's, or what the configuration says")
 
 
 def add_hardware(parser: argparse.ArgumentParser) -> None:
@@ -204,7 +205,7 @@ def model_spec(arguments: argparse.Namespace) -> ModelSpec:
             name=path.parent.name or path.stem,
             config=config,
             architecture=arguments.architecture,
-            kind=arguments.kind or "decoder",
+            kind=arguments.kind or kind_of(config, arguments.architecture),
         )
     entries = _json(MODELS, "model")["models"] if MODELS.is_file() else []
     entry = next((e for e in entries if name in (e["id"], e.get("hf_id"))), None)
@@ -239,6 +240,7 @@ def hub_spec(look: dict[str, Any]) -> ModelSpec:
         name=look["name"],
         config=look["config"],
         architecture=look["architecture"],
+        kind=kind_of(look["config"], look["architecture"]),
         source="hub",
         weights_note=f"Hub, commit {look['commit']}",
     )

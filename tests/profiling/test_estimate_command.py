@@ -25,7 +25,7 @@ def ask(tmp_path, capsys):
             json.dumps({"model_type": model_type, "architectures": [case["model_class"]], **case["config_kwargs"]})
         )
         flags = [text for name, value in options.items() for text in (f"--{name.replace('_', '-')}", str(value))]
-        command = ["estimate", "--config", str(path), "--kind", case["kind"], "--hardware", "nvidia-h100-sxm5-80gb"]
+        command = ["estimate", "--config", str(path), "--hardware", "nvidia-h100-sxm5-80gb"]
         assert main([*command, "--dtype", "bf16", *flags, "--json"]) == 0
         return json.loads(capsys.readouterr().out)
 
@@ -68,6 +68,7 @@ def test_the_command_prints_the_figures_of_every_reference_case(ask, name):
         if limit and point["context"] + 2 > limit:
             continue  # counted without weights at a position that the model does not have
         document = ask(case, batch=point["batch"], input_tokens=point["context"], output_tokens=2)
+        assert document["model"]["kind"] == case["kind"]
         step = document["stages"]["decode"]
         assert (step["context"], step["flops"]) == (point["context"], point["flops"])
         assert step["arithmetic_intensity"] == pytest.approx(step["flops"] / step["bytes"])
