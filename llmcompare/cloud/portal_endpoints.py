@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from django.db import transaction
 from django.db.models import Q
@@ -18,6 +19,11 @@ from llmcompare.cloud.models import Deployment
 from llmcompare.endpoints.models import Endpoint
 from llmcompare.endpoints.targets import Target, Unavailable
 from profiling.failures import describe
+from profiling.remote.protocol import APIS
+
+if TYPE_CHECKING:
+    from llmcompare.cloud.google.connection import Connection as Cloud
+    from llmcompare.cloud.google.resources import Endpoint as CloudEndpoint
 
 KIND = "vertex"
 
@@ -72,6 +78,18 @@ def retire(deployment: Deployment) -> None:
         Endpoint.objects.filter(pk=deployment.endpoint.pk, deleted_at=None).update(deleted_at=timezone.now())
 
 
+def _address(cloud: Cloud, deployment: Deployment, found: CloudEndpoint, api: str) -> str:
+    """A container is reached by its predict route, or, where the model was uploaded with all routes open, by the route of the protocol."""
+    if deployment.source == Deployment.Source.MODEL:
+        try:
+            if cloud.model(deployment.model_name).invoke:
+                return cloud.invoke_url(found, f"/v1{APIS[api]}")
+        except CloudError as error:
+            if error.code != "not_found":  # taken out of the registry, what is deployed goes on
+                raise Unavailable(error.sentence) from None
+    return cloud.raw_url(found, stream=True)
+
+
 def resolve(endpoint: Endpoint) -> Target:
     """Where requests of a deployment's endpoint go, with a fresh token for each. Workers only: it asks Google. Raises :class:`Unavailable`."""
     ready = Deployment.objects.filter(endpoint=endpoint, state=Deployment.State.READY).select_related("connection")
@@ -103,12 +121,13 @@ def resolve(endpoint: Endpoint) -> Target:
             text = text.replace(token, "…")
         return text
 
-    address = cloud.raw_url(found, stream=True)
+    api = endpoint.api or "chat"
+    address = _address(cloud, deployment, found, api)
     return Target(
         url_base=address,
         exact_url=address,
         model=endpoint.model,
-        api=endpoint.api or "chat",
+        api=api,
         # Only a stand-in of the tests is on this machine (the address of Google's is a setting of the operator's).
         allowed=("127.0.0.1/32",) if cloud.elsewhere else (),
         headers=headers,

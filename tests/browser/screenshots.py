@@ -181,7 +181,9 @@ def portal_of(
 
     if options.url:
         finder = signed_in(options.url, options.user, options.password)
-        yield options.url, find_pages(finder, options.url), {}, finder.context.storage_state()
+        # Asked for one path, it looks for no others: that may have the portal make something, and wait for its worker.
+        found = {} if options.path else find_pages(finder, options.url)
+        yield options.url, found, {}, finder.context.storage_state()
         return
     with tempfile.TemporaryDirectory() as folder, furnished_portal(Path(folder)) as made:
         finder = signed_in(made.portal.url, "admin", PASSWORD)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -11,6 +12,9 @@ from llmcompare.cloud import uploads
 from llmcompare.cloud.client import open_cloud
 from llmcompare.cloud.google.errors import CloudError
 from llmcompare.cloud.models import Deployment
+from llmcompare.endpoints.models import Endpoint
+from llmcompare.runs.executor import execute
+from llmcompare.runs.services import launch_endpoint_run
 from profiling.remote.packed import unpack
 from tests.profiling.tokenised import make_tokenised
 
@@ -87,3 +91,19 @@ def test_the_openai_routes_of_the_real_container_answer_through_invoke(deploymen
         # An open model has no predict route: what is asked there never reaches the container.
         with pytest.raises(CloudError, match="not both"):
             cloud.raw(endpoint, {"instances": [{"prompt": QUESTION}]})
+
+
+@pytest.mark.parametrize("api", ["chat", "completions"])
+def test_a_run_of_the_portal_reaches_a_model_without_a_predict_route(deployment, owner, monkeypatch, api):
+    monkeypatch.setattr("llmcompare.runs.queues.send", lambda run: True)
+    Endpoint.objects.filter(pk=deployment.endpoint_id).update(api=api)
+    workload = {"prompt": QUESTION, "output_tokens": 4, "warmup": 0, "time_limit_s": 240.0}
+    endpoint = Endpoint.objects.get(pk=deployment.endpoint_id)
+    run = launch_endpoint_run(owner=owner, endpoint=endpoint, workload=workload, profile=True)
+    execute(run_id=run.pk, worker="test:1", shutdown=threading.Event())
+    run.refresh_from_db()
+    assert (run.state, run.error) == ("done", "")
+    document = run.document.data
+    assert (document["load"]["served"], document["failures"]) == (1, [])
+    assert document["served"]["kind"] == "measure"
+    assert "token-alpha" not in json.dumps(document)

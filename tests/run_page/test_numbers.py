@@ -127,6 +127,32 @@ def test_roofline_of_modules_holds_every_flop_once(shown):
                 assert y == pytest.approx(flops[path] / time[path], rel=1e-6)
 
 
+def test_measured_points_of_modules_are_their_own_flops_over_their_own_time(shown):
+    """Beside the estimated point of a module stands the one that was measured: the same work, over the time of its own without its parts."""
+    view, document = shown
+    drawn: dict[tuple[str, str], tuple[float, float]] = {}
+    for trace in view("?per=module").data["roofline-figure"]["data"]:
+        if not (trace.get("meta") or {}).get("select"):
+            continue
+        for key, x, y, card in zip(trace["customdata"], trace["x"], trace["y"], trace["hovertext"], strict=True):
+            if "measured" in card.split("<br>")[4].rsplit("·", 1)[-1]:
+                drawn[key[0].partition("|")[0], key[2]] = (x, y)
+    expected: dict[tuple[str, str], tuple[float, float]] = {}
+    for stage in document["stages"]:
+        rows = rows_of(document, "modules", stage)
+        flops, moved, places = (own_sums(document, stage, "flops"), own_sums(document, stage, "bytes"), folded(rows))
+        times: dict[str, float] = {}
+        for row in rows:
+            times[places[row["path"]]] = times.get(places[row["path"]], 0) + (row["exclusive_s"] or 0)
+        for path, time in times.items():
+            if time and moved[path] > 0 and flops[path] > 1e-9 * max(flops.values()):
+                expected[stage, path] = (flops[path] / moved[path], flops[path] / time)
+    assert set(drawn) == set(expected)
+    assert bool(drawn) == (document["kind"] == "measure")
+    for key, point in drawn.items():
+        assert point == pytest.approx(expected[key], rel=1e-6), key
+
+
 def test_roofline_of_stages(shown):
     view, document = shown
     found = [(key[0], x, y) for key, x, y in marked(view("?per=stage").data["roofline-figure"])]
