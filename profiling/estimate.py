@@ -135,8 +135,8 @@ def evaluate_workload(
         },
         "unknown_operators": unknown,
         "warnings": warnings
-        + small_products(items, limits)
         + scratch_warnings(hardware, workload)
+        + small_products(items, limits)
         + _warnings(model, workload, built, memory["estimate"], unknown),
     }
 
