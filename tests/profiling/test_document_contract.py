@@ -34,6 +34,7 @@ OPEN = {
 
 #: Described, but in none of the documents here: classes of operators, endings and values that these models do not have.
 NOT_HERE = {
+    *("backend", "shared_machine", "measured_on"),  # of measurements on several devices
     *("convolution", "scan", "other", "length", "random", "reported", "weight", "ok"),
     *(
         "spec",
