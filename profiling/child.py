@@ -7,14 +7,12 @@ middle of a computation, and on Linux with its parent. The protocol is in ``docs
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import faulthandler
 import fcntl
 import gc
 import json
 import os
 import queue
-import signal
 import sys
 import threading
 import time
@@ -25,6 +23,7 @@ from typing import Any
 
 from profiling import feed
 from profiling.failures import EngineError, describe, out_of_memory
+from profiling.spawn import die_with_parent
 from profiling.spec import RunSpec, SpecError
 
 #: Progress closer together than this is dropped: writing and waking the parent would disturb what is measured.
@@ -299,8 +298,7 @@ def _die_with_parent() -> None:
     """Linux: be killed with the parent, and be the first that the kernel kills when memory runs out."""
     if not sys.platform.startswith("linux"):
         return
-    pr_set_pdeathsig = 1
-    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL, 0, 0, 0)
+    die_with_parent()
     expected = os.environ.get("LLMCOMPARE_PARENT_PID")
     if expected and os.getppid() != int(expected):
         os._exit(0)

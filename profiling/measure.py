@@ -389,6 +389,8 @@ def profile_operators(session: Session, runner: Runner, loaded: Any, device: tor
             runner, loaded, device, encoder=encoder, output_tokens=tokens, snapshot="memory" in session.artifacts
         )
     except Exception as error:  # everything that is published was measured before
+        if session.ranks is not None:
+            session.ranks.check_in_step(error, more=session.load is not None)
         session.warn("profiler_failed", f"Operators were not profiled. {describe(error)}")
         return
     session.profiled, session.held.peaks = profile.tables, profile.peaks

@@ -14,7 +14,7 @@ from profiling.energy import energy_metrics
 from profiling.failures import EngineError
 from profiling.pooling import pool
 from profiling.protocol import Protocol
-from profiling.resources import ResourceSampler
+from profiling.resources import ResourceSampler, of_the_first
 
 #: No further process is begun when so many times the longest one so far no longer fits into the time limit.
 MARGIN = 1.2
@@ -124,6 +124,8 @@ def _with_resources(document: dict[str, Any], sampler: ResourceSampler) -> dict[
     section = sampler.section()
     if section is None:
         return document
+    if not (document.get("parallel") or {}).get("shared_machine", True):
+        section = of_the_first(section)
     found = document | {"resources": section}
     if "conditions" not in document:
         return found  # it ended early: its samples are fewer than the passes that the energy went to

@@ -1,7 +1,8 @@
 """A further rank of a measurement on several devices: ``python -m profiling.rank``, started by :class:`profiling.ranks.Ranks`.
 
 Its stdin has one JSON line with what to load, then one for each pass, which it runs in step with rank 0. It measures nothing, and ends
-when its stdin does, even in the middle of a pass. Why it ended early is left in the ranks' folder.
+when its stdin does, even in the middle of a pass, and on Linux with rank 0, whatever it is held up by. Why it ended early is left in the
+ranks' folder.
 """
 
 from __future__ import annotations
@@ -15,20 +16,23 @@ from pathlib import Path
 from typing import Any
 
 from profiling.failures import EngineError, describe, out_of_memory
+from profiling.spawn import die_with_parent
 
 
-def main() -> int:
+def main() -> None:
+    die_with_parent()
     lines = _lines()
     asked = lines.get()
     try:
         _run(asked, lines)
     except EngineError as error:
-        return _say(asked, error)
+        _say(asked, error.to_json())
     except BaseException as error:
         kind = "memory" if out_of_memory(error) else "internal"
         message = "There was not enough memory." if kind == "memory" else describe(error)
-        return _say(asked, EngineError(phase="load", kind=kind, message=message))
-    return 0
+        _say(asked, {"kind": kind, "message": message})  # rank 0 knows the phase
+    # At once: torch takes its time to tidy up, in which other ranks that are cut off from this one would end before it.
+    os._exit(1)
 
 
 def _run(asked: dict[str, Any], lines: queue.SimpleQueue[dict[str, Any]]) -> None:
@@ -71,15 +75,14 @@ def _lines() -> queue.SimpleQueue[dict[str, Any]]:
     return found
 
 
-def _say(asked: dict[str, Any], error: EngineError) -> int:
+def _say(asked: dict[str, Any], error: dict[str, Any]) -> None:
     from profiling.ranks import error_file
 
     path = Path(asked["folder"]) / error_file(asked["rank"])
     beside = path.with_suffix(".part")
-    beside.write_text(json.dumps(error.to_json()))
+    beside.write_text(json.dumps(error))
     beside.replace(path)  # whole, or not there
-    return 1
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -21,7 +21,7 @@ from typing import Any, Self
 import torch
 import torch.distributed as dist
 
-from profiling.failures import EngineError, killed_message
+from profiling.failures import EngineError, describe, killed_message
 from profiling.loading import Inputs
 from profiling.spec import ModelSpec, Workload
 
@@ -32,6 +32,10 @@ NOTICE_S = 5.0
 TIMEOUT = timedelta(hours=2)
 #: Collectives stay on this machine.
 VARIABLES = {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
+#: Libraries read from them which rank this is.
+NUMBERS = ("RANK", "LOCAL_RANK", "WORLD_SIZE")
+#: Which of several ranks that ended is told of: those that only met the end of another one fail somewhere inside of a library.
+_TELLING = ("killed", "memory")
 
 
 class Ranks:
@@ -46,7 +50,8 @@ class Ranks:
         self._report = report
         self._folder = tempfile.TemporaryDirectory(prefix="ranks-")
         self._others: list[subprocess.Popen[str]] = []
-        self._ending = threading.Event()
+        self._ending, self._one_ended = threading.Event(), threading.Event()
+        self._before = {name: os.environ.get(name) for name in (*VARIABLES, *NUMBERS)}
         self._sent: Inputs | None = None
         self._first = {
             "model": model.to_json(),
@@ -93,14 +98,17 @@ class Ranks:
                 threading.Thread(target=self._watch, args=(rank,), name=f"rank-{rank}", daemon=True).start()
             join(self._folder.name, 0, self.size, self.device)
         except BaseException as error:
-            self._end()
-            raise self.lost() or error from error
+            lost = self.lost(NOTICE_S) if isinstance(error, Exception) else None
+            self._end(failed=True)
+            if lost is not None:
+                raise lost from error
+            raise
         return self
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         failed = error is not None and not isinstance(error, EngineError)
         lost = self.lost(NOTICE_S) if failed else None  # what the others say explains what this one met
-        self._end()
+        self._end(failed=error is not None)
         if lost is not None:
             raise lost from error
 
@@ -125,13 +133,23 @@ class Ranks:
         together(self.device)
 
     def lost(self, patience_s: float = 0.0) -> EngineError | None:
-        """Why a rank ended before its time; None when none has within ``patience_s``."""
-        for rank, other in enumerate(self._others, 1):
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                other.wait(patience_s if rank == 1 else 0.0)
-            if other.poll():
-                return self._reason(rank, other.returncode)
-        return None
+        """Why a rank ended before its time; None when none has within ``patience_s``. Of several, the one that others may have failed of."""
+        self._one_ended.wait(patience_s)
+        found = [self._reason(rank, code) for rank, other in enumerate(self._others, 1) if (code := other.poll())]
+        told = sorted(found, key=lambda error: _TELLING.index(error.kind) if error.kind in _TELLING else len(_TELLING))
+        return told[0] if told else None
+
+    def check_in_step(self, error: Exception, *, more: bool) -> None:
+        """After a pass that ``error`` cut here: raise what it came of elsewhere, or that the passes that were to come (``more``) cannot."""
+        lost = self.lost(NOTICE_S)
+        if lost is not None:
+            raise lost from error
+        if more:  # the others still wait inside of that pass
+            message = (
+                f"A pass was cut short on the first device, so the others are out of step with it. {describe(error)}"
+            )
+            phase = getattr(self._report, "stage", None) or "operators"
+            raise EngineError(phase=phase, kind="internal", message=message) from error
 
     def _start(self, rank: int) -> subprocess.Popen[str]:
         other = subprocess.Popen([sys.executable, "-m", "profiling.rank"], cwd=ROOT, stdin=subprocess.PIPE, text=True)
@@ -142,27 +160,29 @@ class Ranks:
 
     def _watch(self, rank: int) -> None:
         """In a thread: end this process if a rank is lost and nothing here notices, held as it may be inside a collective."""
-        code = self._others[rank - 1].wait()
+        if not self._others[rank - 1].wait():
+            return
+        self._one_ended.set()
         if self._ending.wait(NOTICE_S):
             return
-        send = getattr(self._report, "send", None)
-        if code and send is not None:
-            send("error", **self._reason(rank, code).to_json())
+        send, lost = getattr(self._report, "send", None), self.lost()
+        if send is not None and lost is not None:
+            send("error", **lost.to_json())
             os._exit(1)
 
     def _reason(self, rank: int, code: int) -> EngineError:
         path = Path(self._folder.name) / error_file(rank)
+        phase = getattr(self._report, "stage", None) or "load"
         try:
-            error = EngineError.from_json(json.loads(path.read_text()))
+            error = EngineError.from_json({"phase": phase} | json.loads(path.read_text()))
         except (OSError, ValueError):
-            phase = getattr(self._report, "stage", None) or "load"
             text = killed_message(-code, phase) if code < 0 else f"The process exited with code {code}."
             error = EngineError(phase=phase, kind="killed", message=text)
         reason = error.message
         message = f"On device {rank + 1} of {self.size}: {reason}"
         return EngineError(phase=error.phase, kind=error.kind, field=error.field, message=message)
 
-    def _end(self) -> None:
+    def _end(self, *, failed: bool) -> None:
         self._ending.set()
         for other in self._others:
             with contextlib.suppress(OSError):
@@ -175,7 +195,15 @@ class Ranks:
                 other.kill()
                 other.wait()
         if dist.is_initialized():
-            dist.destroy_process_group()
+            # With a collective that no one else is left for, it may wait for ever.
+            leaving = threading.Thread(target=dist.destroy_process_group, name="leave-ranks", daemon=True)
+            leaving.start()
+            leaving.join(NOTICE_S if failed else None)
+        for name, value in self._before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
         self._folder.cleanup()
 
 
@@ -194,7 +222,7 @@ def error_file(rank: int) -> str:
 
 def join(folder: str, rank: int, size: int, device: torch.device) -> None:
     """Join the group of all ranks. They find each other through a file in ``folder``, not through a port."""
-    os.environ.update(VARIABLES | {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size)})
+    os.environ.update(VARIABLES | dict(zip(NUMBERS, map(str, (rank, rank, size)), strict=True)))
     options: dict[str, Any] = {}
     if device.type == "cuda":
         torch.cuda.set_device(rank)

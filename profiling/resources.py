@@ -47,6 +47,9 @@ POWER = {
     "package_power_w": ("RAPL", "the processor packages, with everything that ran on them"),
 }
 
+#: What the energy is of where several boards were used.
+FIRST_BOARD = "the first board alone"
+
 
 class ResourceSampler:
     """Samples of one measuring process. Call it with the process's number and its present phase whenever there is time; it takes a
@@ -172,6 +175,14 @@ class ResourceSampler:
         note = {"what": what, "reason": reason}
         if note not in self._unavailable:
             self._unavailable.append(note)
+
+
+def of_the_first(section: dict[str, Any]) -> dict[str, Any]:
+    """``section`` of a measurement on several accelerators, of which the first is read: it says so, or its energy would look like that of all."""
+    source, _ = POWER["gpu_power_w"]
+    energies = [entry | {"of": FIRST_BOARD} if entry["source"] == source else entry for entry in section["energy"]]
+    note = {"what": "gpu", "reason": "Of the GPUs of this measurement the first alone is read."}
+    return section | {"energy": energies, "unavailable": [*section["unavailable"], note]}
 
 
 def _resident(process: psutil.Process) -> int:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import queue
 import shutil
+import signal
 import subprocess
+import sys
 import tempfile
 import threading
 from concurrent.futures import Future
@@ -90,6 +93,13 @@ def spawn(arguments: list[str], **options: Any) -> Any:
         if _spawner is None or _spawner.pid != os.getpid():
             _spawner = _Spawner()
     return _spawner.spawn(arguments, options)
+
+
+def die_with_parent() -> None:
+    """Linux: this process is killed, even while it is stopped or held up in a driver, when the thread that started it ends."""
+    if sys.platform.startswith("linux"):
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL, 0, 0, 0)
 
 
 def temporary_folder_name() -> str:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import os
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import psutil
 import pytest
+import torch
+import torch.distributed as dist
 
 from profiling import host
 from profiling.client import EngineChild
@@ -14,6 +19,7 @@ from profiling.energy import energy_metrics
 from profiling.failures import EngineError
 from profiling.processes import measure_in_processes
 from profiling.protocol import Protocol
+from profiling.ranks import Ranks, error_file
 from profiling.spec import ModelSpec, SpecError
 from tests.profiling import tiny
 
@@ -163,6 +169,91 @@ def test_no_rank_outlives_an_engine_that_is_killed():
     assert len(others) == 1
     _, alive = psutil.wait_procs(others, timeout=20)
     assert not alive
+
+
+def test_a_rank_that_is_held_up_for_ever_does_not_outlive_the_engine():
+    """It answers nothing any more, not even the end of its input: stopped here, as one inside of a driver would be."""
+    others: list[psutil.Process] = []
+
+    def progress(stage: str, fraction: float, message: str) -> None:
+        if stage == "iterations" and not others:
+            others.extend(ranks_of(child.pid))
+            others[0].suspend()
+            psutil.Process(child.pid).kill()
+
+    asked = tiny.request(threads=1, tensor_parallel=2, iterations=5000)
+    with EngineChild() as child, pytest.raises(EngineError, match="killed"):
+        child.request("measure", asked, on_progress=progress, timeout_s=120)
+    _, alive = psutil.wait_procs(others, timeout=20)
+    for one in alive:
+        one.kill()
+    assert len(others) == 1
+    assert not alive
+
+
+def test_a_second_measurement_in_the_same_process_finds_nothing_of_the_first():
+    with EngineChild() as child:
+        for size in (2, 1, 2):
+            document = child.request("measure", tiny.request(threads=1, tensor_parallel=size), timeout_s=100)
+            assert document.get("parallel", {}).get("tensor_parallel", 1) == size
+            assert not ranks_of(child.pid)
+            assert not list(Path(child._folder).glob("ranks-*"))
+
+
+def test_what_libraries_read_of_a_rank_is_gone_with_it(monkeypatch):
+    monkeypatch.setenv("RANK", "7")
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    before = dict(os.environ)
+    with Ranks(tiny.MODEL, tiny.WORKLOAD, torch.device("cpu"), 1, Stage()):
+        assert (os.environ["RANK"], os.environ["WORLD_SIZE"]) == ("0", "1")
+        assert dist.is_initialized()
+    assert dict(os.environ) == before
+    assert not dist.is_initialized()
+
+
+class Ended:
+    """A process of a rank, as far as it is looked at."""
+
+    def __init__(self, code: int | None) -> None:
+        self.code = code
+
+    def poll(self) -> int | None:
+        return self.code
+
+
+@pytest.mark.parametrize(
+    ("codes", "left", "words", "kind"),
+    [
+        ((1, 1, -9), {1: "internal", 2: "internal"}, "On device 4 of 4", "killed"),
+        ((1, 1, None), {1: "internal", 2: "memory"}, "On device 3 of 4", "memory"),
+        ((None, 1, None), {2: "internal"}, "On device 3 of 4", "internal"),
+    ],
+)
+def test_the_rank_that_the_others_failed_of_is_named(codes, left, words, kind):
+    ranks = Ranks(tiny.MODEL, replace(tiny.WORKLOAD, tensor_parallel=4), torch.device("cpu"), 1, Stage())
+    ranks._others = [Ended(code) for code in codes]
+    for rank, what in left.items():
+        path = Path(ranks._folder.name) / error_file(rank)
+        path.write_text(json.dumps({"kind": what, "message": "Connection closed by peer"}))
+    lost = ranks.lost()
+    assert lost.message.startswith(words)
+    assert (lost.kind, lost.phase) == (kind, "iterations"), "what it was doing, not what it began with"
+    ranks._folder.cleanup()
+
+
+class Stage:
+    stage = "iterations"
+
+
+def test_no_rank_is_lost_while_none_has_ended():
+    ranks = Ranks(tiny.MODEL, replace(tiny.WORKLOAD, tensor_parallel=3), torch.device("cpu"), 1, Stage())
+    ranks._others = [Ended(None), Ended(0)]
+    assert ranks.lost() is None
+    ranks._one_ended.set()
+    with pytest.raises(EngineError, match="out of step"):
+        ranks.check_in_step(ValueError("x"), more=True)
+    ranks.check_in_step(ValueError("x"), more=False)
+    ranks._folder.cleanup()
 
 
 def test_fresh_processes_are_pooled_as_ever():

@@ -11,7 +11,7 @@ import pytest
 
 from profiling import resources
 from profiling.client import EngineChild, EngineError
-from profiling.processes import measure_in_processes
+from profiling.processes import _with_resources, measure_in_processes
 from profiling.protocol import Protocol
 from profiling.resources import Package, ResourceSampler, energy, packages, pool_resources, thin
 from tests.profiling import tiny
@@ -313,6 +313,21 @@ def test_sampling_happens_in_the_parent_and_not_in_the_measured_process(monkeypa
     import_test = "import sys, profiling.measure; print('profiling.resources' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", import_test], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize(("shared", "of"), [(False, "the first board alone"), (None, "the whole board")])
+def test_the_energy_of_one_of_several_boards_says_so(shared, of):
+    energies = [{"source": "nvidia-smi", "of": "the whole board", "phase": "load", "joules": 1.0, "seconds": 1.0}]
+    energies.append(energies[0] | {"source": "RAPL", "of": "packages"})
+
+    class Sampler:
+        def section(self) -> dict:
+            return {"energy": energies, "unavailable": []}
+
+    parallel = {} if shared is None else {"parallel": {"tensor_parallel": 2, "shared_machine": shared}}
+    found = _with_resources(parallel, Sampler())["resources"]
+    assert [entry["of"] for entry in found["energy"]] == [of, "packages"]
+    assert bool(found["unavailable"]) is (shared is False)
 
 
 def test_a_rank_that_ends_takes_nothing_off_what_was_used():
