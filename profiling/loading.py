@@ -75,7 +75,7 @@ def check_fits(model: ModelSpec, workload: Workload, device: torch.device) -> tu
         weights=built.weight_bytes,
         cache=workload.batch_size * tokens * per_token,
         logits=workload.batch_size * positions * (vocabulary or 0) * size,
-        available=free_memory(device, ranks),
+        available=free_memory(device),
     )
     if ranks > 1 and device.type == "cuda":  # of each device at least; what cannot be divided is more
         need = replace(need, weights=need.weights // ranks, cache=need.cache // ranks)
@@ -114,11 +114,11 @@ def check_context(model: ModelSpec, built: Built, workload: Workload) -> None:
         )
 
 
-def free_memory(device: torch.device, devices: int = 1) -> int | None:
-    """Bytes that are free where ``device`` keeps its tensors, of several GPUs the least; None: unknown."""
+def free_memory(device: torch.device) -> int | None:
+    """Bytes that are free where ``device`` keeps its tensors; None: unknown. Of several GPUs the first stands for all: to ask another one
+    takes memory of it."""
     if device.type == "cuda":
-        indices = range(min(devices, torch.cuda.device_count())) if devices > 1 else (device.index or 0,)
-        return min(int(torch.cuda.mem_get_info(index)[0]) for index in indices)
+        return int(torch.cuda.mem_get_info(device)[0])
     return host.available_memory()
 
 

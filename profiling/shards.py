@@ -28,6 +28,8 @@ def check_divisible(model: ModelSpec, built: Built, workload: Workload, device: 
     if device.type == "cuda" and torch.cuda.device_count() < size:
         count = torch.cuda.device_count()
         raise SpecError(FIELD, f"GPUs of this host: {count}. Choose at most as many.")
+    if device.type == "cuda" and len(names := {torch.cuda.get_device_name(index) for index in range(size)}) > 1:
+        raise SpecError(FIELD, f"The GPUs of this host are of different kinds ({', '.join(sorted(names))}): choose 1.")
     if device.type == "mps" or (device.type == "cpu" and torch.accelerator.is_available()):
         raise SpecError(FIELD, f"Measurements on {device.type.upper()} of this host run on one device: choose 1.")
     if device.type == "cpu" and host.cores()[0] < size:

@@ -63,7 +63,7 @@ def preview(
 
     Keys: ``weights_bytes, kv_cache_bytes, state_bytes, activation_peak_bytes, total_bytes, capacity_bytes, fits, shortfall_bytes``
     (bytes; ``fits`` null when the capacity is unknown), ``suggestions``, ``ttft_s, tpot_s, e2e_s, encode_s`` (seconds or null),
-    ``devices`` (of the whole deployment; memory is that of one), ``ceilings`` (what the times stand on), ``expected_wall_s``
+    ``devices`` (of the whole deployment; memory is that of one), ``processes`` (that stand for devices on one processor; else null), ``ceilings`` (what the times stand on), ``expected_wall_s``
     (measurements: all timed and warm-up iterations of all processes and the load of requests, without loading; null when unknown), ``notes``
     and ``warnings`` (sentences), ``prompts`` (what the model's tokenizer makes of the prompts; null where there are none).
     """
@@ -88,9 +88,10 @@ def preview(
         ) from error
     if kind == Run.Kind.MEASURE:
         _refuse_too_large(inputs, estimate["total_bytes"], estimate)
+    estimate = estimate | {"processes": None}
     if host is not None and kind == Run.Kind.MEASURE and shares_machine(host, inputs.workload):
         # Of so many machines like this one; the processes will share one.
-        estimate = estimate | dict.fromkeys(TIMES)
+        estimate = estimate | dict.fromkeys(TIMES) | {"processes": inputs.workload.tensor_parallel, "devices": 1}
     more = {"expected_wall_s": _expected_wall_s(inputs, estimate), "notes": inputs.notes, "prompts": prompts}
     return estimate | more
 

@@ -160,6 +160,11 @@ def check_divisible(model: LanguageModel, host: Host, workload: Workload) -> dic
     if accelerators and len(accelerators) < size:
         text = gettext("GPUs of %(host)s: %(count)s. Enter at most as many.")
         return {"tensor_parallel": text % {"host": host, "count": len(accelerators)}}
+    if len({device.get("name") for device in accelerators[:size]}) > 1:
+        text = gettext(
+            "The GPUs of %(host)s are of different kinds, and a share of the model on each would wait for the slowest. Enter 1."
+        )
+        return {"tensor_parallel": text % {"host": host}}
     if not accelerators and isinstance(cores, int) and cores < size:
         text = gettext("Cores of %(host)s: %(count)s, and each process needs one at least. Enter at most as many.")
         return {"tensor_parallel": text % {"host": host, "count": cores}}

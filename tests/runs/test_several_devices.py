@@ -83,6 +83,12 @@ def test_more_devices_than_there_are_or_than_heads_are_refused_at_the_field(owne
     assert words in errors["tensor_parallel"]
 
 
+def test_gpus_of_different_kinds_do_not_share_a_model(owner):
+    details = {"accelerators": [GPU, GPU | {"name": "NVIDIA Other"}], "ram_bytes": 10**12}
+    host = make_host(hardware=make_hardware(), details=details)
+    assert "different kinds" in refused(owner, host, 2, parameters=1000)["tensor_parallel"]
+
+
 def test_processes_that_share_a_machine_need_its_memory_together(owner):
     assert set(refused(owner, processors(ram=11 * 10**9), 2, parameters=1000)) == {"model"}, "twice 6 GB"
     assert launch(owner, processors(ram=13 * 10**9), 2, parameters=1000)
