@@ -9,10 +9,11 @@ from statistics import median
 import pytest
 import torch
 
+from profiling import host
 from profiling.build import build
 from profiling.passes import Pass, trace
 from profiling.replay import twin as twins
-from profiling.replay.shapes import Caches, operators
+from profiling.replay.shapes import Caches, caches_of_host, operators
 from profiling.replay.timing import Bench, NotReplayed, Written
 from profiling.replay.twin import as_offered, narrow_twin, traced
 from profiling.spec import ModelSpec, Workload
@@ -229,3 +230,20 @@ def test_a_twin_drives_through_the_caches_what_the_model_drives_through_them():
         evictions._hook("down")
         places.append(evictions._place)
     assert places == [1 << 10, 1 << 11, 1 << 10], "always what was read longest ago"
+
+
+@pytest.mark.parametrize(
+    ("virtual", "cores", "told", "counted_on"),
+    [
+        (True, 2, 480 << 20, 32 << 20),  # the whole socket's, beside two of its cores
+        (True, 2, 32 << 20, 32 << 20),  # of a group of cores that may be its own
+        (True, 64, 480 << 20, 480 << 20),  # most of the socket
+        (False, 2, 480 << 20, 480 << 20),
+        (True, 2, None, 32 << 20),
+        (None, 4, 8 << 20, 8 << 20),
+    ],
+)
+def test_a_virtual_machine_counts_on_no_cache_that_its_neighbours_use(monkeypatch, virtual, cores, told, counted_on):
+    found = {"virtualised": virtual, "cores_physical": cores, "cache_bytes": told, "cpu": {"caches": {"L2": 2 << 20}}}
+    monkeypatch.setattr(host, "detect", lambda: found)
+    assert caches_of_host() == Caches(counted_on, 2 << 20)

@@ -10,7 +10,7 @@ from google.cloud import aiplatform_v1beta1 as v1beta1
 
 from tests.standins.vertex.operations import V1BETA1
 from tests.standins.vertex.refusal import Refusal, precondition
-from tests.standins.vertex.world import World, emit, parse
+from tests.standins.vertex.world import World, emit, parse, parse_query
 
 #: (publisher, model, version, deployable, needs a licence accepted)
 MODELS = (
@@ -23,9 +23,10 @@ IMAGE = "tests/echo:1"
 
 
 def listed(query: Mapping[str, str], page: int = 2) -> dict[str, Any]:
-    wanted = query.get("filter", "").partition("(?i).*")[2].partition(".*")[0].replace("\\.", ".")
+    asked = parse_query(query, v1beta1.ListPublisherModelsRequest)
+    wanted = asked.filter.partition("(?i).*")[2].partition(".*")[0].replace("\\.", ".")
     rows = [row for row in MODELS if wanted.lower() in f"{row[1]} {row[2]}".lower()]
-    begin = int(query.get("pageToken") or 0)
+    begin = int(asked.page_token or 0)
     answer: dict[str, Any] = {"publisherModels": [_model(*row) for row in rows[begin : begin + page]]}
     if begin + page < len(rows):
         answer["nextPageToken"] = str(begin + page)

@@ -9,10 +9,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from google.cloud import aiplatform_v1 as v1
+
 from tests.standins.vertex import garden, watching
 from tests.standins.vertex.passing import Passed, Passing
 from tests.standins.vertex.refusal import Refusal
-from tests.standins.vertex.world import PAGE, World, emit
+from tests.standins.vertex.world import PAGE, World, emit, parse_query
 
 _PARENT = r"/v1/projects/(?P<project>[^/]+)/locations/(?P<region>[^/]+)"
 _ONE = r"(?P<id>[^/:]+)"
@@ -104,11 +106,13 @@ class Handler(BaseHTTPRequestHandler):
         asked = _object(body)
         calls: dict[str, Callable[[], dict[str, Any]]] = {
             "UploadModel": lambda: world.upload_model(parent, asked),
-            "ListModels": lambda: _page("models", world.models, parent, query),
+            "ListModels": lambda: _page("models", world.models, parent, parse_query(query, v1.ListModelsRequest)),
             "GetModel": lambda: emit(world.model(f"{parent}/models/{given['id']}")),
             "DeleteModel": lambda: world.delete_model(f"{parent}/models/{given['id']}"),
             "CreateEndpoint": lambda: world.create_endpoint(parent, asked, query.get("endpointId", "")),
-            "ListEndpoints": lambda: _page("endpoints", world.endpoints, parent, query),
+            "ListEndpoints": lambda: _page(
+                "endpoints", world.endpoints, parent, parse_query(query, v1.ListEndpointsRequest)
+            ),
             "GetEndpoint": lambda: emit(world.endpoint(f"{parent}/endpoints/{given['id']}")),
             "UpdateEndpoint": lambda: world.update_endpoint(
                 f"{parent}/endpoints/{given['id']}", asked, query.get("updateMask", "")
@@ -195,9 +199,9 @@ def _route(command: str, path: str) -> tuple[str, re.Match[str]]:
     raise Refusal(404, f"The stand-in has no route {command} {path}.")
 
 
-def _page(name: str, rows: dict[str, Any], parent: str, query: dict[str, str]) -> dict[str, Any]:
+def _page(name: str, rows: dict[str, Any], parent: str, asked: Any) -> dict[str, Any]:
     mine = [emit(row) for key, row in sorted(rows.items()) if key.startswith(f"{parent}/")]
-    begin, size = int(query.get("pageToken") or 0), min(int(query.get("pageSize") or PAGE), PAGE)
+    begin, size = int(asked.page_token or 0), min(asked.page_size or PAGE, PAGE)
     answer: dict[str, Any] = {name: mine[begin : begin + size]} if mine else {}
     if begin + size < len(mine):
         answer["nextPageToken"] = str(begin + size)
@@ -216,8 +220,6 @@ def _object(body: bytes) -> dict[str, Any]:
 
 def world_seed(world: World, kind: str, asked: dict[str, Any]) -> dict[str, Any]:
     """A resource that somebody else made: ``{"project", "region", "resource": {…}}``."""
-    from google.cloud import aiplatform_v1 as v1
-
     from tests.standins.vertex.world import parse
 
     parent = world.parent(asked["project"], asked["project"], asked["region"])

@@ -30,6 +30,12 @@ def parse(body: Mapping[str, Any], message: Any) -> Any:
         raise Refusal(400, f"Invalid JSON payload received. {error}") from None
 
 
+def parse_query(query: Mapping[str, str], message: Any) -> Any:
+    """The query of a GET as a message of the library, as :func:`parse` does it. What begins with ``$`` is of HTTP, not of the method."""
+    words = {"true": True, "false": False}
+    return parse({key: words.get(value, value) for key, value in query.items() if not key.startswith("$")}, message)
+
+
 def emit(found: Any) -> dict[str, Any]:
     return json_format.MessageToDict(found, use_integers_for_enums=True)
 
