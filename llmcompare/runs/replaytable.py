@@ -31,8 +31,8 @@ ORIGIN = "predicted by replay"
 #: How far off such predictions were found to be: docs/accuracy.md and docs/gpu.md. A range that a prediction has of its own covers less.
 _ACCURACY: dict[bool, Text] = {
     False: _(
-        "Compared with measurements on two processors, such predictions were off by 9 and 11 % in the median with every operator timed, and one in "
-        "ten by more than 16 and 20 %; with every operator interpolated by 13 % in the median, and one in ten by more than 21 and 40 %."
+        "Compared with measurements on two processors, such predictions were off by 9 and 6 % in the median with every operator timed, and one in "
+        "ten by more than 16 and 17 %; with every operator interpolated by 13 and 14 % in the median, and one in ten by more than 21 and 41 %."
     ),
     True: _("Compared with measurements of two models on a GPU, such predictions were 3 to 32 % too short."),
 }

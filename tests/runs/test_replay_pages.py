@@ -48,7 +48,7 @@ def test_the_page_says_predicted_with_its_range_and_never_measured(owner_client,
     assert "from 20" in part
     assert "roofline estimate" in part
     assert "no range of its own" in part
-    assert "off by 9 and 11" in part, "what such a prediction is worth"
+    assert "off by 9 and 6" in part, "what such a prediction is worth"
     detail = page[page.index('<section id="replay"') :]
     assert "timed earlier on this host" in detail
     assert "as in the passes of other models" in detail
